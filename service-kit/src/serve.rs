@@ -15,6 +15,7 @@ use crate::{
     app::{App, Readiness},
     connection::{Connection, Link},
     edge::{Served, request_body, response_body},
+    pipe::PipeListener,
 };
 
 /// How long open requests may continue after the server begins to stop. Longer streams are cut.
@@ -23,8 +24,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// middle of a frame cannot respond, so this also limits slow request heads.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
-/// Concurrent calls on one connection.
+/// Concurrent calls on one connection of a client.
 const MAX_STREAMS: u32 = 256;
+/// Concurrent calls of one service to another, which share one connection: those that wait for somebody's slow server must not hold up all
+/// others. No client opens these streams; the service that does limits them by caller and by installation.
+const MAX_WORKLOAD_STREAMS: u32 = 4_096;
 /// The size of all header fields of one request, in bytes. Tokens are the largest of them.
 const MAX_HEADERS: u32 = 32 << 10;
 /// How many streams a client may reset before the server has accepted them (CVE-2023-44487), and how many the server
@@ -39,7 +43,16 @@ pub async fn serve<S>(routes: Routes, connections: S, stop: CancellationToken) -
 where
     S: Stream<Item = io::Result<Connection>> + Send + 'static,
 {
-    serve_with(Server::builder(), routes, connections, stop).await
+    serve_with(Server::builder(), MAX_STREAMS, routes, connections, stop).await
+}
+
+/// Like [`serve`], for another service of this process.
+pub async fn serve_pipe(
+    routes: Routes,
+    pipe: PipeListener,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    serve_with(Server::builder(), MAX_WORKLOAD_STREAMS, routes, pipe, stop).await
 }
 
 /// Like [`serve`], over TLS.
@@ -53,11 +66,13 @@ where
     S: Stream<Item = io::Result<Connection>> + Send + 'static,
 {
     let tls = tls.timeout(HANDSHAKE);
-    serve_with(Server::builder().tls_config(tls)?, routes, connections, stop).await
+    let server = Server::builder().tls_config(tls)?;
+    serve_with(server, MAX_STREAMS, routes, connections, stop).await
 }
 
 async fn serve_with<S>(
     server: Server,
+    streams: u32,
     routes: Routes,
     connections: S,
     stop: CancellationToken,
@@ -70,7 +85,7 @@ where
         .initial_connection_window_size(1 << 20)
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PONG))
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(streams)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
         .http2_max_local_error_reset_streams(Some(MAX_FAULTS))
@@ -156,4 +171,44 @@ pub fn routes(apps: &[&App]) -> (Routes, impl Future<Output = ()> + Send + use<>
 /// The response for a method that does not exist.
 async fn unknown_method() -> http::Response<tonic::body::Body> {
     tonic::Status::unimplemented("there is no such method; reflection lists all of them").into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::post};
+    use tokio::sync::Semaphore;
+    use tower::Service as _;
+
+    use super::*;
+    use crate::{peer::Workload, pipe::pipe};
+
+    #[tokio::test]
+    async fn calls_that_wait_hold_up_no_other_call_of_a_service() {
+        let (channel, listener) = pipe(Workload::Gateway);
+        let arrived = Arc::new(Semaphore::new(0));
+        let arriving = Arc::clone(&arrived);
+        let waits = async move || {
+            arriving.add_permits(1);
+            std::future::pending::<()>().await;
+        };
+        let router = Router::new()
+            .route("/waits", post(waits))
+            .route("/answers", post(async || ()));
+        tokio::spawn(serve_pipe(Routes::from(router), listener, CancellationToken::new()));
+        let call = |path: &str| {
+            let mut channel = channel.clone();
+            let request = http::Request::post(path).body(tonic::body::Body::empty()).unwrap();
+            async move {
+                std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+                channel.call(request).await.unwrap()
+            }
+        };
+        let waiting = 4 * MAX_STREAMS;
+        for _ in 0..waiting {
+            tokio::spawn(call("/waits"));
+        }
+        let all = tokio::time::timeout(Duration::from_secs(20), arrived.acquire_many(waiting)).await;
+        drop(all.expect("none waits for a stream").unwrap());
+        assert_eq!(call("/answers").await.status(), http::StatusCode::OK);
+    }
 }

@@ -246,7 +246,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
 fn start_app(parts: &mut JoinSet<&'static str>, app: App, pipes: Vec<PipeListener>, stop: &CancellationToken) {
     for pipe in pipes {
         let routes = tonic::service::Routes::from(app.grpc.clone());
-        let serving = serve::serve(routes, pipe, stop.clone());
+        let serving = serve::serve_pipe(routes, pipe, stop.clone());
         spawn(parts, app.name, failing(serving, app.name));
     }
     for task in app.tasks {
