@@ -31,8 +31,9 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 const ABSENT: Duration = Duration::from_secs(10);
 /// How long fetching may take in all.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Fetches at a time.
-const AT_A_TIME: usize = 16;
+/// Fetches at a time, each of another host. A stranger can give a server that hangs any number of names, but asks from few addresses, each of
+/// which has about ten fetches in progress with all of its sign-ins (`Allowance::sign_ins`).
+const AT_A_TIME: usize = 256;
 
 /// Fetches and keeps documents.
 pub(super) struct Documents {

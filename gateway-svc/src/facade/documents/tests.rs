@@ -198,6 +198,27 @@ async fn a_server_that_hangs_delays_no_other() {
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
+/// A name costs nothing: all of a domain may be one server's.
+#[tokio::test]
+async fn a_server_that_hangs_under_many_names_delays_no_other() {
+    let other = Server::start().await;
+    let documents = Arc::new(documents(&ManualClock::at(Clock::System.now())));
+    let (mut waiting, mut hanging) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let id = format!("http://{}/client.json", listener.local_addr().unwrap());
+        let documents = Arc::clone(&documents);
+        let mut fetched = tokio::spawn(async move { documents.get(&id).await });
+        tokio::select! {
+            connection = listener.accept() => hanging.push(connection.unwrap()),
+            answer = &mut fetched => panic!("its server was not asked: {answer:?}"),
+        }
+        waiting.push(fetched);
+    }
+    documents.get(&other.id).await.unwrap();
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 #[tokio::test]
 async fn only_permitted_addresses_are_asked() {
     let server = Server::start().await;
