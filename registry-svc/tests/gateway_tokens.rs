@@ -10,6 +10,7 @@ on_both_engines!(
     tokens_show_their_text_once,
     tokens_belong_to_somebody,
     tokens_end_with_what_they_are_limited_to,
+    programs_have_none,
 );
 
 async fn tokens_show_their_text_once(stack: Stack) {
@@ -144,6 +145,40 @@ async fn tokens_belong_to_somebody(stack: Stack) {
         .await
         .unwrap();
     assert!(read.into_inner().revoke_time.is_some());
+}
+
+/// Their own tokens last for minutes; whoever steals one must not get another that lasts.
+async fn programs_have_none(stack: Stack) {
+    let robots = TeamMapping {
+        issuer: stack.issuer.issuer().to_owned(),
+        selector: Some(team_mapping::Selector::Group("robots".to_owned())),
+    };
+    let team = Team {
+        mappings: vec![robots],
+        members_manage_installations: Some(true),
+        ..Team::default()
+    };
+    let request = create_team("robots", team);
+    stack.admin().teams().create_team(request).await.unwrap();
+    let robot = stack.program("robot", &["robots"]);
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    for (team, expires) in [(None, None), (None, Some(soon)), (Some("teams/robots"), None)] {
+        let request = CreateGatewayTokenRequest {
+            gateway_token: Some(GatewayToken {
+                display_name: "ci".to_owned(),
+                subject: team.map(|team| gateway_token::Subject::Team(team.to_owned())),
+                expire_time: expires.map(Into::into),
+                ..GatewayToken::default()
+            }),
+            ..Default::default()
+        };
+        let refused = robot.gateway_tokens().create_gateway_token(request).await.unwrap_err();
+        assert_eq!(
+            reason(&refused),
+            (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+        );
+        assert!(refused.message().contains("a program has no gateway tokens"));
+    }
 }
 
 /// However many they are, no transaction lasts as long as there are tokens; and none of them works at a later gateway of that name.

@@ -32,6 +32,13 @@ pub(crate) async fn create(
     caller: &Caller,
     request: CreateGatewayTokenRequest,
 ) -> Result<Done<CreateGatewayTokenResponse>, Error> {
+    // The token of a program, of a CI job for example, lasts for minutes. Whoever gets hold of it must not make one of it that lasts.
+    if caller.machine {
+        return Err(Error::Denied {
+            what: "a program has no gateway tokens: it calls with the tokens of its identity provider, or a person who may manage its team creates one for the team".to_owned(),
+            required: "person",
+        });
+    }
     let without_id = CreateGatewayTokenRequest {
         request_id: String::new(),
         ..request.clone()
