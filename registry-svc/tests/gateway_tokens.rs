@@ -161,7 +161,7 @@ async fn programs_have_none(stack: Stack) {
     let request = create_team("robots", team);
     stack.admin().teams().create_team(request).await.unwrap();
     let robot = stack.program("robot", &["robots"]);
-    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let soon = service_kit::Clock::System.now() + std::time::Duration::from_secs(60);
     for (team, expires) in [(None, None), (None, Some(soon)), (Some("teams/robots"), None)] {
         let request = CreateGatewayTokenRequest {
             gateway_token: Some(GatewayToken {
