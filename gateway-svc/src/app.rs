@@ -133,6 +133,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         Arc::clone(&deps.quotas),
         deps.clock.clone(),
     );
+    let refreshes = facade.clone();
     let pages = pages::router(
         PagesConfig {
             public_url: config.public_url.clone(),
@@ -167,6 +168,12 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
                 move |stop| async move { store.watch_freshness(stop).await },
             ),
             Task::new("discovery", move |stop| discovery.run(changes, announced, stop)),
+            Task::new("refreshes", move |stop| async move {
+                match refreshes {
+                    Some(facade) => facade.complete(stop).await,
+                    None => stop.cancelled().await,
+                }
+            }),
             Task::new("token uses", move |stop| uses.report(deps.registry, stop)),
             Task::new("stopping", move |stop| async move {
                 stop.cancelled().await;

@@ -138,10 +138,14 @@ try {
   });
   seen.elsewhere = { status: elsewhere.status, challenge: elsewhere.headers.get("www-authenticate") };
 
-  // The identity provider takes a token that was rotated away for stolen, and ends what came from it.
+  // An answer that was lost is given once more. Once it is used, the identity provider takes the token before it for stolen, and ends what came
+  // from it.
   if (before.refresh_token) {
-    seen.reused = await token({ grant_type: "refresh_token", refresh_token: before.refresh_token, client_id });
-    seen.ended = await token({ grant_type: "refresh_token", refresh_token: store.tokens.refresh_token, client_id });
+    const refresh = (refresh_token) => token({ grant_type: "refresh_token", refresh_token, client_id });
+    seen.repeated = (await refresh(before.refresh_token)).refresh_token === store.tokens.refresh_token;
+    const next = await refresh(store.tokens.refresh_token);
+    seen.reused = await refresh(before.refresh_token);
+    seen.ended = await refresh(next.refresh_token);
   }
 
   // A code is used once, also by the client itself.

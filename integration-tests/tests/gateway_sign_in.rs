@@ -165,6 +165,7 @@ async fn a_client_registers_itself_and_signs_in() {
         json!(["access_token", "expires_in", "issuer", "refresh_token", "token_type"])
     );
     assert_eq!(seen["refreshed"], json!({"access": true, "refresh": true}));
+    assert_eq!(seen["repeated"], true);
     // It was rotated away: oidc-provider takes it for stolen, and ends the grant.
     assert_eq!(
         (&seen["reused"]["error"], &seen["ended"]["error"]),

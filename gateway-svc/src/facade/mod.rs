@@ -2,7 +2,8 @@
 //! metadata documents nor dynamic registration. The facade knows both, sends people to the provider to sign in, and hands out the
 //! provider's tokens, sealed and bound to one client and one endpoint.
 //!
-//! Nothing is stored, so that any replica can serve any step: what a client brings back is what it was given, sealed.
+//! Nothing is stored, so that any replica can serve any step: what a client brings back is what it was given, sealed. A replica keeps the
+//! answers to its last refreshes in memory, for clients that did not get them.
 
 mod answer;
 mod authorization;
@@ -10,9 +11,12 @@ mod client;
 mod documents;
 mod metadata;
 mod redirect;
+mod refreshes;
 mod register;
 mod revoke;
 mod sealed;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::{sync::Arc, time::UNIX_EPOCH};
@@ -29,12 +33,14 @@ use service_kit::{
     keys::Ring,
 };
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use authorization::{Asked, Authorization, Refused};
 pub(crate) use sealed::{ACCESS_TOKEN, AccessTokens};
 
 use self::{
     documents::Documents,
+    refreshes::Refreshes,
     sealed::{Code, Sealed},
 };
 use crate::{domain::Links, snapshot::Store};
@@ -63,6 +69,7 @@ pub(crate) struct Facade {
     links: Links,
     sealed: Sealed,
     documents: Documents,
+    refreshes: Refreshes,
     verifier: Arc<Verifier>,
     store: Arc<Store>,
     quotas: Arc<Quotas>,
@@ -85,6 +92,7 @@ impl Facade {
                 links: config.links,
                 sealed: Sealed::new(config.key),
                 documents: Documents::new(&config.documents, clock.clone()),
+                refreshes: Refreshes::new(clock.clone()),
                 verifier: Arc::clone(&verifier),
                 store,
                 quotas,
@@ -117,6 +125,12 @@ impl Facade {
             .route(metadata::AT_THE_ROOT, get(metadata::show_at_the_root))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self)
+    }
+
+    /// Ends after `stop`, when no refresh is in progress: the provider's answer may be to a token that it takes only once.
+    pub(crate) async fn complete(self: Arc<Self>, stop: CancellationToken) {
+        stop.cancelled().await;
+        self.refreshes.ended().await;
     }
 
     /// In seconds since 1970.

@@ -37,6 +37,7 @@ impl Facade {
         let client = digest(client);
         let opened = self.opened(token).filter(|opened| opened.client == client);
         let Some(opened) = opened else { return Ok(()) };
+        self.refreshes.forget(token);
         if opened.is_id_token {
             return Err(not_revocable(
                 "the identity provider's ID token is in it, which nobody can revoke: it ends by itself",

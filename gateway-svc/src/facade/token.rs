@@ -7,9 +7,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use data_encoding::BASE64URL_NOPAD;
-use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
 use service_kit::{
     User,
     identity::{IssuerConfig, OidcEndpoints, TokenError, Use},
@@ -19,9 +17,10 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     Code, Facade,
-    answer::{OAuthError, uncached},
+    answer::{Issued, OAuthError},
     authorization::Parameters,
     client::digest,
+    refreshes::Outcome,
     sealed::{AccessToken, Bound, RefreshToken},
 };
 use crate::oidc::{self, Failed, Purpose, Tokens};
@@ -31,7 +30,7 @@ const NO_ISSUER: &str = "the identity provider it came from is no longer configu
 
 pub(super) async fn token(State(facade): State<Arc<Facade>>, form: String) -> Response {
     match facade.grant(&form).await {
-        Ok(response) => response,
+        Ok(issued) => issued.response(facade.clock.now()),
         Err(error) => error.into_response(),
     }
 }
@@ -44,7 +43,7 @@ pub(super) struct Provider<'a> {
 }
 
 impl Facade {
-    async fn grant(&self, form: &str) -> Result<Response, OAuthError> {
+    async fn grant(self: &Arc<Self>, form: &str) -> Outcome {
         let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why))?;
         let required = |name: &str| {
             let missing = || OAuthError::bad("invalid_request", format!("{name} is required"));
@@ -70,16 +69,18 @@ impl Facade {
                     ));
                 }
                 self.is_for(form.get("resource"), &code.endpoint)?;
-                self.redeem(code).await
+                self.redeem(code).await.map(Arc::new)
             }
             "refresh_token" => {
-                let token = self.sealed.open_refresh_token(required("refresh_token")?);
+                let sealed = required("refresh_token")?;
+                let token = self.sealed.open_refresh_token(sealed);
                 let token = token.ok_or_else(|| OAuthError::grant("the refresh token is not one, or no longer"))?;
                 if token.bound.client != client {
                     return Err(OAuthError::grant(OTHER_CLIENT));
                 }
                 self.is_for(form.get("resource"), &token.bound.endpoint)?;
-                self.refresh(token).await
+                let refresh = || Arc::clone(self).refresh(token);
+                self.refreshes.join(sealed, refresh).await
             }
             _ => {
                 let text = "grant_type must be authorization_code or refresh_token";
@@ -100,7 +101,7 @@ impl Facade {
         Ok(())
     }
 
-    async fn redeem(&self, code: Code) -> Result<Response, OAuthError> {
+    async fn redeem(&self, code: Code) -> Result<Issued, OAuthError> {
         let provider = self.provider(&code.issuer).await?;
         let Provider {
             issuer,
@@ -125,7 +126,7 @@ impl Facade {
         self.issue(bound, issuer, tokens).await
     }
 
-    async fn refresh(&self, token: RefreshToken) -> Result<Response, OAuthError> {
+    async fn refresh(self: Arc<Self>, token: RefreshToken) -> Outcome {
         let provider = self.provider(&token.issuer).await?;
         let Provider {
             issuer,
@@ -135,11 +136,11 @@ impl Facade {
         let _place = self.place()?;
         let tokens = oidc::refresh(http, issuer, endpoints, &token.token).await;
         let tokens = tokens.map_err(|error| refused(issuer, &error))?;
-        self.issue(token.bound, issuer, tokens).await
+        self.issue(token.bound, issuer, tokens).await.map(Arc::new)
     }
 
     /// What the client gets: the provider's tokens, sealed.
-    async fn issue(&self, bound: Bound, issuer: &IssuerConfig, tokens: Tokens) -> Result<Response, OAuthError> {
+    async fn issue(&self, bound: Bound, issuer: &IssuerConfig, tokens: Tokens) -> Result<Issued, OAuthError> {
         if let Some(id_token) = &tokens.id {
             let user = self.verifier.verify_for(Use::SignIn, id_token.expose_secret()).await;
             let user = user.map_err(|error| unusable(issuer, error))?;
@@ -151,25 +152,22 @@ impl Facade {
         if user.issuer != issuer.issuer {
             return Err(unusable(issuer, "its access token is another issuer's"));
         }
-        let expires = user.expires_at.duration_since(self.clock.now()).unwrap_or_default();
-        let mut answer = json!({ "token_type": "Bearer", "expires_in": expires.as_secs() });
-        if !issuer.required_scopes.is_empty() {
-            answer["scope"] = issuer.required_scopes.join(" ").into();
-        }
-        if let Some(refresh) = tokens.refresh {
-            let refresh = RefreshToken {
-                bound: bound.clone(),
-                issuer: issuer.issuer.clone(),
-                token: refresh,
-            };
-            answer["refresh_token"] = self.sealed.refresh_token(&refresh).into();
-        }
+        let refresh = tokens.refresh.map(|token| RefreshToken {
+            bound: bound.clone(),
+            issuer: issuer.issuer.clone(),
+            token,
+        });
         tracing::info!(
             user.id = %user.id, oidc.issuer = %issuer.issuer, endpoint = %bound.endpoint, "an MCP client was given a token"
         );
         let access = AccessToken::new(bound, issuer.issuer.clone(), token, is_id_token);
-        answer["access_token"] = self.sealed.access_token(&access).into();
-        Ok(uncached(StatusCode::OK, answer))
+        let scopes = &issuer.required_scopes;
+        Ok(Issued {
+            access: self.sealed.access_token(&access).into(),
+            refresh: refresh.map(|token| self.sealed.refresh_token(&token).into()),
+            scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
+            expires_at: user.expires_at,
+        })
     }
 
     /// The provider's token that the services accept: its access token, or its ID token where that is opaque.

@@ -1,0 +1,271 @@
+//! Refreshes at an identity provider that takes a refresh token once, and ends what came from one that comes again.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Form, Json,
+    body::Body,
+    http::{Request, StatusCode},
+};
+use futures::{FutureExt as _, future::join};
+use http_body_util::BodyExt as _;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use service_kit::testing::TestIssuer;
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+use url::form_urlencoded;
+
+use super::{
+    sealed::{Bound, RefreshToken, Sealed},
+    *,
+};
+
+const KEY: [u8; 32] = [9; 32];
+const CLIENT: &str = "http://127.0.0.1/client.json";
+
+/// What the provider knows.
+#[derive(Default)]
+struct Grant {
+    /// Refreshes that it was asked for.
+    asked: usize,
+    present: usize,
+    ended: bool,
+}
+
+struct Site {
+    facade: Arc<Facade>,
+    issuer: String,
+    grant: Arc<Mutex<Grant>>,
+    /// Whether the provider answers.
+    answers: watch::Sender<bool>,
+    seen: watch::Receiver<usize>,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let keys = TestIssuer::start().await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let metadata = json!({
+            "issuer": issuer, "jwks_uri": format!("{}/keys", keys.issuer()),
+            "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
+            "revocation_endpoint": format!("{issuer}/revoke"),
+        });
+        let grant = Arc::new(Mutex::new(Grant::default()));
+        let ((answers, answering), (seeing, seen)) = (watch::channel(true), watch::channel(0));
+        let (known, iss) = (Arc::clone(&grant), issuer.clone());
+        let keys = Arc::new(keys);
+        let refresh = async move |Form(form): Form<HashMap<String, String>>| {
+            let answer = {
+                let mut grant = known.lock().unwrap_or_else(PoisonError::into_inner);
+                grant.asked += 1;
+                if form["refresh_token"] == format!("refresh-{}", grant.present) && !grant.ended {
+                    grant.present += 1;
+                    let exp = Clock::System.now() + Duration::from_secs(3600);
+                    let exp = exp.duration_since(UNIX_EPOCH).unwrap().as_secs();
+                    let claims = json!({ "iss": iss, "aud": "us", "sub": "alice", "exp": exp });
+                    let refresh = format!("refresh-{}", grant.present);
+                    let answer = json!({ "token_type": "Bearer", "access_token": keys.sign_as(Some("at+jwt"), &claims), "refresh_token": refresh });
+                    (StatusCode::OK, Json(answer))
+                } else {
+                    grant.ended = true;
+                    (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" })))
+                }
+            };
+            seeing.send_modify(|seen| *seen += 1);
+            let mut answering = answering.clone();
+            let _ended = answering.wait_for(|answers| *answers).await;
+            answer
+        };
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(async move || Json(metadata)))
+            .route("/revoke", post(async || StatusCode::OK))
+            .route("/token", post(refresh));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let config = json!({ "issuer": issuer, "client_id": "pages", "audiences": ["us"], "facade": {} });
+        let config: IssuerConfig = serde_json::from_value(config).unwrap();
+        let facade = Facade::new(
+            FacadeConfig {
+                links: Links::new("http://localhost:8080".parse().unwrap()),
+                documents: EgressPolicy::default(),
+                key: KEY.into(),
+            },
+            Arc::new(Verifier::new(vec![config], Clock::System).unwrap()),
+            Store::new(Duration::from_secs(60), Clock::System),
+            Quotas::unlimited(),
+            Clock::System,
+        );
+        Self {
+            facade: facade.unwrap(),
+            issuer,
+            grant,
+            answers,
+            seen,
+        }
+    }
+
+    /// The refresh token with which a client has begun.
+    fn first(&self) -> String {
+        let bound = Bound {
+            client: client::digest(CLIENT),
+            endpoint: "gateways/default".to_owned(),
+        };
+        Sealed::new(KEY.into()).refresh_token(&RefreshToken {
+            bound,
+            issuer: self.issuer.clone(),
+            token: "refresh-0".into(),
+        })
+    }
+
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> (StatusCode, Value) {
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        let request = request.body(Body::from(form)).unwrap();
+        let response = Arc::clone(&self.facade).routes().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn refresh_as(&self, client: &str, token: &str) -> (StatusCode, Value) {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", client),
+            ("refresh_token", token),
+        ];
+        self.post("/oauth/token", &form).await
+    }
+
+    async fn refresh(&self, token: &str) -> (StatusCode, Value) {
+        self.refresh_as(CLIENT, token).await
+    }
+
+    fn asked(&self) -> usize {
+        self.grant.lock().unwrap().asked
+    }
+
+    /// The provider has been asked this often, and does not answer yet.
+    async fn is_asked(&self, times: usize) {
+        self.seen.clone().wait_for(|seen| *seen == times).await.unwrap();
+    }
+}
+
+fn successor((status, answer): &(StatusCode, Value)) -> String {
+    assert_eq!(*status, StatusCode::OK, "{answer}");
+    answer["refresh_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_did_not_get_the_answer_gets_it_once_more() {
+    let site = Site::start().await;
+    let first = site.first();
+    site.answers.send_replace(false);
+    {
+        let lost = site.refresh(&first);
+        tokio::pin!(lost);
+        tokio::select! {
+            answer = &mut lost => panic!("{answer:?}"),
+            () = site.is_asked(1) => {}
+        }
+    }
+    site.answers.send_replace(true);
+    let again = site.refresh(&first).await;
+    assert_eq!(site.asked(), 1);
+    // What is sealed in it is the provider's present token.
+    let next = site.refresh(&successor(&again)).await;
+    let opened = Sealed::new(KEY.into()).open_refresh_token(&successor(&next)).unwrap();
+    assert_eq!(opened.token.expose_secret(), "refresh-2");
+}
+
+#[tokio::test]
+async fn two_refreshes_at_once_are_one() {
+    let site = Site::start().await;
+    let first = site.first();
+    site.answers.send_replace(false);
+    let released = async {
+        site.is_asked(1).await;
+        site.answers.send_replace(true);
+    };
+    let both = join(site.refresh(&first), site.refresh(&first));
+    let ((one, other), ()) = join(both, released).await;
+    assert_eq!((successor(&one), site.asked()), (successor(&other), 1));
+    assert_eq!(one.1["access_token"], other.1["access_token"]);
+    successor(&site.refresh(&successor(&one)).await);
+}
+
+/// A token whose successor is in use is a thief's.
+#[tokio::test]
+async fn an_answer_is_given_until_its_refresh_token_is_used() {
+    let site = Site::start().await;
+    let first = site.first();
+    let second = successor(&site.refresh(&first).await);
+    assert_eq!(successor(&site.refresh(&first).await), second);
+    let third = successor(&site.refresh(&second).await);
+    assert_eq!(site.asked(), 2);
+    let (status, refused) = site.refresh(&first).await;
+    assert_eq!(
+        (status, &refused["error"]),
+        (StatusCode::BAD_REQUEST, &json!("invalid_grant"))
+    );
+    // The provider was told, and has ended what came from it.
+    assert_eq!(site.refresh(&third).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(site.asked(), 4);
+}
+
+#[tokio::test]
+async fn an_answer_is_for_its_client_alone() {
+    let site = Site::start().await;
+    let first = site.first();
+    successor(&site.refresh(&first).await);
+    let (status, refused) = site.refresh_as("http://127.0.0.1/other.json", &first).await;
+    assert_eq!(
+        (status, &refused["error"]),
+        (StatusCode::BAD_REQUEST, &json!("invalid_grant"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_given_to_nobody() {
+    for revokes_successor in [true, false] {
+        let site = Site::start().await;
+        let first = site.first();
+        let second = successor(&site.refresh(&first).await);
+        let revoked = if revokes_successor { &second } else { &first };
+        let form = [("token", &**revoked), ("client_id", CLIENT)];
+        assert_eq!(site.post("/oauth/revoke", &form).await.0, StatusCode::OK);
+        assert_eq!(
+            site.refresh(&first).await.0,
+            StatusCode::BAD_REQUEST,
+            "{revokes_successor}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_provider() {
+    let site = Site::start().await;
+    let first = site.first();
+    site.answers.send_replace(false);
+    {
+        let lost = site.refresh(&first);
+        tokio::pin!(lost);
+        tokio::select! {
+            answer = &mut lost => panic!("{answer:?}"),
+            () = site.is_asked(1) => {}
+        }
+    }
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let complete = Arc::clone(&site.facade).complete(stop);
+    tokio::pin!(complete);
+    assert!(complete.as_mut().now_or_never().is_none());
+    site.answers.send_replace(true);
+    complete.await;
+}
