@@ -51,6 +51,16 @@ pub(crate) enum Refused {
     Here(String),
     /// Told to the client: the URL to send the browser to.
     There(String),
+    /// Told to the person, who may then go on to the client. Anybody can register a web site as a client: no link to here leads there
+    /// before somebody has agreed to it (RFC 9700, section 4.11.2).
+    Ask {
+        /// What is wrong.
+        why: &'static str,
+        /// The client's host.
+        host: String,
+        /// The URL that tells the client.
+        url: String,
+    },
 }
 
 impl Facade {
@@ -72,11 +82,19 @@ impl Facade {
         let endpoint = parameters.check(self);
         let endpoint = endpoint.map_err(|(error, description)| {
             let state = parameters.get("state").filter(|state| is_state(state));
-            Refused::There(self.answer(
+            let url = self.answer(
                 redirect_uri,
                 state,
                 &[("error", error), ("error_description", description)],
-            ))
+            );
+            if redirect::is_on_this_computer(redirect_uri) {
+                return Refused::There(url);
+            }
+            Refused::Ask {
+                why: description,
+                host: redirect::destination(redirect_uri),
+                url,
+            }
         })?;
         Ok(parameters.asked(&client, redirect_uri, &endpoint))
     }

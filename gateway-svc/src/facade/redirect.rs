@@ -55,6 +55,11 @@ pub(super) fn destination(uri: &str) -> String {
     }
 }
 
+/// Whether it leads to a program of the person who is asked, and not to a web site.
+pub(super) fn is_on_this_computer(uri: &str) -> bool {
+    Url::parse(uri).is_ok_and(|url| url.scheme() != "https")
+}
+
 /// The redirect URI with these parameters.
 pub(super) fn with(uri: &str, parameters: &[(&str, &str)]) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());

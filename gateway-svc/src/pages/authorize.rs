@@ -65,9 +65,10 @@ pub(super) async fn ask(
             view::authorize::question(&pages, &asked, &issuers, &sealed)
         }
         Err(Refused::There(url)) => redirect(&url),
+        Err(Refused::Ask { why, host, url }) => view::authorize::refused(&pages, why, &host, &url),
         Err(Refused::Here(text)) => pages.refuse(&Problem::new(
             StatusCode::BAD_REQUEST,
-            "This client cannot be connected",
+            view::authorize::NOT_CONNECTED,
             text,
         )),
     }

@@ -250,6 +250,42 @@ async fn only_the_client_itself_is_answered() {
     assert_eq!(browser.get(&port).await.status, StatusCode::OK);
 }
 
+/// Anybody registers a client of their own.
+#[tokio::test]
+async fn no_link_leads_to_a_web_site_that_nobody_agreed_to() {
+    let site = site().await;
+    let evil = "https://evil.example/cb?a=b";
+    let editor = "cursor://anysphere.cursor-mcp/oauth/callback";
+    let (_, registered) = register(&site, &json!({ "redirect_uris": [evil, editor] })).await;
+    let client = registered["client_id"].as_str().unwrap();
+    let mut browser = site.browser();
+    for (change, why) in [
+        (("response_type", ""), "response_type must be code"),
+        (("code_challenge", ""), "PKCE is required"),
+        (("resource", ""), "resource must be the URL"),
+        (("state", "ü"), "state must be"),
+    ] {
+        let answer = browser.get(&authorize(client, &[("redirect_uri", evil), change])).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{change:?}");
+        for header in [header::LOCATION, header::REFRESH] {
+            assert!(!answer.headers.contains_key(header), "{change:?}");
+        }
+        let back = r#"rel="noreferrer">Go back to evil.example</a>"#;
+        assert!(answer.has(why) && answer.has(back), "{}", answer.body);
+        assert!(
+            answer.has(r#"href="https://evil.example/cb?a=b&amp;error="#),
+            "{}",
+            answer.body
+        );
+
+        // What is answered on the person's computer is no place to lead them astray to.
+        let answer = browser
+            .get(&authorize(client, &[("redirect_uri", editor), change]))
+            .await;
+        assert!(answer.location().starts_with(editor), "{change:?}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_allowed_for_somebody_who_was_not_asked() {
     let site = site().await;

@@ -10,6 +10,9 @@ use service_kit::identity::IssuerConfig;
 use super::signin::display;
 use crate::{facade::Asked, pages::Pages};
 
+/// The title where a client's request is refused.
+pub(in crate::pages) const NOT_CONNECTED: &str = "This client cannot be connected";
+
 /// Asks. `sealed` is what was asked for.
 pub(in crate::pages) fn question(pages: &Pages, asked: &Asked, issuers: &[&IssuerConfig], sealed: &str) -> Response {
     let body = html! {
@@ -45,6 +48,19 @@ pub(in crate::pages) fn question(pages: &Pages, asked: &Asked, issuers: &[&Issue
         }
     };
     pages.page(StatusCode::OK, "Allow a client", None, &body, false)
+}
+
+/// Says what is wrong with the client's request. `back` tells the client, a web site at this host.
+pub(in crate::pages) fn refused(pages: &Pages, why: &str, host: &str, back: &str) -> Response {
+    let body = html! {
+        h1 { (NOT_CONNECTED) }
+        p {
+            "Its request is not valid: " (why) ". Nothing was allowed. The people who maintain the client must correct it."
+        }
+        p { "If you came here from " strong.wrap { (host) } ", you can go back there, where you may be told more. Else close this page." }
+        p { a.wrap href=(back) rel="noreferrer" { "Go back to " (host) } }
+    };
+    pages.page(StatusCode::BAD_REQUEST, NOT_CONNECTED, None, &body, false)
 }
 
 /// Sends the browser on. No redirect: browsers apply the policy for forms to where one redirects, and where the way ends is not known here.
