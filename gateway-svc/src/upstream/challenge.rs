@@ -21,7 +21,8 @@ pub(super) fn refusal<B>(response: &Response<B>) -> Option<UpstreamError> {
 /// it demands.
 fn demanded(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter();
-    let mut challenges = values.filter_map(|value| value.to_str().ok()).flat_map(challenges);
+    // A description may have bytes of any encoding (obs-text; RFC 9110, section 5.5).
+    let mut challenges = values.flat_map(|value| challenges(&String::from_utf8_lossy(value.as_bytes())));
     let challenge = challenges.find(|challenge| challenge.error.as_deref() == Some("insufficient_scope"))?;
     let mut scopes: Vec<&str> = Vec::new();
     for scope in challenge.scope.as_deref().unwrap_or_default().split(' ') {
@@ -80,12 +81,10 @@ fn challenges(value: &str) -> Vec<Challenge> {
     }
 }
 
-/// The value at the beginning, a token or a quoted string, and what follows.
+/// The value at the beginning, a token or a quoted string, and what follows. Some write a URL without quotes, though it is no token.
 fn parameter(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
-        // What follows a token68 is padding.
-        let length = text.bytes().take_while(|byte| is_token(*byte) || *byte == b'=').count();
-        let (value, after) = text.split_at(length);
+        let (value, after) = text.split_at(text.find([',', ' ', '\t']).unwrap_or(text.len()));
         return Some((value.to_owned(), after));
     };
     let (mut value, mut escaped) = (String::new(), false);
@@ -114,10 +113,14 @@ mod tests {
 
     use super::*;
 
-    fn of(values: &[&'static str]) -> Option<String> {
+    fn of(values: &[&str]) -> Option<String> {
+        of_bytes(values.iter().map(|value| value.as_bytes()))
+    }
+
+    fn of_bytes<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(value));
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(value).unwrap());
         }
         demanded(&headers)
     }
@@ -145,6 +148,14 @@ mod tests {
                 r#"Bearer error="insufficient_scope", scope="a \"q\" b c\\d a""#,
                 Some("a b"),
             ),
+            (
+                r#"Bearer resource_metadata=http://a.example/b?c=d, error="insufficient_scope", scope="e""#,
+                Some("e"),
+            ),
+            (
+                r#"Bearer error="insufficient_scope", error_description="für «größere» Rechte", scope="f""#,
+                Some("f"),
+            ),
             (r#"Bearer error="insufficient_scope""#, Some("")),
             (r#"Bearer scope="e", error="insufficient_scope", scope="f""#, Some("e")),
             (r#"DPoP error="insufficient_scope", scope="g""#, None),
@@ -159,6 +170,8 @@ mod tests {
         let second = r#"Bearer error="insufficient_scope", scope="z""#;
         assert_eq!(of(&["Basic realm=\"x\"", second]).as_deref(), Some("z"));
         assert_eq!(of(&[]), None);
+        let latin = b"Bearer error_description=\"f\xfcr\", error=\"insufficient_scope\", scope=\"y\"";
+        assert_eq!(of_bytes([&latin[..]].into_iter()).as_deref(), Some("y"));
     }
 
     #[test]
