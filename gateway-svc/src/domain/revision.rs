@@ -23,6 +23,8 @@ pub(crate) struct Revision {
     pub(crate) credential: CredentialKind,
     /// Whether each caller has a credential of their own, made from the JWT that they call with.
     pub(crate) per_caller: bool,
+    /// Which of the callers' own tokens are passed on, where these are the credential.
+    pub(crate) passthrough: Option<Passthrough>,
     /// Whether it takes secrets that are stored on the entry.
     pub(crate) stored_secrets: bool,
     /// Additional headers and the non-secret install fields that go into headers, in the order of the entry.
@@ -59,6 +61,15 @@ impl CredentialKind {
             Self::JwtPassthrough => "jwt_passthrough",
         }
     }
+}
+
+/// Access tokens of one identity provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Passthrough {
+    /// Their `iss`.
+    pub(crate) issuer: Box<str>,
+    /// Of their `aud`, one is among these.
+    pub(crate) audiences: Box<[Box<str>]>,
 }
 
 /// A header that carries no secret.

@@ -1,7 +1,7 @@
 //! Explains to people which credential a call would carry.
 
 use crate::{
-    domain::{ConditionState, CredentialKind, Running},
+    domain::{Caller, ConditionState, CredentialKind, Passthrough, Running},
     sentence::as_sentence,
 };
 
@@ -19,8 +19,8 @@ pub(crate) struct ExplainedCredential {
 }
 
 impl ExplainedCredential {
-    /// That of an installation.
-    pub(super) fn of(running: &Running) -> Self {
+    /// That of an installation, for this caller.
+    pub(super) fn of(running: &Running, caller: &Caller) -> Self {
         let revision = &running.revision;
         let what = match revision.credential {
             CredentialKind::None if revision.vends_headers => "Secrets that were entered, the same for all callers.",
@@ -38,10 +38,14 @@ impl ExplainedCredential {
         if let Some(condition) = lacking {
             detail = format!("{detail} {}", as_sentence(&condition.message));
         }
+        let wrong_token = revision.passthrough.as_ref().and_then(|plan| wrong_token(plan, caller));
+        if let Some(why) = &wrong_token {
+            detail = format!("{detail} {why}");
+        }
         Self {
             kind: revision.credential,
             per_caller: revision.per_caller,
-            ready: running.has_credentials(),
+            ready: running.has_credentials() && wrong_token.is_none(),
             detail: detail.trim_end().to_owned(),
         }
     }
@@ -56,4 +60,31 @@ impl ExplainedCredential {
         }
         self
     }
+}
+
+/// Why the caller's token, as far as it is known, is not passed on. credential-svc decides so, in `authorization/exchange.rs`.
+fn wrong_token(plan: &Passthrough, caller: &Caller) -> Option<String> {
+    if caller.token.as_ref().is_some_and(|token| token.is_id_token) {
+        return Some(
+            "It is an ID token, and the server requires an access token: see the audiences of the identity provider."
+                .to_owned(),
+        );
+    }
+    if let Some(user) = caller.user().filter(|user| *user.issuer != *plan.issuer) {
+        return Some(format!(
+            "The server requires one of {}, and the caller's is of {}: sign in there.",
+            plan.issuer, user.issuer
+        ));
+    }
+    let audiences = &caller.token.as_ref()?.user.audiences;
+    let fits = audiences
+        .iter()
+        .any(|audience| plan.audiences.iter().any(|known| **known == **audience));
+    (!fits).then(|| {
+        format!(
+            "The server requires one for {}, and the caller's is for {}: an admin of the identity provider can add the audience.",
+            plan.audiences.join(" or "),
+            audiences.join(" and ")
+        )
+    })
 }

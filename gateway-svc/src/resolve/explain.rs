@@ -119,7 +119,7 @@ pub(crate) fn explain(
         entry: Arc::clone(entry),
         tool: Arc::clone(&route.tool),
         chosen: installation,
-        credential: running.as_ref().map(ExplainedCredential::of),
+        credential: running.as_ref().map(|running| ExplainedCredential::of(running, caller)),
         install_url: fault.is_some().then(|| links.install(&entry.slug, Some(name))),
         reason: fault.map(|fault| fault.reason),
         steps,

@@ -15,7 +15,7 @@ use registry_model::{
 };
 
 use super::strings::Strings;
-use crate::domain::{CredentialKind, Endpoint, FixedHeader, HeaderSource, Revision};
+use crate::domain::{CredentialKind, Endpoint, FixedHeader, HeaderSource, Passthrough, Revision};
 
 /// An entry revision; `None` of one that a newer registry has written and this version does not know all of.
 pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<Revision> {
@@ -38,6 +38,7 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
             .credential_model
             .as_ref()
             .is_some_and(credential_models::is_per_caller),
+        passthrough: revision.credential_model.as_ref().and_then(passthrough),
         stored_secrets: has_stored_secrets(&revision.install_fields),
         headers: headers(revision, strings),
     })
@@ -63,6 +64,20 @@ fn kind(model: &CredentialModel) -> CredentialKind {
         CredentialModel::TokenExchange(_) => CredentialKind::TokenExchange,
         CredentialModel::JwtPassthrough(_) => CredentialKind::JwtPassthrough,
     }
+}
+
+fn passthrough(model: &CredentialModel) -> Option<Passthrough> {
+    let CredentialModel::JwtPassthrough(model) = model else {
+        return None;
+    };
+    Some(Passthrough {
+        issuer: model.issuer.as_str().into(),
+        audiences: model
+            .audiences
+            .iter()
+            .map(|audience| audience.as_str().into())
+            .collect(),
+    })
 }
 
 fn vends_headers(revision: &EntryRevision) -> bool {
