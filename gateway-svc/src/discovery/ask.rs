@@ -137,7 +137,7 @@ fn not_vended(name: &str, error: &VendError) -> Failure {
             return Failure::of_chandlery(what);
         }
         VendError::Required => "CREDENTIAL_REQUIRED",
-        VendError::Expired => "CREDENTIAL_EXPIRED",
+        VendError::Expired | VendError::ServerRefuses => "CREDENTIAL_EXPIRED",
         VendError::DestinationChanged => "DESTINATION_CHANGED",
         VendError::ScopesRequired(_) => "SCOPE_REQUIRED",
         VendError::CallerTokenRequired { .. } => "CALLER_TOKEN_REQUIRED",

@@ -11,6 +11,8 @@ use crate::domain::{CallError, ConsumerRef, CredentialFault, CredentialKind, Lin
 
 /// How much of a list of scopes is shown.
 const SHOWN: usize = 300;
+/// The `condition_reason` of an expired credential that connecting an account does not repair.
+const SERVER_REFUSES: &str = "AUTHORIZATION_SERVER_REFUSED";
 
 /// Why there are no headers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +25,9 @@ pub(crate) enum VendError {
         "the credential is not accepted: whoever entered it, or an admin for a credential of the entry, must check it"
     )]
     Expired,
+    /// The authorization server cannot be used, or refuses the client.
+    #[error("its authorization server issues no token: an admin must check the client, its secret and that server")]
+    ServerRefuses,
     /// The entry points elsewhere, or something else runs, than when the secret was entered.
     #[error("where the credential would go has changed since it was entered; its owner must confirm that")]
     DestinationChanged,
@@ -59,7 +64,13 @@ impl VendError {
     pub(super) fn of(status: &Status, running: &Running, given: bool) -> Self {
         match (status.code(), reason_of(status, ErrorReason::from_str_name)) {
             (Code::FailedPrecondition, Some(ErrorReason::CredentialRequired)) | (Code::NotFound, _) => Self::Required,
-            (Code::FailedPrecondition, Some(ErrorReason::CredentialExpired)) => Self::Expired,
+            (Code::FailedPrecondition, Some(ErrorReason::CredentialExpired)) => {
+                let info = status.get_details_error_info();
+                match info.and_then(|mut info| info.metadata.remove("condition_reason")) {
+                    Some(reason) if reason == SERVER_REFUSES => Self::ServerRefuses,
+                    _ => Self::Expired,
+                }
+            }
             (Code::FailedPrecondition, Some(ErrorReason::DestinationChanged)) => Self::DestinationChanged,
             (Code::FailedPrecondition, Some(ErrorReason::ScopeRequired)) => {
                 let info = status.get_details_error_info();
@@ -137,7 +148,13 @@ impl VendError {
                     _ => format!("{name} lacks a credential. Open the link to enter it, then try again."),
                 },
             ),
-            Self::Expired => (
+            Self::ServerRefuses if kind == CredentialKind::OAuth => (
+                RepairReason::CredentialExpired,
+                format!(
+                    "The authorization server of {name} issues no token. Connecting the account again does not change that: an admin, or whoever entered the secret of the client, must check the client, its secret and that server; the link shows the reason."
+                ),
+            ),
+            Self::Expired | Self::ServerRefuses => (
                 RepairReason::CredentialExpired,
                 match kind {
                     CredentialKind::OAuth => format!(

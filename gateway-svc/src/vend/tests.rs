@@ -281,6 +281,9 @@ async fn refusals_become_errors_with_a_link() {
     let scopes = StatusBuilder::new(Code::FailedPrecondition, scopes, "no").with("scopes", "mail.read mail.write");
     let away = Reason::of(ErrorReason::AuthorizationServerUnavailable, ErrorReason::as_str_name);
     let away = StatusBuilder::new(Code::Unavailable, away, "no");
+    let refused = Reason::of(ErrorReason::CredentialExpired, ErrorReason::as_str_name);
+    let refused = StatusBuilder::new(Code::FailedPrecondition, refused, "no");
+    let refused = refused.with("condition_reason", "AUTHORIZATION_SERVER_REFUSED");
     let (vendor, _) = vendor([
         refusal(ErrorReason::CredentialRequired),
         refusal(ErrorReason::CredentialExpired),
@@ -290,11 +293,12 @@ async fn refusals_become_errors_with_a_link() {
         refusal(ErrorReason::CallerTokenRefused),
         Err(away.build()),
         Err(Status::unavailable("down")),
+        Err(refused.build()),
         vended(1, "works", 300),
     ]);
     let installation = with_account();
     let mut seen = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..9 {
         let error = vendor.headers(&installation, None, None).await.unwrap_err();
         seen.push(told(error, &installation));
     }
@@ -309,7 +313,8 @@ async fn refusals_become_errors_with_a_link() {
             "caller_token_required",
             "caller_token_refused",
             "authorization_server_unavailable",
-            "unavailable"
+            "unavailable",
+            "credential_expired"
         ]
     );
     for (index, text) in [
@@ -317,6 +322,7 @@ async fn refusals_become_errors_with_a_link() {
         (1, "connect again"),
         (3, "mail.read mail.write. Open the link to connect again"),
         (4, "in place of a gateway token"),
+        (8, "Connecting the account again does not change that"),
         (6, "Neither The time nor Chandlery is at fault"),
     ] {
         assert!(seen[index].1.contains(text), "{}", seen[index].1);
