@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use registry_model::destination::ValuesByOthers;
 
 use super::{
-    authorization::asked::Generations,
+    authorization::{asked::Generations, attempts::Basis},
     credentials::Credentials,
     destination::Moved,
     error::Error,
@@ -99,6 +99,13 @@ impl Part {
 }
 
 impl State {
+    pub(super) fn basis(&self) -> Basis {
+        Basis {
+            generations: self.generations,
+            entry_revision: self.entry_revision,
+        }
+    }
+
     fn is_bound_to(&self, destination: &str) -> bool {
         self.plan.binding(self.foreign.as_ref()).as_deref() == Some(destination)
     }

@@ -6,7 +6,6 @@ use service_kit::clock::from_micros;
 
 use super::{
     asked::{Asked, Issued},
-    attempts::Basis,
     flights::Flight,
     grant::{Age, Grant},
     per_caller::passed_on,
@@ -173,7 +172,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let has_trouble = self
             .authorization
             .attempts
-            .trouble(&owner, basis_of(state), now)
+            .trouble(&owner, state.basis(), now)
             .is_some();
         match grant.age(now) {
             Age::Fresh => {}
@@ -194,7 +193,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     fn another(self: &Arc<Self>, uid: &str, state: &State, why: Why, may_wait: bool) -> Result<Step, Error> {
         let owner = Owner::Installation(uid.to_owned());
         let now = self.clock.now_micros();
-        if let Some(trouble) = self.authorization.attempts.trouble(&owner, basis_of(state), now) {
+        if let Some(trouble) = self.authorization.attempts.trouble(&owner, state.basis(), now) {
             return Err(trouble.into());
         }
         if !may_wait {
@@ -206,7 +205,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 
     fn fly(self: &Arc<Self>, uid: &str, state: &State, why: Why) -> Flight {
-        let (number, basis) = (state.secrets.own.tokens.number, basis_of(state));
+        let (number, basis) = (state.secrets.own.tokens.number, state.basis());
         let owner = Owner::Installation(uid.to_owned());
         self.authorization.flights.join(&owner, || {
             let (credentials, uid) = (Arc::clone(self), uid.to_owned());
@@ -241,11 +240,4 @@ fn serve(own: &Record, grant: &Grant) -> Step {
         number: own.tokens.number,
         for_caller_only: false,
     })
-}
-
-fn basis_of(state: &State) -> Basis {
-    Basis {
-        generations: state.generations,
-        entry_revision: state.entry_revision,
-    }
 }

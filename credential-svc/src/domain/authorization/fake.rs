@@ -182,7 +182,7 @@ impl FakeServers {
                 }
                 return Err(refused("invalid_grant"));
             }
-            "client_credentials" => false,
+            "client_credentials" | "urn:ietf:params:oauth:grant-type:token-exchange" => false,
             _ => return Err(refused("invalid_grant")),
         };
         state.issued += 1;

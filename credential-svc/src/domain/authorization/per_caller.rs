@@ -2,12 +2,13 @@
 
 use super::{
     asked::{Asked, Generations, Issued},
+    attempts::Trouble,
     client,
     exchange::{Caller, CallerToken, Clients, ExchangeError, Key, pass_through},
     plan::{Exchange, Flow, Passthrough},
     servers::AuthorizationServers,
 };
-use crate::domain::{credentials::Credentials, error::Error, ports::Store, state::State};
+use crate::domain::{credentials::Credentials, error::Error, owner::Owner, ports::Store, state::State};
 
 impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
     /// A token for the caller in exchange for the caller's own.
@@ -29,9 +30,35 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
         };
         let key = key(uid, state, caller);
         let (exchanger, servers) = (&self.authorization.exchanger, &*self.authorization.servers);
+        let (owner, basis, attempts) = (
+            Owner::Installation(uid.to_owned()),
+            state.basis(),
+            &self.authorization.attempts,
+        );
+        let had_trouble = attempts.trouble(&owner, basis, self.clock.now_micros());
+        if let Some(trouble) = had_trouble {
+            // Whoever has a token goes on with it.
+            let before = exchanger.kept(&key).await;
+            return match before.filter(|token| token.number != asked.rejected_token) {
+                Some(token) => Ok(issued(&token)),
+                None => Err(trouble.into()),
+            };
+        }
         let rejected = asked.rejected_token;
-        let token = exchanger.token(servers, plan, &clients, key, caller, rejected).await?;
-        Ok(issued(&token))
+        match exchanger.token(servers, plan, &clients, key, caller, rejected).await {
+            Ok(token) => {
+                attempts.succeeded(&owner);
+                Ok(issued(&token))
+            }
+            Err(error) => {
+                if let ExchangeError::Unavailable(why) = &error {
+                    // It is not asked again by each of the calls that wait for it.
+                    let trouble = Trouble::Unavailable(why.clone());
+                    attempts.failed(&owner, basis, self.clock.now_micros(), trouble);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// The token that the caller got before.

@@ -4,6 +4,7 @@
 mod accounts;
 mod canary;
 mod changes;
+mod exchange;
 mod kept;
 mod machine;
 mod renewal;
@@ -14,7 +15,9 @@ mod values;
 
 use crate::domain::{owner::Owner, ports::Store};
 
-pub(super) use self::{canary::*, changes::*, kept::*, machine::*, renewal::*, revoking::*, sign_in::*, values::*};
+pub(super) use self::{
+    canary::*, changes::*, exchange::*, kept::*, machine::*, renewal::*, revoking::*, sign_in::*, values::*,
+};
 
 /// A place where a store keeps values, and what the suite does to it.
 pub(super) trait Bench: Sized {
@@ -105,6 +108,7 @@ macro_rules! store_suite {
             all_callers_share_a_machines_token,
             another_secret_gives_another_token,
             a_machine_gets_no_scopes_that_only_the_upstream_names,
+            a_server_that_is_away_is_not_asked_by_each_call,
             nothing_that_is_told_or_logged_holds_a_token,
         );
     };

@@ -37,6 +37,17 @@ fn revoked(number: usize) -> [(TokenKind, String); 2] {
     ]
 }
 
+/// Twice does no harm: a process that ends may still be at it.
+async fn until_revoked<B: Bench>(world: &World<B>, number: usize) {
+    loop {
+        let told = world.servers.revoked(0).await;
+        if revoked(number).iter().all(|one| told.contains(one)) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 pub(in crate::store) async fn a_revocation_that_failed_is_made_by_the_next_process<B: Bench>() {
     let world = World::<B>::of_accounts().await;
     let one = world.replica().await;
@@ -51,7 +62,7 @@ pub(in crate::store) async fn a_revocation_that_failed_is_made_by_the_next_proce
     world.servers.revokes(true);
     let two = world.replica().await;
     two.reconcile().await.unwrap();
-    assert_eq!(world.servers.revoked(2).await, revoked(1));
+    until_revoked(&world, 1).await;
     until_nothing_is_left(&two).await;
 
     // The same where the installation is deleted, which the registry forgets.
@@ -69,7 +80,7 @@ pub(in crate::store) async fn a_revocation_that_failed_is_made_by_the_next_proce
         Vec::new()
     });
     three.credentials.sweep().await.unwrap();
-    assert_eq!(world.servers.revoked(4).await[2..], revoked(2));
+    until_revoked(&world, 2).await;
     until_nothing_is_left(&three).await;
 }
 

@@ -1,0 +1,75 @@
+//! Callers' tokens are exchanged.
+
+use std::time::{Duration, SystemTime};
+
+use pretty_assertions::assert_eq;
+
+use super::{
+    Bench,
+    accounts::{World, client, plan},
+};
+use crate::domain::{
+    authorization::{
+        asked::Asked,
+        exchange::Caller,
+        fake::{ISSUER, Script},
+        plan::{Exchange, Flow, Server, Source as Tokens},
+        servers::ServerError,
+    },
+    error::Error,
+    owner::Source,
+};
+
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+fn asked(subject: &str) -> Asked {
+    let caller = Caller {
+        issuer: ISSUER.to_owned(),
+        subject: subject.to_owned(),
+        audiences: Vec::new(),
+        expire_time: SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000),
+        token: "canary-caller-token".into(),
+        is_id_token: false,
+    };
+    Asked {
+        caller: Some(caller),
+        ..Asked::default()
+    }
+}
+
+pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B: Bench>() {
+    let exchange = Tokens::Exchange(Exchange {
+        server: Server::Issuer(ISSUER.to_owned()),
+        client: client(),
+        scopes: Vec::new(),
+        flow: Flow::Exchange {
+            audience: String::new(),
+            resource: String::new(),
+            requested_token_type: String::new(),
+            subject_token_type: String::new(),
+        },
+    });
+    let world = World::<B>::new(plan(exchange, Source::Prompted)).await;
+    let service = world.replica().await;
+    service.put("a", &[("secret", "canary-secret")]).await.unwrap();
+    let (bearer, _) = service.call(asked("alice")).await.unwrap();
+    world
+        .servers
+        .script([Script::Fail(ServerError::Unavailable("it is away".to_owned()))]);
+    for _ in 0..5 {
+        let error = service.call(asked("bob")).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::AuthorizationServerUnavailable(why) if why == "it is away"),
+            "{error:?}"
+        );
+    }
+    assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 2);
+    assert_eq!(
+        service.call(asked("alice")).await.unwrap().0,
+        bearer,
+        "whoever has a token goes on"
+    );
+    service.advance(Duration::from_secs(1));
+    service.call(asked("bob")).await.unwrap();
+    assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 3);
+}
