@@ -11,8 +11,9 @@ use std::{
 
 use futures::{
     FutureExt as _,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, ready},
 };
+use moka::sync::Cache;
 use service_kit::Clock;
 use sha2::{Digest as _, Sha256};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -26,6 +27,8 @@ const KEPT: Duration = Duration::from_secs(60);
 const MAX_KEPT: usize = 10_000;
 /// The tokens in them together, in bytes.
 const MAX_BYTES: usize = 16 << 20;
+/// Refresh tokens that are known to be no longer accepted.
+const MAX_ENDED: u64 = 10_000;
 
 pub(super) type Outcome = Result<Arc<Issued>, OAuthError>;
 /// The outcome, for each that waits.
@@ -36,6 +39,9 @@ type Digest = [u8; 32];
 /// Those in progress, and those whose answers are kept.
 pub(super) struct Refreshes {
     known: Arc<Mutex<Known>>,
+    /// Those that are no longer accepted. The provider is not asked for them again: whoever has such a token could have as many requests in
+    /// progress there as there are places for everybody.
+    ended: Cache<Digest, OAuthError>,
     in_progress: TaskTracker,
     clock: Clock,
 }
@@ -64,6 +70,7 @@ impl Refreshes {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             known: Arc::default(),
+            ended: Cache::builder().max_capacity(MAX_ENDED).time_to_live(KEPT).build(),
             in_progress: TaskTracker::new(),
             clock,
         }
@@ -84,14 +91,20 @@ impl Refreshes {
         if let Some(refresh) = known.refreshes.get(&token) {
             return refresh.outcome.clone();
         }
+        if let Some(error) = self.ended.get(&token) {
+            return ready(Err(error)).boxed().shared();
+        }
         let refresh = refresh();
+        let ended = self.ended.clone();
         let (of, clock) = (Arc::clone(&self.known), self.clock.clone());
         // The guard is made in the task: a runtime that ends drops a task that has not run while the lock is held here.
         let task = async move {
             let _ending = Ending(Arc::clone(&of), token);
             let outcome = refresh.await;
-            if let Ok(issued) = &outcome {
-                keep(&of, token, issued, &clock);
+            match &outcome {
+                Ok(issued) => keep(&of, token, issued, &clock),
+                Err(error) if error.error == "invalid_grant" => ended.insert(token, error.clone()),
+                Err(_) => {}
             }
             outcome
         };

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
 use serde_json::json;
-use service_kit::identity::Use;
+use service_kit::{Peer, identity::Use};
 
 use super::{
     Facade,
@@ -20,15 +21,22 @@ use super::{
 };
 use crate::oidc;
 
-pub(super) async fn revoke(State(facade): State<Arc<Facade>>, form: String) -> Response {
-    match facade.revoke(&form).await {
+pub(super) async fn revoke(
+    State(facade): State<Arc<Facade>>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    form: String,
+) -> Response {
+    let peer = peer.map(|Extension(peer)| peer);
+    match facade.revoke(peer, &headers, &form).await {
         Ok(()) => uncached(StatusCode::OK, json!({})),
         Err(error) => error.into_response(),
     }
 }
 
 impl Facade {
-    async fn revoke(&self, form: &str) -> Result<(), OAuthError> {
+    async fn revoke(&self, peer: Option<Peer>, headers: &HeaderMap, form: &str) -> Result<(), OAuthError> {
+        self.quotas.sign_in(peer, headers)?;
         let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why))?;
         let (Some(token), Some(client)) = (form.get("token"), form.get("client_id")) else {
             return Err(OAuthError::bad("invalid_request", "token and client_id are required"));

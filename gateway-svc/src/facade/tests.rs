@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use futures::{FutureExt as _, future::join};
 use http_body_util::BodyExt as _;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service_kit::testing::TestIssuer;
+use service_kit::{Peer, quota::Allowance, testing::TestIssuer};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 use url::form_urlencoded;
@@ -48,6 +49,10 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
+        Self::with(Quotas::unlimited()).await
+    }
+
+    async fn with(quotas: Arc<Quotas>) -> Self {
         let keys = TestIssuer::start().await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
@@ -97,7 +102,7 @@ impl Site {
             },
             Arc::new(Verifier::new(vec![config], Clock::System).unwrap()),
             Store::new(Duration::from_secs(60), Clock::System),
-            Quotas::unlimited(),
+            quotas,
             Clock::System,
         );
         Self {
@@ -126,7 +131,9 @@ impl Site {
         let form = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
-        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        let request = Request::post(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .extension(Peer::External("203.0.113.1:1".parse().unwrap()));
         let request = request.body(Body::from(form)).unwrap();
         let response = Arc::clone(&self.facade).routes().oneshot(request).await.unwrap();
         let status = response.status();
@@ -268,4 +275,34 @@ async fn a_stop_waits_for_the_provider() {
     assert!(complete.as_mut().now_or_never().is_none());
     site.answers.send_replace(true);
     complete.await;
+}
+
+/// Whoever has a token that is no longer accepted could take everybody's places with it.
+#[tokio::test]
+async fn the_provider_refuses_a_refresh_token_once() {
+    let site = Site::start().await;
+    let first = site.first();
+    let second = successor(&site.refresh(&first).await);
+    successor(&site.refresh(&second).await);
+    for _ in 0..3 {
+        let (status, refused) = site.refresh(&first).await;
+        assert_eq!(
+            (status, &refused["error"]),
+            (StatusCode::BAD_REQUEST, &json!("invalid_grant"))
+        );
+    }
+    assert_eq!(site.asked(), 3);
+}
+
+#[tokio::test]
+async fn requests_of_clients_count_as_steps_of_sign_ins() {
+    let allowance = Allowance {
+        sign_ins: NonZeroU32::MIN,
+        ..Allowance::unlimited()
+    };
+    for path in ["/oauth/token", "/oauth/revoke"] {
+        let site = Site::with(Quotas::new(allowance.clone())).await;
+        assert_eq!(site.post(path, &[]).await.0, StatusCode::BAD_REQUEST);
+        assert_eq!(site.post(path, &[]).await.0, StatusCode::TOO_MANY_REQUESTS);
+    }
 }

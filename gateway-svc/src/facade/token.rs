@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse as _, Response},
 };
 use data_encoding::BASE64URL_NOPAD;
+use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{
-    User,
+    Peer, User,
     identity::{IssuerConfig, OidcEndpoints, TokenError, Use},
 };
 use sha2::{Digest as _, Sha256};
@@ -28,8 +30,14 @@ use crate::oidc::{self, Failed, Purpose, Tokens};
 const OTHER_CLIENT: &str = "it was given to another client";
 const NO_ISSUER: &str = "the identity provider it came from is no longer configured; sign in again";
 
-pub(super) async fn token(State(facade): State<Arc<Facade>>, form: String) -> Response {
-    match facade.grant(&form).await {
+pub(super) async fn token(
+    State(facade): State<Arc<Facade>>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    form: String,
+) -> Response {
+    let peer = peer.map(|Extension(peer)| peer);
+    match facade.grant(peer, &headers, &form).await {
         Ok(issued) => issued.response(facade.clock.now()),
         Err(error) => error.into_response(),
     }
@@ -43,7 +51,8 @@ pub(super) struct Provider<'a> {
 }
 
 impl Facade {
-    async fn grant(self: &Arc<Self>, form: &str) -> Outcome {
+    async fn grant(self: &Arc<Self>, peer: Option<Peer>, headers: &HeaderMap, form: &str) -> Outcome {
+        self.quotas.sign_in(peer, headers)?;
         let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why))?;
         let required = |name: &str| {
             let missing = || OAuthError::bad("invalid_request", format!("{name} is required"));
