@@ -113,8 +113,7 @@ impl Caller {
         self.user().filter(|user| !user.machine).map(|user| &user.id)
     }
 
-    /// The same for all tokens of a subject: what sessions are bound to.
-    /// `users/{user}` or `teams/{team}`.
+    /// `users/{user}` or `teams/{team}`: the same for all tokens of a subject. Sessions are bound to it.
     pub(crate) fn subject_name(&self) -> String {
         match &self.subject {
             Subject::User(user) => user.id.resource_name(),
