@@ -361,7 +361,11 @@ impl Journey {
             ..r::JwtPassthroughCredential::default()
         });
         let exchanged = CredentialModel::TokenExchange(r::TokenExchangeCredential {
-            authorization_server: Some(walk::issuer(exchange.issuer())),
+            // Its issuer is not that of the callers' tokens: the entry vouches for it, by naming its endpoint alone.
+            authorization_server: Some(r::AuthorizationServer {
+                token_endpoint: format!("{}/token", exchange.issuer()),
+                ..r::AuthorizationServer::default()
+            }),
             client: Some(r::OAuthClient {
                 client_id: CLIENT.0.to_owned(),
                 secret_field: "secret".to_owned(),

@@ -298,7 +298,7 @@ async fn an_answer_that_trickles_slows_nobody_else() {
         (Code::Unavailable, "AUTHORIZATION_SERVER_UNAVAILABLE"),
         "{status:?}"
     );
-    assert!(status.message().contains("did not answer within 10s") && status.message().contains("retry later"));
+    assert!(status.message().contains("did not answer") && status.message().contains("retry later"));
     let answer = call.await.expect("no panic");
     let content = &answer["result"];
     assert_eq!(

@@ -77,7 +77,7 @@ impl<'a> Keys<'a> {
             if let Some(ring) = &ring {
                 self.save(name, ring).await?;
                 tracing::warn!(
-                    "{} is wrapped with the key of Vault now; if others may have copied it before, run `chandlery rotate-keys --revoke`",
+                    "{} is wrapped with the key of Vault now; if others may have copied it before, run `chandlery rotate-keys --revoke` with the same options for Vault",
                     path.display()
                 );
             }

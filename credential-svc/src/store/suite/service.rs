@@ -117,15 +117,20 @@ pub(super) enum Mood {
     Away,
     /// It does not answer.
     Silent,
+    /// It answers once its mood changes.
+    Waiting,
 }
 
 impl<S> Meddled<S> {
     async fn answers(&self) -> Result<(), StoreError> {
-        let mood = *self.0.mood.lock().unwrap();
-        match mood {
-            Mood::Answers => Ok(()),
-            Mood::Away => Err(StoreError::Unavailable("it is away".to_owned())),
-            Mood::Silent => std::future::pending().await,
+        loop {
+            let mood = *self.0.mood.lock().unwrap();
+            match mood {
+                Mood::Answers => return Ok(()),
+                Mood::Away => return Err(StoreError::Unavailable("it is away".to_owned())),
+                Mood::Silent => std::future::pending().await,
+                Mood::Waiting => tokio::task::yield_now().await,
+            }
         }
     }
 }
