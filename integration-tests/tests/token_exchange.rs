@@ -127,12 +127,12 @@ async fn each_person_gets_a_token_of_their_own() {
         "{failed:?}"
     );
 
-    // A caller with a token of the development issuer has none that Keycloak exchanges.
+    // A caller with a token of the development issuer has none that Keycloak exchanges, or gets.
     let stranger = stack.member("carol");
     let status = stranger.install_and_be_refused("tool").await;
     assert_eq!(
         (status.code(), reason(&status).as_str()),
-        (Code::FailedPrecondition, "CALLER_TOKEN_REFUSED"),
+        (Code::FailedPrecondition, "CALLER_TOKEN_REQUIRED"),
         "{status:?}"
     );
 }
