@@ -29,8 +29,8 @@ use crate::domain::{
     views::Subject,
 };
 
-/// How long the authorization server may take.
-const ANSWER: Duration = Duration::from_secs(20);
+/// How long the authorization server may take. A browser waits, and the page behind it for 20 s.
+const ANSWER: Duration = Duration::from_secs(15);
 /// How long the store may be unavailable when there are tokens to store, and between two attempts.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_millis(50);
