@@ -66,6 +66,8 @@ impl Seen {
 #[derive(Debug)]
 struct Slot {
     seen: Seen,
+    /// When its read began, in ticks.
+    began: u64,
     place: u64,
 }
 
@@ -84,19 +86,25 @@ impl Kept {
         seen.is_within(limit, now).then(|| seen.clone())
     }
 
-    /// Returns what it replaces.
-    pub(super) fn put(&mut self, owner: &Owner, seen: Seen) -> Option<Seen> {
+    /// What a read has brought that began after this tick, and when it did.
+    pub(super) fn since(&self, owner: &Owner, tick: u64) -> Option<(u64, Seen)> {
+        let slot = self.slots.get(owner)?;
+        (slot.began > tick).then(|| (slot.began, slot.seen.clone()))
+    }
+
+    /// Returns what it replaces. `began` is when the read did, in ticks.
+    pub(super) fn put(&mut self, owner: &Owner, seen: Seen, began: u64) -> Option<Seen> {
         let former = self.remove(owner);
         self.last_place += 1;
         let place = self.last_place;
         self.bytes += seen.bytes();
         self.order.insert(place, owner.clone());
-        self.slots.insert(owner.clone(), Slot { seen, place });
+        self.slots.insert(owner.clone(), Slot { seen, began, place });
         former
     }
 
     pub(super) fn remove(&mut self, owner: &Owner) -> Option<Seen> {
-        let Slot { seen, place } = self.slots.remove(owner)?;
+        let Slot { seen, place, .. } = self.slots.remove(owner)?;
         self.order.remove(&place);
         self.bytes -= seen.bytes();
         Some(seen)
@@ -141,7 +149,7 @@ mod tests {
 
     fn fill(kept: &mut Kept, numbers: std::ops::Range<usize>, length: usize) {
         for number in numbers {
-            kept.put(&owner(number), seen(length, 0));
+            kept.put(&owner(number), seen(length, 0), 0);
             while kept.pop(0).is_some() {}
         }
     }
@@ -150,7 +158,7 @@ mod tests {
     fn what_was_read_longest_ago_goes_first() {
         let mut kept = Kept::default();
         fill(&mut kept, 0..MAX_RECORDS, 10);
-        kept.put(&owner(0), seen(10, 1));
+        kept.put(&owner(0), seen(10, 1), 0);
         fill(&mut kept, MAX_RECORDS..MAX_RECORDS + 5, 10);
         assert_eq!((kept.slots.len(), kept.order.len()), (MAX_RECORDS, MAX_RECORDS));
         assert!(kept.get(&owner(0), Limit::Any, 1).is_some(), "it was read again");
@@ -174,7 +182,7 @@ mod tests {
     fn a_record_serves_for_a_time() {
         let mut kept = Kept::default();
         let now = 1_000_000_000_000;
-        kept.put(&owner(1), seen(10, now));
+        kept.put(&owner(1), seen(10, now), 0);
         for (limit, later, serves) in [
             (Limit::Recent, FRESH - 1, true),
             (Limit::Recent, FRESH, false),

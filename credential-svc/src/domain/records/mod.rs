@@ -18,7 +18,7 @@ use std::{
 
 use futures::{
     FutureExt as _,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, ready},
 };
 use service_kit::Clock;
 
@@ -128,7 +128,7 @@ impl<S: Store> Records<S> {
     pub(crate) async fn latest(&self, owner: &Owner) -> Result<Seen, StoreError> {
         let asked = self.0.state().next_tick();
         loop {
-            let Read { began, answer } = self.join(owner);
+            let Read { began, answer } = self.join(owner, asked);
             let outcome = answer.await;
             // One that began earlier may not have what the caller knows to be there.
             if began > asked {
@@ -137,8 +137,13 @@ impl<S: Store> Records<S> {
         }
     }
 
-    fn join(&self, owner: &Owner) -> Read {
+    /// A read that began after the tick `asked` and is over, or the one that is under way, or the next.
+    fn join(&self, owner: &Owner, asked: u64) -> Read {
         let mut state = self.0.state();
+        if let Some((began, seen)) = state.kept.since(owner, asked) {
+            let answer = ready(Ok(seen)).boxed().shared();
+            return Read { began, answer };
+        }
         if let Some(read) = state.reads.get(owner) {
             return read.clone();
         }
@@ -222,7 +227,7 @@ impl<S: Store> Reading<S> {
             let mut state = self.inner.state();
             match &answer {
                 _ if !state.has(&self.owner, self.began) => None,
-                Ok(seen) => state.kept.put(&self.owner, seen.clone()),
+                Ok(seen) => state.kept.put(&self.owner, seen.clone(), self.began),
                 Err(StoreError::Unavailable(_)) => None,
                 Err(_) => state.kept.remove(&self.owner),
             }
