@@ -156,6 +156,27 @@ impl<S: Store, R, A> Credentials<S, R, A> {
         self.store.check().await
     }
 
+    /// Changes the owner's record, if there is one. `change` says whether it did; where another writer was first, it is called again. Returns
+    /// whether a change was written.
+    pub(super) async fn amend(
+        &self,
+        owner: &Owner,
+        mut change: impl FnMut(&mut Record) -> bool + Send,
+    ) -> Result<bool, Error> {
+        for _ in 0..TRIES {
+            let Some(Current { version, mut record }) = self.current(owner, 0).await? else {
+                return Ok(false);
+            };
+            if !change(&mut record) {
+                return Ok(false);
+            }
+            if self.store.write(owner, version, Value::Record(record)).await? == Written::Done {
+                return Ok(true);
+            }
+        }
+        Err(Error::Contended)
+    }
+
     /// The owner's record; `None` where there is a tombstone that is not void. Where a backup was restored, the record may be older than the
     /// generation that was `reported`: it first gets a newer generation, so that every workload fetches it again.
     pub(super) async fn current(&self, owner: &Owner, reported: i64) -> Result<Option<Current>, Error> {

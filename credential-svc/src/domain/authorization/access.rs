@@ -16,12 +16,12 @@ use super::{
     servers::AuthorizationServers,
 };
 use crate::domain::{
-    credentials::{Credentials, TRIES},
+    credentials::Credentials,
     error::Error,
     owner::Owner,
-    ports::{Registry, Store, Written},
+    ports::{Registry, Store},
     readiness::Readiness,
-    record::{Record, Value},
+    record::Record,
     records::Limit,
     state::State,
 };
@@ -215,21 +215,12 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
 
     /// Keeps scopes that the next sign-in asks for.
     async fn remember(&self, owner: &Owner, demanded: &[String]) -> Result<(), Error> {
-        for _ in 0..TRIES {
-            let Some(current) = self.current(owner, 0).await? else {
-                return Ok(());
-            };
-            let mut next = current.record;
-            let before = next.tokens.demanded.len();
-            next.tokens.demanded = scopes::union(std::mem::take(&mut next.tokens.demanded), demanded.to_vec());
-            if next.tokens.demanded.len() == before {
-                return Ok(());
-            }
-            if self.store.write(owner, current.version, Value::Record(next)).await? == Written::Done {
-                return Ok(());
-            }
-        }
-        Err(Error::Contended)
+        let add = |record: &mut Record| {
+            let before = record.tokens.demanded.len();
+            record.tokens.demanded = scopes::union(std::mem::take(&mut record.tokens.demanded), demanded.to_vec());
+            record.tokens.demanded.len() != before
+        };
+        self.amend(owner, add).await.map(drop)
     }
 }
 

@@ -133,18 +133,9 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 
     async fn forget_demanded(&self, owner: &Owner) -> Result<(), Error> {
-        for _ in 0..TRIES {
-            let Some(Current { version, record }) = self.current(owner, 0).await? else {
-                return Ok(());
-            };
-            let mut next = record;
-            if std::mem::take(&mut next.tokens.demanded).is_empty()
-                || self.store.write(owner, version, Value::Record(next)).await? == Written::Done
-            {
-                return Ok(());
-            }
-        }
-        Err(Error::Contended)
+        self.amend(owner, |record| !std::mem::take(&mut record.tokens.demanded).is_empty())
+            .await
+            .map(drop)
     }
 
     async fn client_for(

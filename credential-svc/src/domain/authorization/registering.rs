@@ -13,7 +13,7 @@ use crate::domain::{
     error::Error,
     owner::Owner,
     ports::{Store, Written},
-    record::Value,
+    record::{Record, Value},
 };
 
 impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
@@ -68,22 +68,14 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
 
     /// Removes a client that its server does not know any more, so that the next sign-in registers another.
     pub(super) async fn forget(&self, entry: &Owner, server: &Server, client_id: &str) {
-        for _ in 0..TRIES {
-            let Ok(Some(Current { version, record })) = self.current(entry, 0).await else {
-                return;
-            };
+        let remove = |record: &mut Record| {
             let left = registered::without(&record.clients, server.issuer(), client_id);
-            if left.len() == record.clients.len() {
-                return;
-            }
-            let mut next = record;
-            next.clients = left;
-            if matches!(
-                self.store.write(entry, version, Value::Record(next)).await,
-                Ok(Written::Done)
-            ) {
-                return;
-            }
+            let is_known = left.len() < record.clients.len();
+            record.clients = left;
+            is_known
+        };
+        if let Err(error) = self.amend(entry, remove).await {
+            tracing::debug!(credential.owner = %entry, error = %error, "a client that its server does not know was not removed");
         }
     }
 }

@@ -267,42 +267,32 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
 
     /// Marks an installation: a person must connect again.
     pub(super) async fn fail(&self, owner: &Owner, number: i64, why: &str) -> Result<(), Error> {
-        for _ in 0..TRIES {
-            let Some(Current { version, record }) = self.current(owner, 0).await? else {
-                return Ok(());
-            };
-            if record.tokens.number != number {
-                return Ok(());
+        let mark = |record: &mut Record| {
+            let is_wanted = record.tokens.number == number;
+            if is_wanted {
+                record.tokens.lease = None;
+                record.tokens.failure = Some(why.to_owned());
             }
-            let mut next = record;
-            next.tokens.lease = None;
-            next.tokens.failure = Some(why.to_owned());
-            if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
-                tracing::warn!(credential.owner = %owner, reason = why, "a person must connect the account again");
-                self.queue.add([owner.clone()]);
-                return Ok(());
-            }
+            is_wanted
+        };
+        if self.amend(owner, mark).await? {
+            tracing::warn!(credential.owner = %owner, reason = why, "a person must connect the account again");
+            self.queue.add([owner.clone()]);
         }
-        Err(Error::Contended)
+        Ok(())
     }
 
     /// Notes that a token is refused that nothing renews. The account stays connected: some upstreams reject a token for one tool, and take it
     /// for others.
     pub(super) async fn note_refusal(&self, owner: &Owner, number: i64, why: &str) -> Result<(), Error> {
-        for _ in 0..TRIES {
-            let Some(Current { version, record }) = self.current(owner, 0).await? else {
-                return Ok(());
-            };
-            if record.tokens.number != number || record.tokens.refusal.is_some() {
-                return Ok(());
+        let note = |record: &mut Record| {
+            let is_news = record.tokens.number == number && record.tokens.refusal.is_none();
+            if is_news {
+                record.tokens.refusal = Some(why.to_owned());
             }
-            let mut next = record;
-            next.tokens.refusal = Some(why.to_owned());
-            if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
-                return Ok(());
-            }
-        }
-        Err(Error::Contended)
+            is_news
+        };
+        self.amend(owner, note).await.map(drop)
     }
 
     /// Gives the lease back, and notes a refusal. If that fails, the lease expires.
