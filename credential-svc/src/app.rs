@@ -16,6 +16,7 @@ use service_kit::{
 };
 use tonic::{service::Routes, transport::Channel};
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
     api::{People, Workloads},
@@ -90,7 +91,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     match config.store {
         StoreConfig::Local { data_dir } => {
             let store = LocalStore::open(&data_dir).await?;
-            Ok(assemble(store, servers, public_url, instance, deps))
+            // No other process has the folder: whoever has a lease in it is this one, or one that has ended.
+            Ok(assemble(store, servers, public_url, Uuid::nil(), instance, deps))
         }
         StoreConfig::Vault(config) => {
             let former = config.former_data_dir.clone();
@@ -104,7 +106,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
                 name: "vault session",
                 run: Box::new(store.keep_session()),
             };
-            let mut app = assemble(store, servers, public_url, instance, deps);
+            let holder = service_kit::random::uuid();
+            let mut app = assemble(store, servers, public_url, holder, instance, deps);
             app.tasks.push(session);
             Ok(app)
         }
@@ -116,11 +119,14 @@ fn assemble(
     store: impl Store,
     servers: impl AuthorizationServers,
     public_url: Option<Url>,
+    holder: Uuid,
     instance: String,
     deps: Deps,
 ) -> App {
     let reporter = Reporter::new(deps.registry.clone());
-    let credentials = Arc::new(Credentials::new(store, reporter, servers, public_url, deps.clock));
+    let credentials = Arc::new(Credentials::new(
+        store, reporter, servers, public_url, holder, deps.clock,
+    ));
     let (health, ready) = Health::new();
 
     let people = People::new(Arc::clone(&credentials), Access::new(deps.registry.clone()));

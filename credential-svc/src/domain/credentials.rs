@@ -10,6 +10,7 @@ use service_kit::Clock;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     authorization::{context::Authorization, revoker::Revoker, servers::AuthorizationServers},
@@ -51,10 +52,10 @@ pub(super) struct Current {
 }
 
 impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
-    /// `public_url` is where people reach gateway-svc.
-    pub(crate) fn new(store: S, registry: R, servers: A, public_url: Option<Url>, clock: Clock) -> Self {
+    /// `public_url` is where people reach gateway-svc, `holder` this process in leases.
+    pub(crate) fn new(store: S, registry: R, servers: A, public_url: Option<Url>, holder: Uuid, clock: Clock) -> Self {
         let store = Records::new(store, clock.clone());
-        let authorization = Authorization::new(servers, public_url, clock.clone());
+        let authorization = Authorization::new(servers, public_url, holder, clock.clone());
         Self {
             revoker: Revoker::new(store.clone(), authorization.servers(), clock.clone()),
             authorization,

@@ -15,7 +15,7 @@ pub(in crate::domain) struct Authorization<A> {
     pub(super) servers: Arc<A>,
     /// Where people reach gateway-svc; `None`: nobody can sign in.
     pub(super) public_url: Option<Url>,
-    /// This process, in leases.
+    /// As [`Lease::holder`](super::grant::Lease::holder): this process.
     pub(super) holder: Uuid,
     pub(super) flights: Flights,
     /// What must be completed even if nobody waits for it: a server may have issued what it never issues again.
@@ -25,12 +25,12 @@ pub(in crate::domain) struct Authorization<A> {
 }
 
 impl<A> Authorization<A> {
-    pub(in crate::domain) fn new(servers: A, public_url: Option<Url>, clock: Clock) -> Self {
+    pub(in crate::domain) fn new(servers: A, public_url: Option<Url>, holder: Uuid, clock: Clock) -> Self {
         let tasks = TaskTracker::new();
         Self {
             servers: Arc::new(servers),
             public_url,
-            holder: service_kit::random::uuid(),
+            holder,
             flights: Flights::among(tasks.clone()),
             tasks,
             attempts: Attempts::default(),

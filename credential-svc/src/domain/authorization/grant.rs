@@ -99,10 +99,11 @@ impl Unrevoked {
     }
 }
 
-/// The right to ask for another token, until a time. A holder that dies leaves it to expire.
+/// The right to ask for another token, until a time. A holder that dies leaves it to expire, or to the next process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// A process.
+    /// A process; or the same for every process, one after the other, where no two have the store at once: then a lease that is left over is
+    /// taken up by the next, and nobody waits for its end.
     pub(crate) holder: Uuid,
     /// Microseconds since 1970.
     pub(crate) until: i64,

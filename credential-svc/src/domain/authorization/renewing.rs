@@ -2,7 +2,7 @@
 //!
 //! Who asks the authorization server holds a lease in the owner's record, and the number of the token that is replaced decides whether
 //! the answer is still wanted. Whatever happens in between, the record has a token that works, or the next attempt finds out why it does
-//! not: a process that dies leaves its lease to expire.
+//! not: a process that dies leaves its lease to expire, or to the next one where that has the store for itself.
 
 use std::time::Duration;
 
@@ -124,7 +124,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 return Ok(false);
             }
             let now = self.clock.now_micros();
-            // An own lease is left over: there is one attempt at a time in this process.
+            // An own lease is left over: there is one attempt at a time in this process. What its server answered is lost; whether it has rotated
+            // the refresh token, the next answer says.
             if record
                 .tokens
                 .lease

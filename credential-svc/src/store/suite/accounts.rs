@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     Bench,
-    service::{GATEWAY, HOME, MemoryRegistry, Service},
+    service::{HOME, MemoryRegistry, Process, Service},
 };
 use crate::domain::{
     authorization::{
@@ -112,7 +112,7 @@ impl<B: Bench> World<B> {
     }
 
     pub(super) async fn replica(&self) -> Arc<Service<B::Store>> {
-        self.replica_at(GATEWAY).await
+        self.process(Process::default()).await
     }
 
     /// After the entry has changed.
@@ -121,13 +121,27 @@ impl<B: Bench> World<B> {
             self.bench.connect().await,
             plan(Tokens::SignIn(sign_in), Source::Prompted),
         );
-        Arc::new(Service::with(store, &self.registry, plan, &self.servers, GATEWAY))
+        Arc::new(Service::with(
+            store,
+            &self.registry,
+            plan,
+            &self.servers,
+            Process::default(),
+        ))
     }
 
-    pub(super) async fn replica_at(&self, public_url: &str) -> Arc<Service<B::Store>> {
+    pub(super) async fn replica_at(&self, public_url: &'static str) -> Arc<Service<B::Store>> {
+        self.process(Process {
+            public_url,
+            ..Process::default()
+        })
+        .await
+    }
+
+    pub(super) async fn process(&self, process: Process) -> Arc<Service<B::Store>> {
         let store = self.bench.connect().await;
         let plan = self.plan.clone();
-        Arc::new(Service::with(store, &self.registry, plan, &self.servers, public_url))
+        Arc::new(Service::with(store, &self.registry, plan, &self.servers, process))
     }
 }
 

@@ -99,6 +99,7 @@ macro_rules! store_suite {
             a_rotated_token_is_stored_before_it_is_used,
             a_kill_between_any_two_steps_leaves_a_token_or_the_reason,
             callers_wait_for_a_lease_only_where_they_must,
+            the_only_process_takes_up_what_one_before_it_left,
             a_transient_failure_marks_nothing,
             a_refusal_for_good_asks_for_a_person,
             a_token_that_cannot_be_renewed_expires,

@@ -15,7 +15,7 @@ use super::{
     Bench,
     accounts::{World, bearer, rejected},
     kept::FRESH,
-    service::{Service, Step, owner},
+    service::{Process, Service, Step, owner},
 };
 use crate::domain::{
     authorization::{
@@ -237,6 +237,31 @@ pub(in crate::store) async fn callers_wait_for_a_lease_only_where_they_must<B: B
     assert_eq!(one.token_comes(2).await, bearer(2, 2).0);
     two.advance(FRESH);
     assert_eq!(two.token().await.unwrap(), bearer(2, 2));
+}
+
+pub(in crate::store) async fn the_only_process_takes_up_what_one_before_it_left<B: Bench>() {
+    let world = World::<B>::of_accounts().await;
+    let holder = service_kit::random::uuid();
+    let start = || {
+        world.process(Process {
+            holder,
+            ..Process::default()
+        })
+    };
+    let killed = start().await;
+    killed.connect().await;
+    killed.advance(LIFE);
+    let reached = Arc::new(Notify::new());
+    world.servers.script([Script::Before(stuck(&reached))]);
+    tokio::select! {
+        () = killed.credentials.renew("a", order(1)) => panic!("it ended"),
+        () = reached.notified() => {}
+    }
+    drop(killed);
+    let next = start().await;
+    next.advance(LIFE);
+    assert!(record(&next).await.tokens.lease.is_some());
+    assert_eq!(next.token().await.unwrap(), bearer(2, 2));
 }
 
 pub(in crate::store) async fn a_transient_failure_marks_nothing<B: Bench>() {

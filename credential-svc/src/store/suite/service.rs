@@ -30,8 +30,6 @@ use crate::domain::{
 };
 
 pub(super) const HOME: &str = "https://example.com";
-/// Where people reach gateway-svc.
-pub(super) const GATEWAY: &str = "http://127.0.0.1:8080";
 
 /// A registry in memory that accepts reports. Clones are the same registry.
 #[derive(Clone, Debug, Default)]
@@ -194,6 +192,23 @@ impl<S: Store> Store for Meddled<S> {
     }
 }
 
+/// How a process of the service is set up.
+pub(super) struct Process {
+    /// Where people reach gateway-svc.
+    pub(super) public_url: &'static str,
+    /// Its name in leases.
+    pub(super) holder: Uuid,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            public_url: "http://127.0.0.1:8080",
+            holder: service_kit::random::uuid(),
+        }
+    }
+}
+
 /// The service, with a view of one entry `e` and of installations of it.
 pub(super) struct Service<S> {
     pub(super) credentials: Arc<Credentials<Meddled<S>, MemoryRegistry, FakeServers>>,
@@ -231,16 +246,16 @@ impl<S: Store> Service<S> {
             primary: None,
             tokens: None,
         };
-        Self::with(store, registry, plan, &FakeServers::default(), GATEWAY)
+        Self::with(store, registry, plan, &FakeServers::default(), Process::default())
     }
 
-    /// With any plan, and the gateway at `public_url`.
+    /// With any plan, as this process.
     pub(super) fn with(
         store: S,
         registry: &MemoryRegistry,
         plan: Plan,
         servers: &FakeServers,
-        public_url: &str,
+        process: Process,
     ) -> Self {
         let store = Meddled(Arc::new(Script {
             store,
@@ -254,7 +269,8 @@ impl<S: Store> Service<S> {
                 store.clone(),
                 registry.clone(),
                 servers.clone(),
-                Some(public_url.parse().unwrap()),
+                Some(process.public_url.parse().unwrap()),
+                process.holder,
                 Clock::Manual(clock.clone()),
             )),
             store,
