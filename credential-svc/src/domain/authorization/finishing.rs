@@ -14,7 +14,7 @@ use super::{
     renewing::issued,
     requests,
     servers::{AuthorizationServers, Client, Metadata, ServerError},
-    starting::signs_in,
+    starting::{CALLBACK, signs_in},
 };
 use crate::domain::{
     changing::{stays, summary},
@@ -247,7 +247,9 @@ fn check_answer(metadata: &Metadata, pending: &Pending, returned: &Returned) -> 
     // Whoever does not say where the browser came back to must bring the name of who answered.
     let is_named = !returned.issuer.is_empty() && !is_foreign;
     let is_elsewhere = returned.redirect_uri != pending.redirect_uri && !(returned.redirect_uri.is_empty() && is_named);
-    if is_elsewhere || is_foreign && (metadata.sends_issuer || !returned.issuer.is_empty()) {
+    // What the server said when the sign-in began counts, too: then it got the redirect URI that others share.
+    let must_be_named = metadata.sends_issuer || pending.redirect_uri.ends_with(CALLBACK);
+    if is_elsewhere || is_foreign && (must_be_named || !returned.issuer.is_empty()) {
         tracing::warn!(server.issuer = %metadata.issuer, "a sign-in was answered by another authorization server, or by one that does not say who it is");
         return Err(Error::AuthorizationAnswerForeign(pending.server.issuer().to_owned()));
     }

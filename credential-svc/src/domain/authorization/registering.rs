@@ -6,7 +6,6 @@ use super::{
     plan::Server,
     registered::{self, Registered},
     servers::{AuthorizationServers, Client, Metadata},
-    starting::CALLBACK,
 };
 use crate::domain::{
     credentials::{Credentials, Current, TRIES},
@@ -49,8 +48,7 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
     async fn register(&self, server: &Server, metadata: &Metadata, redirect_uri: &str) -> Result<Registered, Error> {
         let issuer = server.issuer();
         if metadata.registration_endpoint.is_empty() {
-            // The one of clients that are not our own.
-            let redirect_uri = self.authorization.page(CALLBACK).unwrap_or_default();
+            let redirect_uri = self.redirect_uri(true, server, metadata)?;
             return Err(Error::AuthorizationServerRefused(format!(
                 "the authorization server {issuer} neither accepts a client metadata document nor registers clients; an admin must register a \
                  client there with the redirect URI {redirect_uri}, and name it in the entry"

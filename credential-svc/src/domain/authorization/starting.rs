@@ -34,7 +34,7 @@ const OFFLINE: &str = "offline_access";
 /// The scopes with which servers say whose account it is (OpenID Connect Core 1.0, sections 3.1.2.1 and 5.4).
 const IDENTITY: [&str; 2] = ["openid", "email"];
 
-/// Where browsers come back to, at gateway-svc.
+/// Where browsers come back to, at gateway-svc; or below it, from one server.
 pub(super) const CALLBACK: &str = "/oauth/callback";
 /// Parameters that are for this service to set, whatever the query of an authorization endpoint has.
 const RESERVED: [&str; 10] = [
@@ -173,7 +173,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         };
         let metadata = servers.metadata(&server).await?;
         let name = server.issuer();
-        let redirect_uri = self.redirect_uri(sign_in, &server)?;
+        let redirect_uri = self.redirect_uri(sign_in.client.is_some(), &server, &metadata)?;
         if metadata.authorization_endpoint.is_empty() {
             return Err(Error::AuthorizationServerRefused(format!(
                 "nobody can sign in at the authorization server {name}: it has no authorization endpoint; an admin must change the entry"
@@ -209,20 +209,6 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         })
     }
 
-    /// Where browsers come back to. One for each server, where clients are our own: an answer of another server comes elsewhere, also if that
-    /// does not say who it is (RFC 9700, section 4.4.2).
-    fn redirect_uri(&self, sign_in: &SignIn, server: &Server) -> Result<String, Error> {
-        let uri = match &sign_in.client {
-            Some(_) => self.authorization.page(CALLBACK),
-            None => self.authorization.page(&format!("{CALLBACK}/{}", tag(server))),
-        };
-        uri.ok_or_else(|| {
-            Error::AuthorizationServerRefused(
-                "credential-svc does not know where browsers reach the gateway; an operator must configure its public URL".to_owned(),
-            )
-        })
-    }
-
     /// The client of an entry that names none: its metadata document, where the server reads that, otherwise a registered one.
     async fn own_client(
         &self,
@@ -241,6 +227,23 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             }),
             None => self.registered(entry, server, metadata, redirect_uri).await,
         }
+    }
+}
+
+impl<S, R, A> Credentials<S, R, A> {
+    /// Where browsers come back to. One for each server: an answer of another server comes elsewhere, also if that does not say who it is
+    /// (RFC 9700, section 4.4.2). A client that an admin has registered, which the entry names, has the one that all such clients share where
+    /// its server says who it is: then no answer is taken that does not.
+    pub(super) fn redirect_uri(&self, is_named: bool, server: &Server, metadata: &Metadata) -> Result<String, Error> {
+        let uri = match is_named && metadata.sends_issuer {
+            true => self.authorization.page(CALLBACK),
+            false => self.authorization.page(&format!("{CALLBACK}/{}", tag(server))),
+        };
+        uri.ok_or_else(|| {
+            Error::AuthorizationServerRefused(
+                "credential-svc does not know where browsers reach the gateway; an operator must configure its public URL".to_owned(),
+            )
+        })
     }
 }
 

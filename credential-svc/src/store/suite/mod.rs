@@ -84,6 +84,7 @@ macro_rules! store_suite {
             a_server_that_cannot_be_used_is_refused,
             the_upstream_says_where_to_sign_in,
             the_entrys_client_is_used_with_its_secret,
+            clients_that_admins_registered_are_not_mixed_up,
             a_code_that_is_not_accepted_connects_nothing,
             another_account_replaces_the_first,
             scopes_that_are_demanded_are_asked_for_next_time,

@@ -253,10 +253,17 @@ pub(in crate::store) async fn a_server_that_cannot_be_used_is_refused<B: Bench>(
     let error = elsewhere.start(ALICE).await.unwrap_err();
     assert!(
         error.to_string().contains(
-            "an admin must register a client there with the redirect URI http://gateway.internal/tools/oauth/callback"
+            "an admin must register a client there with the redirect URI http://gateway.internal/tools/oauth/callback,"
         ),
         "{error}"
     );
+    world.servers.change_metadata(|metadata| metadata.sends_issuer = false);
+    let error = elsewhere.start(ALICE).await.unwrap_err();
+    assert!(
+        error.to_string().contains(&format!("/oauth/callback/{TAG},")),
+        "{error}"
+    );
+    world.servers.change_metadata(|metadata| metadata.sends_issuer = true);
     // Its document is read over https.
     let public = world.replica_at("https://tools.example.com").await;
     let started = public.start(ALICE).await.unwrap();
@@ -318,6 +325,43 @@ pub(in crate::store) async fn the_entrys_client_is_used_with_its_secret<B: Bench
     assert_eq!(service.token().await.unwrap(), bearer(2, 2));
     assert_eq!(world.servers.requests("refresh_token")[0].secret, "canary-newer");
     assert_eq!(world.servers.registrations(), 0);
+}
+
+pub(in crate::store) async fn clients_that_admins_registered_are_not_mixed_up<B: Bench>() {
+    let named = SignIn {
+        server: Some(Server::Issuer(ISSUER.to_owned())),
+        client: Some(client()),
+        ..sign_in()
+    };
+    let world = World::<B>::new(plan(Tokens::SignIn(named), Source::Stored)).await;
+    let service = world.replica().await;
+    service.put_entry(&[("secret", "canary-secret")]).await.unwrap();
+    let shared = "http://127.0.0.1:8080/oauth/callback";
+    // What a server answers that does not say who it is, and whose client has that redirect URI, too.
+    let of_another = async |started: &Started| {
+        let answered = service.finish(ALICE, started, |returned| {
+            returned.issuer.clear();
+            returned.redirect_uri = shared.to_owned();
+        });
+        foreign(answered.await);
+    };
+    let says_who_it_is = service.start(ALICE).await.unwrap();
+    assert_eq!(query(&says_who_it_is)["redirect_uri"], shared);
+    of_another(&says_who_it_is).await;
+    // One that no longer says so when its sign-in is finished.
+    let changed = service.start(ALICE).await.unwrap();
+    world.servers.change_metadata(|metadata| metadata.sends_issuer = false);
+    of_another(&changed).await;
+    let does_not = service.start(ALICE).await.unwrap();
+    assert_eq!(query(&does_not)["redirect_uri"], format!("{shared}/{TAG}"));
+    of_another(&does_not).await;
+    assert_eq!(world.servers.requests("authorization_code"), []);
+    let started = service.start(ALICE).await.unwrap();
+    let answered = service.finish(ALICE, &started, |returned| {
+        returned.issuer.clear();
+        returned.redirect_uri = query(&started)["redirect_uri"].clone();
+    });
+    answered.await.unwrap();
 }
 
 pub(in crate::store) async fn a_code_that_is_not_accepted_connects_nothing<B: Bench>() {
