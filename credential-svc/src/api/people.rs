@@ -61,13 +61,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> People<S, R, A> {
 
     /// The installation, if the registry authorizes this person to do this to it now.
     async fn installation(&self, name: &str, user: &User, action: AccessAction) -> Result<Subject, Status> {
-        check_name("installation", "installations/", name)?;
-        let answer = self
-            .access
-            .installation(name, user, action)
-            .await
-            .map_err(from_registry)?;
-        convert::authorized(answer).ok_or_else(service_kit::status::internal)
+        installation(&self.access, name, user, action).await
     }
 
     /// The entry, if the registry authorizes this person to manage it now. Only admins are.
@@ -237,9 +231,26 @@ impl<S: Store, R: Registry, A: AuthorizationServers> CredentialService for Peopl
             Code::NotFound | Code::PermissionDenied | Code::InvalidArgument => Error::AuthorizationStateInvalid.into(),
             _ => status,
         })?;
-        self.change(move |credentials| async move { credentials.finish_authorization(subject, returned).await })
-            .await
+        let access = self.access.clone();
+        self.change(move |credentials| async move {
+            let permits = || async {
+                match installation(&access, &name, &user, AccessAction::Entrust).await {
+                    Ok(_) => Ok(()),
+                    Err(status) if status.code() == Code::Unavailable => Err(Error::RegistryUnavailable),
+                    Err(_) => Err(Error::AuthorizationStateInvalid),
+                }
+            };
+            credentials.finish_authorization(subject, returned, permits).await
+        })
+        .await
     }
+}
+
+/// As [`People::installation`].
+async fn installation(access: &Access, name: &str, user: &User, action: AccessAction) -> Result<Subject, Status> {
+    check_name("installation", "installations/", name)?;
+    let answer = access.installation(name, user, action).await.map_err(from_registry)?;
+    convert::authorized(answer).ok_or_else(service_kit::status::internal)
 }
 
 fn check_name(field: &str, prefix: &str, name: &str) -> Result<(), Status> {

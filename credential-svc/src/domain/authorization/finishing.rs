@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::status::Violations;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     client,
@@ -58,8 +58,13 @@ struct Connected {
 }
 
 impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
-    /// Ends a sign-in, for the person who began it and once.
-    pub(crate) async fn finish_authorization(&self, subject: Subject, returned: Returned) -> Result<Done, Error> {
+    /// Ends a sign-in, for the person who began it and once. `permits` asks whether the person still may: the server takes its time.
+    pub(crate) async fn finish_authorization<F: Future<Output = Result<(), Error>> + Send>(
+        &self,
+        subject: Subject,
+        returned: Returned,
+        permits: impl Fn() -> F + Send + Sync,
+    ) -> Result<Done, Error> {
         self.admit(&subject)?;
         let (plan, entry) = signs_in(&subject)?;
         let owner = subject.owner();
@@ -102,7 +107,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             grant,
             client,
         };
-        self.connect(subject, &owner, &entry, &present, connected).await
+        self.connect(subject, &owner, &entry, &present, connected, permits)
+            .await
     }
 
     /// Marks the sign-in, so that nobody else finishes it. It stays in the record until then: whoever disconnects meanwhile removes it.
@@ -170,21 +176,28 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         error.into()
     }
 
-    /// Stores the tokens, bound to what the person was shown. They cannot be issued again, so this waits for a store that is unavailable.
-    async fn connect(
+    /// Stores the tokens, bound to what the person was shown. They cannot be issued again, so this waits for a registry or a store that is
+    /// unavailable.
+    async fn connect<F: Future<Output = Result<(), Error>> + Send>(
         &self,
         subject: Subject,
         owner: &Owner,
         entry: &Owner,
         present: &Present,
         connected: Connected,
+        permits: impl Fn() -> F + Send + Sync,
     ) -> Result<Done, Error> {
         let until = Instant::now() + PATIENCE;
         let owed = Owed::new(&self.queue, owner.clone());
         let next = loop {
-            match self.try_connect(&subject, owner, entry, present, &connected).await {
+            let permitted = timeout_at(until, permits()).await;
+            let stored = match permitted.unwrap_or(Err(Error::RegistryUnavailable)) {
+                Ok(()) => self.try_connect(&subject, owner, entry, present, &connected).await,
+                Err(error) => Err(error),
+            };
+            match stored {
                 Ok(stored) => break stored,
-                Err(Error::Store(error)) if Instant::now() < until => {
+                Err(error @ (Error::Store(_) | Error::RegistryUnavailable)) if Instant::now() < until => {
                     tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
                     sleep(RETRY).await;
                 }

@@ -1,6 +1,6 @@
 //! The service with entries whose tokens come from an authorization server, and what people and callers do with them.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use registry_model::destination::Destination;
 use secrecy::ExposeSecret as _;
@@ -171,7 +171,7 @@ impl<S: Store> Service<S> {
         change(&mut returned);
         let done = self
             .credentials
-            .finish_authorization(self.subject("a"), returned)
+            .finish_authorization(self.subject("a"), returned, || ready(self.registry.permits()))
             .await?;
         Ok(done.summary)
     }

@@ -40,12 +40,26 @@ struct Taken {
     reports: Mutex<BTreeMap<Owner, Condition>>,
     cleanups: Mutex<Vec<Owner>>,
     refuses: AtomicBool,
+    forbids: AtomicBool,
 }
 
 impl MemoryRegistry {
     /// From now on, reports are refused, or accepted again.
     pub(super) fn refuse(&self, refuses: bool) {
         self.0.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// From now on, nobody may do anything.
+    pub(super) fn forbid(&self) {
+        self.0.forbids.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a person may do what they are at.
+    pub(super) fn permits(&self) -> Result<(), Error> {
+        match self.0.forbids.load(Ordering::SeqCst) {
+            true => Err(Error::AuthorizationStateInvalid),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn reported(&self, owner: &Owner) -> Option<Condition> {
@@ -213,7 +227,7 @@ impl Default for Process {
 pub(super) struct Service<S> {
     pub(super) credentials: Arc<Credentials<Meddled<S>, MemoryRegistry, FakeServers>>,
     store: Meddled<S>,
-    registry: MemoryRegistry,
+    pub(super) registry: MemoryRegistry,
     clock: ManualClock,
     plan: Arc<Plan>,
 }

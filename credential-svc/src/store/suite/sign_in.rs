@@ -519,6 +519,20 @@ pub(in crate::store) async fn who_disconnects_during_a_sign_in_stays_disconnecte
     assert_eq!(told.connection, None);
 }
 
+pub(in crate::store) async fn who_may_no_longer_connect_connects_nothing<B: Bench>() {
+    let world = World::<B>::of_accounts().await;
+    let service = world.replica().await;
+    let started = service.start(ALICE).await.unwrap();
+    let registry = world.registry.clone();
+    // As where she is removed from the team whose installation it is.
+    let meanwhile = async move { registry.forbid() };
+    world.servers.script([Script::Before(meanwhile.boxed())]);
+    invalid(service.finish(ALICE, &started, |_| {}).await);
+    assert_eq!(world.servers.revoked(2).await[0].1, "canary-refresh-1");
+    let told = service.credentials.get(&service.subject("a")).await.unwrap();
+    assert_eq!(told.connection, None);
+}
+
 pub(in crate::store) async fn what_was_issued_is_revoked_with_its_owner<B: Bench>() {
     let world = World::<B>::of_accounts().await;
     let service = world.replica().await;
