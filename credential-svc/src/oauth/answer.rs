@@ -1,12 +1,19 @@
 //! Answers of endpoints that speak OAuth (RFC 6749, section 5).
 
-use reqwest::{StatusCode, header::CONTENT_TYPE};
+use std::time::Duration;
+
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 
 use super::{fields::Fields, form::Form, http::Answer, text::readable};
 use crate::domain::authorization::servers::ServerError;
 
 const MAX_CODE: usize = 100;
 const MAX_DESCRIPTION: usize = 300;
+/// The longest pause that a server gets.
+const MAX_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// The object of a successful answer to `form`.
 pub(super) fn read(answer: &Answer, form: &Form) -> Result<Fields, ServerError> {
@@ -19,7 +26,13 @@ pub(super) fn read(answer: &Answer, form: &Form) -> Result<Fields, ServerError> 
 /// Whether the answer to `form` is a success; with its object, if there is one.
 pub(super) fn succeeded(answer: &Answer, form: &Form) -> Result<Option<Fields>, ServerError> {
     if let Some(fault) = fault(answer) {
-        return Err(fault);
+        return Err(match pause(answer) {
+            Some(pause) => ServerError::Busy {
+                why: format!("{fault}, and asks for a pause of {} s", pause.as_secs()),
+                pause,
+            },
+            None => fault,
+        });
     }
     let fields = parse(answer);
     // Some servers answer with an error and status 200.
@@ -38,6 +51,18 @@ pub(super) fn fault(answer: &Answer) -> Option<ServerError> {
     let is_fault =
         status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
     is_fault.then(|| ServerError::Unavailable(format!("{} answered with status {}", answer.origin, status.as_u16())))
+}
+
+/// For how long the server asks for no more requests (RFC 9110, section 10.2.3; RFC 6585, section 4). Authorization servers give seconds; of a
+/// date nothing is known.
+fn pause(answer: &Answer) -> Option<Duration> {
+    let asks = matches!(
+        answer.status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    );
+    let given = answer.headers.get(RETRY_AFTER).filter(|_| asks)?;
+    let seconds = given.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_PAUSE))
 }
 
 fn unexpected(answer: &Answer) -> ServerError {

@@ -6,10 +6,12 @@ use std::{
     time::Duration,
 };
 
+use service_kit::clock::to_micros;
+
 use super::asked::Generations;
 use crate::domain::{error::Error, owner::Owner, ports::StoreError};
 
-/// The first pause after a failed attempt, and the longest (microseconds).
+/// The first pause after a failed attempt, and the longest that no server asks for (microseconds).
 const FIRST: i64 = Duration::from_secs(1).as_micros() as i64;
 const LAST: i64 = Duration::from_secs(60).as_micros() as i64;
 /// How long after a rejected token was replaced no other is, if that is rejected, too (microseconds).
@@ -23,6 +25,8 @@ const SWEPT: usize = 1_024;
 pub(super) enum Trouble {
     /// The authorization server did not answer.
     Unavailable(String),
+    /// The same, and it asks for a pause.
+    Busy { why: String, pause: Duration },
     /// It refused, and somebody must change the entry, its secrets or the server.
     Refused(String),
     /// The secret store did not answer.
@@ -32,7 +36,7 @@ pub(super) enum Trouble {
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Unavailable(why) => Self::AuthorizationServerUnavailable(why),
+            Trouble::Unavailable(why) | Trouble::Busy { why, .. } => Self::AuthorizationServerUnavailable(why),
             Trouble::Refused(message) => Self::Unusable {
                 message,
                 condition: "AUTHORIZATION_SERVER_REFUSED",
@@ -101,7 +105,10 @@ impl Attempts {
         self.note(owner, now, |attempt| {
             let before = attempt.trouble.as_ref().filter(|last| last.basis == basis);
             let before = before.map_or(0, |last| last.count);
-            let pause = FIRST.saturating_mul(1 << before.min(10)).min(LAST);
+            let mut pause = FIRST.saturating_mul(1 << before.min(10)).min(LAST);
+            if let Trouble::Busy { pause: asked, .. } = &trouble {
+                pause = pause.max(to_micros(std::time::UNIX_EPOCH + *asked));
+            }
             attempt.trouble = Some(Last {
                 trouble,
                 basis,

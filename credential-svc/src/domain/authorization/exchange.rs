@@ -90,6 +90,9 @@ pub(crate) enum ExchangeError {
     /// It did not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// As [`ServerError::Busy`].
+    #[error("{why}")]
+    Busy { why: String, pause: Duration },
 }
 
 /// Exchanges tokens, once for all concurrent calls of a caller.
@@ -314,6 +317,7 @@ impl From<ServerError> for ExchangeError {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Unavailable(message) => Self::Unavailable(message),
+            ServerError::Busy { why, pause } => Self::Busy { why, pause },
             ServerError::Unusable(message) => Self::Unusable(message),
             // RFC 6749, section 5.2, and RFC 8693, section 2.2.2: what is wrong with the client or the entry, rather than with the caller.
             ServerError::Refused { code, description } => match code.as_str() {

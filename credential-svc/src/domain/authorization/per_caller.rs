@@ -51,9 +51,13 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
                 Ok(issued(&token))
             }
             Err(error) => {
-                if let ExchangeError::Unavailable(why) = &error {
-                    // It is not asked again by each of the calls that wait for it.
-                    let trouble = Trouble::Unavailable(why.clone());
+                // It is not asked again by each of the calls that wait for it.
+                let trouble = match error.clone() {
+                    ExchangeError::Unavailable(why) => Some(Trouble::Unavailable(why)),
+                    ExchangeError::Busy { why, pause } => Some(Trouble::Busy { why, pause }),
+                    _ => None,
+                };
+                if let Some(trouble) = trouble {
                     attempts.failed(&owner, basis, self.clock.now_micros(), trouble);
                 }
                 Err(error.into())
@@ -116,7 +120,9 @@ impl From<ExchangeError> for Error {
                 message,
                 condition: "AUTHORIZATION_SERVER_REFUSED",
             },
-            ExchangeError::Unavailable(message) => Self::AuthorizationServerUnavailable(message),
+            ExchangeError::Unavailable(message) | ExchangeError::Busy { why: message, .. } => {
+                Self::AuthorizationServerUnavailable(message)
+            }
         }
     }
 }

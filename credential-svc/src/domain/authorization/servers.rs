@@ -173,6 +173,9 @@ pub(crate) enum ServerError {
     /// It did not answer, or answered with a fault of its own: it may do so later.
     #[error("{0}")]
     Unavailable(String),
+    /// The same, and it says for how long nobody should ask again.
+    #[error("{why}")]
+    Busy { why: String, pause: Duration },
     /// It refused, with an OAuth error (RFC 6749, section 5.2): `invalid_grant`, for example.
     #[error("{description}")]
     Refused {

@@ -114,6 +114,36 @@ async fn refusals_are_told_from_faults() {
 }
 
 #[tokio::test]
+async fn a_pause_that_is_asked_for_is_bounded() {
+    let (servers, _) = servers();
+    let server = Server::start().await;
+    for (status, given, pause) in [
+        (429, "120", Some(120)),
+        (503, " 7 ", Some(7)),
+        (429, "86400", Some(3_600)),
+        (429, "99999999999999999999", None),
+        (429, "-1", None),
+        (429, "soon", None),
+        (500, "120", None),
+    ] {
+        server.answer(move |_| {
+            let mut answer = with_status(status, &json!({"error": "slow_down"}));
+            answer.headers_mut().insert("retry-after", given.parse().unwrap());
+            answer
+        });
+        let answered = ask(&servers, &server).await;
+        match (&answered, pause) {
+            (Err(ServerError::Busy { why, pause }), Some(expected)) => {
+                assert_eq!(pause.as_secs(), expected, "{given}");
+                assert!(why.contains(&status.to_string()), "{why}");
+            }
+            (Err(ServerError::Unavailable(_)), None) => {}
+            _ => panic!("{given}: {answered:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn pages_and_redirects_are_no_tokens() {
     let (servers, _) = servers();
     let (server, inside) = (Server::start().await, Server::start().await);

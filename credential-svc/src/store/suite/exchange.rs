@@ -72,4 +72,14 @@ pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B:
     service.advance(Duration::from_secs(1));
     service.call(asked("bob")).await.unwrap();
     assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 3);
+    world.servers.script([Script::Fail(ServerError::Busy {
+        why: "it has too much to do".to_owned(),
+        pause: Duration::from_secs(120),
+    })]);
+    for _ in 0..2 {
+        service.call(asked("carol")).await.unwrap_err();
+        service.advance(Duration::from_secs(60));
+    }
+    assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 4);
+    service.call(asked("carol")).await.unwrap();
 }

@@ -298,6 +298,30 @@ pub(in crate::store) async fn a_transient_failure_marks_nothing<B: Bench>() {
     assert_eq!(service.token().await.unwrap(), bearer(2, 2));
 }
 
+pub(in crate::store) async fn a_server_that_asks_for_a_pause_gets_it<B: Bench>() {
+    let world = World::<B>::of_accounts().await;
+    let service = world.replica().await;
+    service.connect().await;
+    let pause = Duration::from_secs(120);
+    world.servers.script([Script::Fail(ServerError::Busy {
+        why: "as.example.com answered with status 429".to_owned(),
+        pause,
+    })]);
+    service.advance(LIFE);
+    let one_second = Duration::from_secs(1);
+    for passes in [Duration::ZERO, pause - one_second] {
+        service.advance(passes);
+        let error = service.token().await.unwrap_err();
+        assert!(
+            matches!(&error, Error::AuthorizationServerUnavailable(why) if why.contains("429")),
+            "{error:?}"
+        );
+    }
+    assert_eq!(renewals(&world), 1);
+    service.advance(one_second);
+    assert_eq!(service.token().await.unwrap(), bearer(2, 2));
+}
+
 pub(in crate::store) async fn a_refusal_for_good_asks_for_a_person<B: Bench>() {
     let world = World::<B>::of_accounts().await;
     let service = world.replica().await;
