@@ -50,7 +50,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let owner = subject.owner();
         let record = self.record(&owner, self.reported(&owner)).await?;
         let present = self.present(subject).await?;
-        let mut summary = summary(subject, present.as_ref(), &record);
+        let mut summary = summary(subject, present.as_ref(), &record, self.clock.now_micros());
         if let (Some(agreed), Some(present)) = (record.agreed, present)
             && summary.bound_destination != summary.present_destination
         {
@@ -70,7 +70,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 && let Some(summary) = record.answers.to(request, now).map_err(|_| Error::RequestIdReused)?
             {
                 return Ok(Decision::Answered(Summary {
-                    connection: connection(subject.plan(), owner.source(), record),
+                    connection: connection(subject.plan(), owner.source(), record, now),
                     ..summary.clone()
                 }));
             }
@@ -94,7 +94,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             let destination = present.destination.clone();
             let mut next = record.changed(now, stays, &put.values, destination, Some(present.agreed.clone()));
             if let Some(request) = request.clone() {
-                let summary = summary(&subject, Some(present), &next);
+                let summary = summary(&subject, Some(present), &next, now);
                 next.answers.remember(Answer {
                     request,
                     time: now,
@@ -171,11 +171,12 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             let decision = decide(&record, present.as_ref())?;
             let owed = Owed::new(&self.queue, owner.clone());
             // Reported even where nothing is written: an earlier attempt may have been stored without a report.
+            let now = self.clock.now_micros();
             let summary = match decision {
                 Decision::Answered(summary) => summary,
-                Decision::Keep => summary(subject, present.as_ref(), &record),
+                Decision::Keep => summary(subject, present.as_ref(), &record, now),
                 Decision::Write(mut next) => {
-                    let summary = summary(subject, present.as_ref(), &next);
+                    let summary = summary(subject, present.as_ref(), &next, now);
                     if next.tokens.grant.is_none() {
                         let entry = subject.entry();
                         next.tokens.unrevoked = self.unrevoked(&owner, subject.plan(), &record, entry.as_ref()).await;
@@ -243,7 +244,8 @@ pub(super) fn stays(
     Ok(false)
 }
 
-pub(super) fn summary(subject: &Subject, present: Option<&Present>, record: &Record) -> Summary {
+/// As it is at the time `now` (microseconds since 1970).
+pub(super) fn summary(subject: &Subject, present: Option<&Present>, record: &Record, now: i64) -> Summary {
     let present = present.cloned().unwrap_or_default();
     let (plan, source) = (subject.plan(), subject.owner().source());
     let record = validate::fitting(plan, source, record.clone());
@@ -272,7 +274,7 @@ pub(super) fn summary(subject: &Subject, present: Option<&Present>, record: &Rec
         present_destination: present.destination,
         present_description: description,
         changes: Vec::new(),
-        connection: connection(plan, source, &record),
+        connection: connection(plan, source, &record, now),
     }
 }
 
@@ -283,7 +285,7 @@ fn stale(present: &Present) -> Error {
     }
 }
 
-fn connection(plan: &Plan, source: Source, record: &Record) -> Option<Connection> {
+fn connection(plan: &Plan, source: Source, record: &Record, now: i64) -> Option<Connection> {
     let tokens = &record.tokens;
     if !plan.keeps_tokens(source) {
         return None;
@@ -301,6 +303,8 @@ fn connection(plan: &Plan, source: Source, record: &Record) -> Option<Connection
                 ..Connection::default()
             });
     };
+    let machine = plan.machine();
+    let failure = tokens.over(now).filter(|_| machine.is_none());
     Some(Connection {
         issuer: grant.server.issuer().to_owned(),
         client_id: grant.client_id.clone(),
@@ -310,8 +314,8 @@ fn connection(plan: &Plan, source: Source, record: &Record) -> Option<Connection
         connect_time: Some(grant.connect_time),
         refresh_time: Some(grant.refresh_time),
         expire_time: grant.expire_time,
-        is_refreshable: tokens.failure.is_none() && (grant.refresh.is_some() || plan.machine().is_some()),
-        failure: tokens.failure.clone().unwrap_or_default(),
+        is_refreshable: failure.is_none() && (grant.refresh.is_some() || machine.is_some()),
+        failure: failure.unwrap_or_default().to_owned(),
         demanded: grant.lacks(&tokens.demanded),
         refusal,
     })

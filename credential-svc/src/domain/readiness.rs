@@ -23,13 +23,14 @@ impl Condition {
         present: Option<String>,
         source: Source,
         record: &Record,
+        now: i64,
     ) -> Option<Self> {
         let concerns = match source {
             Source::Prompted => true,
             Source::Stored => plan.has(source) || record.generation > 0 || known.shown.is_any(),
         };
         concerns.then(|| {
-            let readiness = Readiness::of(plan, present, source, record);
+            let readiness = Readiness::of(plan, present, source, record, now);
             Self {
                 ready: readiness.is_ready(),
                 reason: readiness.reason(),
@@ -63,23 +64,23 @@ pub(crate) enum Readiness {
 
 impl Readiness {
     /// Of the plan's fields of this source, and of its tokens, which are in `record` and go to `present`.
-    pub(crate) fn of(plan: &Plan, present: Option<String>, source: Source, record: &Record) -> Self {
+    pub(crate) fn of(plan: &Plan, present: Option<String>, source: Source, record: &Record, now: i64) -> Self {
         let fields = Self::of_fields(plan, present, source, record);
         match plan.tokens.as_ref().map(|tokens| &tokens.source) {
             Some(Tokens::SignIn(plan)) if source == Source::Prompted && fields.is_ready() => {
-                Self::of_account(plan, record)
+                Self::of_account(plan, record, now)
             }
             _ => fields,
         }
     }
 
-    /// Of the account that is connected.
-    pub(crate) fn of_account(plan: &SignIn, record: &Record) -> Self {
+    /// Of the account that is connected, at the time `now` (microseconds since 1970).
+    pub(crate) fn of_account(plan: &SignIn, record: &Record, now: i64) -> Self {
         let Some(grant) = &record.tokens.grant else {
             return Self::NotConnected;
         };
-        if let Some(why) = &record.tokens.failure {
-            return Self::Reconnect { why: why.clone() };
+        if let Some(why) = record.tokens.over(now) {
+            return Self::Reconnect { why: why.to_owned() };
         }
         if !grant.fits(plan) {
             let why = "the entry now names another authorization server or another client".to_owned();

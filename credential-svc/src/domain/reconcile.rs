@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
-use tokio::time::{Instant, sleep_until};
+use service_kit::clock::from_micros;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -37,14 +38,17 @@ async fn forever<S: Store, R: Registry, A: AuthorizationServers>(credentials: &C
     let mut delay = FIRST_RETRY;
     let mut retry = Instant::now();
     loop {
-        pending.extend(credentials.queue().take());
+        pending.extend(credentials.queue().take(credentials.clock.now_micros()));
         if Instant::now() >= retry {
             pending.append(&mut failed);
         }
         if pending.is_empty() {
+            let due = credentials.queue().due().map(from_micros);
+            let pause = due.map(|due| due.duration_since(credentials.clock.now()).unwrap_or_default());
             tokio::select! {
                 () = credentials.queue().added() => {}
                 () = sleep_until(retry), if !failed.is_empty() => {}
+                () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
             continue;
         }

@@ -2,7 +2,7 @@
 //! one are erased.
 
 use super::{
-    authorization::servers::AuthorizationServers,
+    authorization::{grant::Grant, servers::AuthorizationServers},
     condition::Condition,
     credentials::{Credentials, TRIES},
     error::Error,
@@ -129,7 +129,12 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let record = validate::fitting(plan, owner.source(), record);
         let entry = self.mixed_record(known.mixed_with.as_ref()).await?;
         let present = plan.bound(known.foreign.as_ref(), entry.as_ref());
-        let report = Condition::of(&known, plan, present, owner.source(), &record);
+        let now = self.clock.now_micros();
+        let end = record.tokens.grant.as_ref().and_then(Grant::end);
+        if let Some(end) = end.filter(|&end| end > now && plan.machine().is_none()) {
+            self.queue.add_at(end, owner.clone());
+        }
+        let report = Condition::of(&known, plan, present, owner.source(), &record, now);
         Ok(report.filter(|report| always || !known.shown.has(report)))
     }
 }

@@ -106,7 +106,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
 
     fn runtime(&self, state: &State) -> Result<Vended, Error> {
         if !state.shared {
-            check_account(state)?;
+            check_account(state, self.clock.now_micros())?;
         }
         Ok(self.vended(state, state.secrets.runtime(&state.plan), None))
     }
@@ -143,9 +143,9 @@ async fn or_kept(
 }
 
 /// A server starts once an account is connected. It gets no token when it starts, so whether the token can be renewed does not matter.
-fn check_account(state: &State) -> Result<(), Error> {
+fn check_account(state: &State, now: i64) -> Result<(), Error> {
     if let Some(Source::SignIn(plan)) = state.plan.tokens.as_ref().map(|tokens| &tokens.source) {
-        let readiness = Readiness::of_account(plan, &state.secrets.own);
+        let readiness = Readiness::of_account(plan, &state.secrets.own, now);
         if matches!(readiness, Readiness::NotConnected) {
             return Err(readiness.into_error());
         }

@@ -88,7 +88,10 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         may_wait: bool,
     ) -> Result<Step, Error> {
         let own = &state.secrets.own;
-        let grant = match (Readiness::of_account(plan, own), &own.tokens.grant) {
+        let grant = match (
+            Readiness::of_account(plan, own, self.clock.now_micros()),
+            &own.tokens.grant,
+        ) {
             (Readiness::Connected, Some(grant)) => grant,
             (other, _) => return Err(other.into_error()),
         };
@@ -108,12 +111,6 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             let why = "the upstream rejects the token, and the authorization server issued none that could renew it";
             let owner = Owner::Installation(uid.to_owned());
             self.note_refusal(&owner, own.tokens.number, why).await?;
-            return Err(Readiness::Reconnect { why: why.to_owned() }.into_error());
-        }
-        if grant.age(self.clock.now_micros()) == Age::Expired {
-            let why = "the access token has expired, and the authorization server issued none that could renew it";
-            let owner = Owner::Installation(uid.to_owned());
-            self.fail(&owner, own.tokens.number, why).await?;
             return Err(Readiness::Reconnect { why: why.to_owned() }.into_error());
         }
         Ok(serve(own, grant))

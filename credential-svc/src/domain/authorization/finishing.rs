@@ -211,7 +211,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         if !next.tokens.unrevoked.is_empty() {
             self.revoker.begin(owner);
         }
-        let summary = summary(&subject, Some(present), &next);
+        let summary = summary(&subject, Some(present), &next, self.clock.now_micros());
         self.announce(&subject, owed, summary).await
     }
 

@@ -14,6 +14,8 @@ use super::{
 const AGING: (i64, i64) = (4, 5);
 /// In the last part of its life, callers wait for another: a tenth of it, at most this (microseconds).
 const LAST: i64 = 10_000_000;
+/// Why a person must connect again whose token has ended.
+const ENDED: &str = "the access token has expired, and the authorization server issued none that could renew it";
 
 /// Tokens of an owner, and what is under way to get more. The default has none.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +25,7 @@ pub(crate) struct Tokens {
     pub(crate) grant: Option<Grant>,
     /// Who is getting another token.
     pub(crate) lease: Option<Lease>,
-    /// Why a person must connect again, for people; `None`: nobody must.
+    /// Why the server will never issue another token, for people; `None`: it may. See [`Self::over`].
     pub(crate) failure: Option<String>,
     /// Why the server issued no other token when it was last asked, for people: an admin must change something. `None`: it issued one, or
     /// was not asked.
@@ -176,6 +178,11 @@ impl Grant {
         same_client && plan.server.as_ref().is_none_or(|server| *server == self.server)
     }
 
+    /// When a token ends that nothing renews but a person (microseconds since 1970).
+    pub(crate) fn end(&self) -> Option<i64> {
+        self.expire_time.filter(|_| self.refresh.is_none())
+    }
+
     /// Those of the scopes that were not granted.
     pub(crate) fn lacks(&self, scopes: &[String]) -> Vec<String> {
         scopes
@@ -211,6 +218,13 @@ impl Tokens {
             pending: self.pending.clone(),
             unrevoked: self.unrevoked.clone(),
         }
+    }
+
+    /// Why a person must connect the account again; `None`: nobody must.
+    pub(crate) fn over(&self, now: i64) -> Option<&str> {
+        let end = self.grant.as_ref().and_then(Grant::end);
+        let ended = end.filter(|&end| end <= now).map(|_| ENDED);
+        self.failure.as_deref().or(ended)
     }
 
     /// The bytes of its secrets.

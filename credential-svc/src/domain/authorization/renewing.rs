@@ -268,7 +268,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 
     /// Marks an installation: a person must connect again.
-    pub(super) async fn fail(&self, owner: &Owner, number: i64, why: &str) -> Result<(), Error> {
+    async fn fail(&self, owner: &Owner, number: i64, why: &str) -> Result<(), Error> {
         let mark = |record: &mut Record| {
             let is_wanted = record.tokens.number == number;
             if is_wanted {

@@ -27,6 +27,7 @@ use crate::domain::{
     credentials::complete,
     error::Error,
     ports::Store,
+    reconcile::reconcile,
     record::{Record, Value},
 };
 
@@ -384,13 +385,30 @@ pub(in crate::store) async fn a_token_that_cannot_be_renewed_expires<B: Bench>()
             .refusal
             .contains("the upstream rejects the token")
     );
-    service.advance(Duration::from_secs(5));
-    service.token().await.unwrap_err();
-    service.reconcile().await.unwrap();
-    assert_eq!(
-        world.registry.reported(&owner("a")).unwrap().reason,
-        "REAUTHENTICATION_REQUIRED"
+    // Nobody calls, and no change wakes the service.
+    let (stop, credentials) = (CancellationToken::new(), Arc::clone(&service.credentials));
+    let reconciling = tokio::spawn(reconcile(credentials, stop.clone()));
+    let soon = Duration::from_millis(10);
+    service.advance(Duration::from_secs(5) - soon);
+    let told = async || service.credentials.get(&service.subject("a")).await;
+    assert_eq!(told().await.unwrap().connection.unwrap().failure, "");
+    service.advance(soon);
+    while world.registry.reported(&owner("a")).unwrap().reason != "REAUTHENTICATION_REQUIRED" {
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    reconciling.await.unwrap();
+    assert!(
+        told()
+            .await
+            .unwrap()
+            .connection
+            .unwrap()
+            .failure
+            .contains("has expired")
     );
+    let error = service.token().await.unwrap_err();
+    assert!(error.to_string().contains("connect the account again"), "{error}");
     // A server that does not say how long a token lives is believed until the upstream rejects it.
     world.servers.script([Script::Issue(|tokens| tokens.expires_in = None)]);
     service.connect().await;

@@ -391,7 +391,11 @@ impl<S: Store> Service<S> {
 
     /// Does what is queued, once.
     pub(super) async fn reconcile(&self) -> Result<(), Error> {
-        for owner in self.credentials.queue().take() {
+        for owner in self
+            .credentials
+            .queue()
+            .take(Clock::Manual(self.clock.clone()).now_micros())
+        {
             self.credentials.reconcile(&owner).await?;
         }
         Ok(())
