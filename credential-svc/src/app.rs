@@ -102,10 +102,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             {
                 return Err(BuildError::NotMoved(folder));
             }
-            let session = Task {
-                name: "vault session",
-                run: Box::new(store.keep_session()),
-            };
+            let session = Task::new("vault session", store.keep_session());
             let holder = service_kit::random::uuid();
             let mut app = assemble(store, servers, public_url, holder, instance, deps);
             app.tasks.push(session);
@@ -171,7 +168,8 @@ fn assemble(
         Task::new("complete", {
             let credentials = Arc::clone(&credentials);
             move |stop| complete(credentials, stop)
-        }),
+        })
+        .completing(),
         Task::new("sweep", move |stop| sweep(credentials, stop)),
     ];
     App {

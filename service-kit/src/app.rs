@@ -46,6 +46,8 @@ pub enum Readiness {
 pub struct Task {
     /// What it does, for logs: `watch`.
     pub name: &'static str,
+    /// It ends later than others where it completes what would be lost otherwise: give it time.
+    pub completes: bool,
     /// Starts the task with its token. A task that ends before the token is cancelled is a fault.
     pub run: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>,
 }
@@ -59,7 +61,17 @@ impl Task {
     {
         Self {
             name,
+            completes: false,
             run: Box::new(move |token| Box::pin(run(token))),
+        }
+    }
+
+    /// The same, which completes what would be lost.
+    #[must_use]
+    pub fn completing(self) -> Self {
+        Self {
+            completes: true,
+            ..self
         }
     }
 }

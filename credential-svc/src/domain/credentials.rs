@@ -57,7 +57,12 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
         let store = Records::new(store, clock.clone());
         let authorization = Authorization::new(servers, public_url, holder, clock.clone());
         Self {
-            revoker: Revoker::new(store.clone(), authorization.servers(), clock.clone()),
+            revoker: Revoker::new(
+                store.clone(),
+                authorization.servers(),
+                authorization.tasks.clone(),
+                clock.clone(),
+            ),
             authorization,
             store,
             registry,
@@ -75,6 +80,11 @@ impl<S, R, A> Credentials<S, R, A> {
     /// What must be completed before the process ends.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.authorization.tasks
+    }
+
+    /// Whether the process is about to end: no server is asked any more for what it issues only once.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.tasks().is_closed()
     }
 
     /// The owners that are to be reconciled.

@@ -41,6 +41,9 @@ const SEEDED: &str = "seeded";
 const ADDRESSES: &str = "addresses.json";
 /// How long everything but the registry may take to end. A local server is killed 7 s after it was told to end.
 const END: Duration = Duration::from_secs(8);
+/// How long the parts may take that complete what would be lost: an authorization server answers a request for a token within 22 s, and a token
+/// that is not wanted is revoked within 5 s.
+const COMPLETION: Duration = Duration::from_secs(27);
 /// How long the registry may take after that.
 const REGISTRY_END: Duration = Duration::from_secs(2);
 
@@ -126,7 +129,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     .await?;
     let Services { apps, pipes, registry } = services;
     let (stop, stop_registry) = (CancellationToken::new(), CancellationToken::new());
-    let (mut running, mut running_registry) = (JoinSet::new(), JoinSet::new());
+    let (mut running, mut completing, mut running_registry) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
 
     spawn(&mut running, "quotas", quotas.forget_idle(stop.clone()));
     let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
@@ -185,9 +188,15 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     );
     let [registry_app, callers @ ..] = apps;
     let [pipes_to_registry, pipes @ ..] = pipes;
-    start_app(&mut running_registry, registry_app, pipes_to_registry, &stop_registry);
+    start_app(
+        &mut running_registry,
+        &mut completing,
+        registry_app,
+        pipes_to_registry,
+        &stop_registry,
+    );
     for (app, pipes) in callers.into_iter().zip(pipes) {
-        start_app(&mut running, app, pipes, &stop);
+        start_app(&mut running, &mut completing, app, pipes, &stop);
     }
 
     let addresses = serde_json::json!({ "http": http_address.to_string(), "grpc": grpc_address.to_string() });
@@ -230,12 +239,13 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         Err(error) = start => Err(error.into()),
         lost = claim.keep() => Err(lost.into()),
         Some(ended) = running.join_next() => Err(describe(ended).into()),
+        Some(ended) = completing.join_next() => Err(describe(ended).into()),
         Some(ended) = running_registry.join_next() => Err(describe(ended).into()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
     stop.cancel();
-    end(running, END).await;
+    tokio::join!(end(running, END), end(completing, COMPLETION));
     // The orchestrator has told it that the servers have ended, and released its lease.
     stop_registry.cancel();
     end(running_registry, REGISTRY_END).await;
@@ -243,13 +253,20 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves the pipes to a service, and runs its tasks.
-fn start_app(parts: &mut JoinSet<&'static str>, app: App, pipes: Vec<PipeListener>, stop: &CancellationToken) {
+fn start_app(
+    parts: &mut JoinSet<&'static str>,
+    completing: &mut JoinSet<&'static str>,
+    app: App,
+    pipes: Vec<PipeListener>,
+    stop: &CancellationToken,
+) {
     for pipe in pipes {
         let routes = tonic::service::Routes::from(app.grpc.clone());
         let serving = serve::serve_pipe(routes, pipe, stop.clone());
         spawn(parts, app.name, failing(serving, app.name));
     }
     for task in app.tasks {
+        let parts = if task.completes { &mut *completing } else { &mut *parts };
         spawn(parts, task.name, (task.run)(stop.clone()));
     }
 }

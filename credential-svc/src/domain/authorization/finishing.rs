@@ -90,6 +90,11 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             return Err(Error::AuthorizationStateInvalid);
         }
         let client = self.client_for(&subject, plan, &owner, &entry, &pending).await?;
+        if self.is_stopping() {
+            return Err(Error::AuthorizationServerUnavailable(
+                "Chandlery is being stopped; connect the account again".to_owned(),
+            ));
+        }
         let request = requests::code(&pending, returned.code);
         let servers = &self.authorization.servers;
         let tokens = match timeout(ANSWER, servers.token(&metadata, &client, &request)).await {

@@ -86,6 +86,10 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         if !self.lease(owner, order.number, until).await? {
             return Ok(());
         }
+        if self.is_stopping() {
+            self.release(owner, order.number, None).await;
+            return Err(Trouble::Unavailable("Chandlery is being stopped".to_owned()));
+        }
         // With the present secrets of the client, which may have been replaced while another process had the lease.
         let state = self.state(owner).await.map_err(|error| stuck(&error))?;
         let state = state.filter(|state| !state.deleted && state.secrets.own.tokens.number == order.number);

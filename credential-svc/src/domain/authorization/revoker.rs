@@ -15,6 +15,7 @@ use tokio::{
     sync::{Notify, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     grant::{Grant, Unrevoked},
@@ -47,6 +48,8 @@ pub(in crate::domain) struct Revoker<S, A>(Arc<Inner<S, A>>);
 struct Inner<S, A> {
     store: Records<S>,
     servers: Arc<A>,
+    /// As `Authorization::tasks`.
+    tasks: TaskTracker,
     clock: Clock,
     turns: Semaphore,
     busy: Mutex<HashMap<Owner, Busy>>,
@@ -67,10 +70,11 @@ impl<S, A> fmt::Debug for Revoker<S, A> {
 }
 
 impl<S: Store, A: AuthorizationServers> Revoker<S, A> {
-    pub(in crate::domain) fn new(store: Records<S>, servers: Arc<A>, clock: Clock) -> Self {
+    pub(in crate::domain) fn new(store: Records<S>, servers: Arc<A>, tasks: TaskTracker, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             store,
             servers,
+            tasks,
             clock,
             turns: Semaphore::new(AT_ONCE),
             busy: Mutex::default(),
@@ -96,7 +100,7 @@ impl<S: Store, A: AuthorizationServers> Revoker<S, A> {
     /// Begins to revoke tokens that were issued and never stored.
     pub(super) fn begin_unstored(&self, owner: &Owner, grant: Grant, client: Client) {
         let (inner, owner) = (Arc::clone(&self.0), owner.clone());
-        tokio::spawn(async move {
+        self.0.tasks.spawn(async move {
             let unrevoked = grant.unrevoked(client, inner.clock.now_micros());
             if let Err(error) = inner.revoke(&unrevoked).await {
                 tracing::warn!(credential.owner = %owner, error = %error, "tokens that were not stored could not be revoked");

@@ -92,6 +92,7 @@ macro_rules! store_suite {
             a_server_never_learns_the_secret_of_a_client_of_another,
             who_disconnects_during_a_sign_in_stays_disconnected,
             who_may_no_longer_connect_connects_nothing,
+            a_process_that_stops_sends_no_code,
             what_was_issued_is_revoked_with_its_owner,
             a_revocation_that_failed_is_made_by_the_next_process,
             an_account_that_is_connected_again_is_not_revoked,

@@ -123,6 +123,9 @@ pub(in crate::store) async fn a_token_is_renewed_while_it_still_serves<B: Bench>
     assert_eq!(record(&service).await.tokens.number, 2);
     assert_eq!(service.token_comes(2).await, bearer(2, 2).0);
     assert_eq!(renewals(&world), 1);
+    // What would be issued from now on might be lost.
+    service.credentials.renew("a", order(2)).await;
+    assert_eq!((renewals(&world), record(&service).await.tokens.lease), (1, None));
     let generation = service.credentials.get(&service.subject("a")).await.unwrap().generation;
     assert_eq!(generation, 1, "no gateway forgets what it keeps");
 }
