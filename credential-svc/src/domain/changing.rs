@@ -6,7 +6,7 @@ use service_kit::status::Violations;
 use uuid::Uuid;
 
 use super::{
-    authorization::servers::AuthorizationServers,
+    authorization::{scopes, servers::AuthorizationServers},
     credentials::{Credentials, Current, TRIES},
     destination::{Moved, Present},
     error::Error,
@@ -304,6 +304,7 @@ fn connection(plan: &Plan, source: Source, record: &Record, now: i64) -> Option<
             });
     };
     let machine = plan.machine();
+    let unasked = plan.sign_in().map(|plan| grant.unasked(plan)).unwrap_or_default();
     let failure = tokens.over(now).filter(|_| machine.is_none());
     Some(Connection {
         issuer: grant.server.issuer().to_owned(),
@@ -316,7 +317,7 @@ fn connection(plan: &Plan, source: Source, record: &Record, now: i64) -> Option<
         expire_time: grant.expire_time,
         is_refreshable: failure.is_none() && (grant.refresh.is_some() || machine.is_some()),
         failure: failure.unwrap_or_default().to_owned(),
-        demanded: grant.lacks(&tokens.demanded),
+        demanded: scopes::union(grant.lacks(&tokens.demanded), unasked),
         refusal,
     })
 }

@@ -3,7 +3,7 @@
 use registry_model::destination::{self, Destination, Part, ValuesByOthers};
 
 use super::{
-    authorization::plan::{ClientCredentials, Source as Tokens, TokenPlan},
+    authorization::plan::{ClientCredentials, SignIn, Source as Tokens, TokenPlan},
     destination::{Agreed, Present},
     injection::Injection,
     owner::Source,
@@ -123,6 +123,14 @@ impl Plan {
     pub(crate) fn machine(&self) -> Option<&ClientCredentials> {
         match self.tokens.as_ref().map(|tokens| &tokens.source) {
             Some(Tokens::ClientCredentials(plan)) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// How a person connects an account.
+    pub(crate) fn sign_in(&self) -> Option<&SignIn> {
+        match self.tokens.as_ref().map(|tokens| &tokens.source) {
+            Some(Tokens::SignIn(plan)) => Some(plan),
             _ => None,
         }
     }

@@ -168,6 +168,7 @@ mod tests {
             authentication: Some(Authentication::Post("1".into())),
             resource: String::new(),
             scopes: Vec::new(),
+            declined: Vec::new(),
             basis: [0; 32],
             access: "22".into(),
             expire_time: None,

@@ -106,7 +106,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 ));
             }
         };
-        let grant = issued(&before, tokens, now);
+        let mut grant = issued(&before, tokens, now);
+        grant.declined = grant.lacks(&before.scopes);
         let connected = Connected {
             taken: pending.state,
             grant,
@@ -303,6 +304,7 @@ fn without_tokens(pending: &Pending, now: i64) -> Grant {
         authentication: pending.authentication.clone(),
         resource: pending.resource.clone(),
         scopes: pending.scopes.clone(),
+        declined: Vec::new(),
         basis: [0; 32],
         access: "".into(),
         expire_time: None,

@@ -50,6 +50,8 @@ pub(crate) struct Grant {
     pub(crate) resource: String,
     /// Those that were granted.
     pub(crate) scopes: Vec<String>,
+    /// Those that a person's sign-in asked for, and that the server did not grant or grants under another name.
+    pub(crate) declined: Vec<String>,
     /// What it was requested with; see [`super::requests::basis`]. Zeros for a sign-in.
     pub(crate) basis: [u8; 32],
     pub(crate) access: SecretString,
@@ -183,6 +185,13 @@ impl Grant {
         self.expire_time.filter(|_| self.refresh.is_none())
     }
 
+    /// The scopes of the entry that nobody asked for yet: the entry named fewer when the account was connected.
+    pub(crate) fn unasked(&self, plan: &SignIn) -> Vec<String> {
+        let mut unasked = self.lacks(&plan.scopes);
+        unasked.retain(|scope| !self.declined.contains(scope));
+        unasked
+    }
+
     /// Those of the scopes that were not granted.
     pub(crate) fn lacks(&self, scopes: &[String]) -> Vec<String> {
         scopes
@@ -276,6 +285,7 @@ mod tests {
             authentication: None,
             resource: String::new(),
             scopes: vec!["read".to_owned()],
+            declined: Vec::new(),
             basis: [0; 32],
             access: "token".into(),
             expire_time: life.map(|life| 1_000_000_000 + life),

@@ -88,6 +88,7 @@ macro_rules! store_suite {
             a_code_that_is_not_accepted_connects_nothing,
             another_account_replaces_the_first,
             scopes_that_are_demanded_are_asked_for_next_time,
+            an_account_says_what_its_entry_names_since,
             a_token_goes_where_it_is_for,
             a_server_never_learns_the_secret_of_a_client_of_another,
             who_disconnects_during_a_sign_in_stays_disconnected,

@@ -11,7 +11,7 @@ use url::Url;
 use super::{
     Bench,
     accounts::{ALICE, World, bearer, client, demanded, plan, sign_in},
-    service::{HOME, Step, owner},
+    service::{HOME, Service, Step, owner},
 };
 use crate::domain::{
     authorization::{
@@ -462,6 +462,30 @@ pub(in crate::store) async fn scopes_that_are_demanded_are_asked_for_next_time<B
     }
     let told = service.credentials.get(&service.subject("a")).await.unwrap();
     assert!(told.connection.unwrap().demanded.len() <= 100);
+}
+
+pub(in crate::store) async fn an_account_says_what_its_entry_names_since<B: Bench>() {
+    let world = World::<B>::of_accounts().await;
+    let entry = async |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
+        world.replica_with(SignIn { scopes, ..sign_in() }).await
+    };
+    let lacks = async |service: &Service<B::Store>| {
+        let told = service.credentials.get(&service.subject("a")).await.unwrap();
+        told.connection.unwrap().demanded
+    };
+    let service = entry(&["read", "write"]).await;
+    // The server has other names for what it grants.
+    world.servers.script([Script::Issue(|tokens| {
+        tokens.scopes = Some(vec!["all.read".to_owned()])
+    })]);
+    service.connect().await;
+    assert_eq!(lacks(&service).await, [""; 0], "it was asked for all of them");
+    let grown = entry(&["read", "write", "admin"]).await;
+    assert_eq!(lacks(&grown).await, ["admin"]);
+    assert_eq!(grown.token().await.unwrap(), bearer(1, 1), "calls go on");
+    grown.connect().await;
+    assert_eq!(lacks(&grown).await, [""; 0]);
 }
 
 pub(in crate::store) async fn a_token_goes_where_it_is_for<B: Bench>() {

@@ -98,6 +98,7 @@ fn tokens(hostile: &str) -> Tokens {
             authentication: Some(Authentication::Basic(hostile.into())),
             resource: hostile.to_owned(),
             scopes: vec![hostile.to_owned(), String::new()],
+            declined: vec![hostile.to_owned()],
             basis: [0xff; 32],
             access: hostile.into(),
             expire_time: Some(i64::MAX),

@@ -160,7 +160,7 @@ async fn says_why_an_account_must_be_connected_again() {
     let page = browser.get(PROGRESS).await;
     for text in [
         "The authorization server has ended the access.",
-        "mail.write",
+        "does not have these scopes: <span class=\"wrap\">mail.write</span>",
         "Connect again",
     ] {
         assert!(page.has(text), "{text} in {}", page.body);

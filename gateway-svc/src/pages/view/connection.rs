@@ -45,8 +45,8 @@ pub(in crate::pages) fn section(pages: &Pages, place: &Place<'_>, account: &Acco
                     }
                     @if !connection.demanded_scopes.is_empty() {
                         p.wanted {
-                            "The server demands scopes that were not granted: " span.wrap { (connection.demanded_scopes.join(" ")) } ". "
-                            "They are asked for when somebody connects again."
+                            "The account does not have these scopes: " span.wrap { (connection.demanded_scopes.join(" ")) } ". "
+                            "The server demanded them, or the entry names them now. They are asked for when somebody connects again."
                         }
                     }
                     @if !connection.refusal.is_empty() {
