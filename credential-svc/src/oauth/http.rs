@@ -15,13 +15,45 @@ use super::{
     places::{AT_A_TIME, Places},
     resolve::{ResolveError, Resolver},
 };
-use crate::domain::authorization::servers::ServerError;
+use crate::domain::authorization::servers::{Metadata, ServerError};
 
 /// How long connecting may take, with the look-up of the name and TLS.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection is kept.
 const IDLE: Duration = Duration::from_secs(55);
 const MAX_URL: usize = 2_048;
+
+/// Where a request may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To public addresses by https, since a server that has one named the URL.
+    Public,
+    /// Also to the networks that the operator allows.
+    Allowed,
+}
+
+impl Reach {
+    /// Of requests to a server's endpoints.
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self::within(metadata.may_be_internal)
+    }
+
+    /// Of what a server names that is, or is not, in a network that the operator allows.
+    pub(super) fn within(is_internal: bool) -> Self {
+        match is_internal {
+            true => Self::Allowed,
+            false => Self::Public,
+        }
+    }
+}
+
+/// Why a URL is not reached that a server with a public address names.
+const NOT_PUBLIC: &str = "is of a network that --allow-upstream-cidr names, where only servers in these networks may lead; an admin can give the \
+                          endpoints in the entry";
+
+/// The same of a name, whose address nobody must learn.
+const RESOLVES_TO_NOT_PUBLIC: &str = "it resolves to an address that is not public, where only servers in networks of --allow-upstream-cidr may lead; an \
+                                      admin can give the endpoints in the entry";
 
 /// How much of an answer is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +66,7 @@ pub(super) enum Limit {
 
 #[derive(Debug)]
 pub(super) struct Request<'a> {
+    pub(super) reach: Reach,
     pub(super) method: Method,
     pub(super) url: &'a str,
     pub(super) headers: HeaderMap,
@@ -50,6 +83,8 @@ pub(super) struct Body {
 pub(super) struct Answer {
     /// Who answered, for messages.
     pub(super) origin: Arc<str>,
+    /// It came from a network that the operator allows.
+    pub(super) is_internal: bool,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
@@ -58,7 +93,11 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Http {
     egress: EgressPolicy,
+    /// The networks that the operator allows.
+    internal: EgressPolicy,
     https: Client,
+    /// For [`Reach::Public`].
+    public: Client,
     /// For plain HTTP, which goes to fewer addresses.
     plain: Client,
     places: Places,
@@ -70,6 +109,7 @@ impl<'a> Request<'a> {
     /// Asks for a JSON document.
     pub(super) fn get(url: &'a str, limit: usize) -> Self {
         Self {
+            reach: Reach::Allowed,
             method: Method::GET,
             url,
             headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]),
@@ -90,30 +130,39 @@ impl<'a> Request<'a> {
 
 impl Http {
     pub(super) fn new(egress: EgressPolicy, patience: Duration) -> Self {
+        let internal = egress.for_plain_secrets();
         Self {
-            https: client(egress.clone()),
-            plain: client(egress.for_plain_secrets()),
+            https: client(Resolver::new(egress.clone())),
+            public: client(Resolver {
+                policy: EgressPolicy::default(),
+                refusal: RESOLVES_TO_NOT_PUBLIC,
+            }),
+            plain: client(Resolver::new(internal.clone())),
             egress,
+            internal,
             places: Places::new(),
             patience,
         }
     }
 
     /// The URL, if secrets may be sent to it as far as its text says. `what` names it to people.
-    pub(super) fn checked(&self, what: &str, url: &str) -> Result<Url, ServerError> {
+    pub(super) fn checked(&self, reach: Reach, what: &str, url: &str) -> Result<Url, ServerError> {
         let wrong = |why: &str| ServerError::Unusable(format!("{what}: {why}"));
         if url.len() > MAX_URL {
             return Err(wrong("its URL is longer than 2,048 bytes"));
         }
         let url = Url::parse(url).map_err(|error| wrong(&format!("its URL cannot be read: {error}")))?;
-        match self.egress.check_url_for_secrets(&url) {
-            Ok(()) => Ok(url),
-            Err(why) => Err(wrong(&format!("its URL {why}"))),
+        if let Err(why) = self.egress.check_url_for_secrets(&url) {
+            return Err(wrong(&format!("its URL {why}")));
         }
+        if reach == Reach::Public && EgressPolicy::default().check_url_for_secrets(&url).is_err() {
+            return Err(wrong(&format!("its URL {NOT_PUBLIC}")));
+        }
+        Ok(url)
     }
 
     pub(super) async fn send(&self, what: &str, request: Request<'_>) -> Result<Answer, ServerError> {
-        let url = self.checked(what, request.url)?;
+        let url = self.checked(request.reach, what, request.url)?;
         let origin: Arc<str> = url.origin().ascii_serialization().into();
         // A server that has rotated a token has done so whether or not its answer comes.
         let patience = if request.method == Method::POST {
@@ -130,10 +179,10 @@ impl Http {
 
     async fn exchange(&self, url: Url, origin: &Arc<str>, request: Request<'_>) -> Result<Answer, ServerError> {
         let _place = self.places.take(origin).await?;
-        let client = if url.scheme() == "https" {
-            &self.https
-        } else {
-            &self.plain
+        let client = match (request.reach, url.scheme()) {
+            (Reach::Public, _) => &self.public,
+            (Reach::Allowed, "https") => &self.https,
+            (Reach::Allowed, _) => &self.plain,
         };
         let mut sent = reqwest::Request::new(request.method, url);
         *sent.headers_mut() = request.headers;
@@ -148,6 +197,9 @@ impl Http {
         };
         let mut answer = Answer {
             origin: Arc::clone(origin),
+            is_internal: response
+                .remote_addr()
+                .is_some_and(|peer| self.internal.permits(peer.ip())),
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),
             body: Zeroizing::default(),
@@ -180,13 +232,13 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 /// Proxies that the environment names are ignored, as for the issuers of callers: a proxy would connect where the policy forbids.
-fn client(policy: EgressPolicy) -> Client {
+fn client(resolver: Resolver) -> Client {
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
         .user_agent("chandlery")
-        .dns_resolver(Resolver(policy))
+        .dns_resolver(resolver)
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(AT_A_TIME)
@@ -249,6 +301,40 @@ mod tests {
                 }
                 other => panic!("expected a refusal: {other:?}"),
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_public_server_names_is_not_in_an_allowed_network() {
+        install_tls_provider();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let policy = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        let http = Http::new(policy, Duration::from_secs(10));
+        for host in ["127.0.0.1", "localhost"] {
+            for scheme in ["http", "https"] {
+                let url = format!("{scheme}://{host}:{port}/");
+                assert!(http.checked(Reach::Allowed, "it", &url).is_ok(), "{url}");
+                match http.checked(Reach::Public, "it", &url) {
+                    Err(ServerError::Unusable(text)) => assert!(text.contains("an admin can give"), "{text}"),
+                    other => panic!("{url}: {other:?}"),
+                }
+            }
+        }
+        // As if the name were one of the Internet.
+        let url = format!("https://localhost:{port}/");
+        let request = Request {
+            reach: Reach::Public,
+            ..Request::get(&url, 0)
+        };
+        let (url, origin) = (url.parse().unwrap(), Arc::from("its origin"));
+        let result = tokio::select! {
+            result = http.exchange(url, &origin, request) => result,
+            _ = listener.accept() => panic!("it was connected to"),
+        };
+        match result.map(|answer| answer.status) {
+            Err(ServerError::Unusable(text)) => assert!(text.contains("an admin can give"), "{text}"),
+            other => panic!("expected a refusal: {other:?}"),
         }
     }
 

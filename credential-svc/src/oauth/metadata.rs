@@ -5,7 +5,7 @@ use reqwest::Url;
 use super::{
     answer::fault,
     fields::Fields,
-    http::{Http, Request},
+    http::{Http, Reach, Request},
     text::readable,
     well_known,
 };
@@ -36,7 +36,7 @@ pub(super) async fn discover(
         };
         // RFC 8414, section 3.3: whoever could answer for another server could have its tokens.
         if accepts(&named) {
-            return read(http, &fields, named);
+            return read(http, &fields, named, answer.is_internal);
         }
         let named = readable(&named, 200);
         let text = format!("the metadata of {issuer} names another issuer: {named:?}");
@@ -48,13 +48,15 @@ pub(super) async fn discover(
     }))
 }
 
-fn read(http: &Http, fields: &Fields, issuer: String) -> Result<Metadata, ServerError> {
+/// The metadata of a server that is, or is not, in a network that the operator allows.
+fn read(http: &Http, fields: &Fields, issuer: String, is_internal: bool) -> Result<Metadata, ServerError> {
     let endpoint = |name: &str| match fields.get(name) {
         None => Ok(String::new()),
         Some(value) => {
             let what = format!("the {name} of {issuer}");
             let url = value.as_str().unwrap_or_default();
-            http.checked(&what, url).map(|_| url.to_owned())
+            http.checked(Reach::within(is_internal), &what, url)
+                .map(|_| url.to_owned())
         }
     };
     let token_endpoint = endpoint("token_endpoint")?;
@@ -74,6 +76,40 @@ fn read(http: &Http, fields: &Fields, issuer: String) -> Result<Metadata, Server
         takes_client_documents: fields.is_true("client_id_metadata_document_supported"),
         authentication_methods: fields.list("token_endpoint_auth_methods_supported", 20, 100),
         scopes: fields.scopes("scopes_supported"),
+        may_be_internal: is_internal,
         issuer,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use service_kit::{egress::EgressPolicy, testing::install_tls_provider};
+
+    use super::*;
+
+    #[test]
+    fn a_public_server_has_public_endpoints() {
+        install_tls_provider();
+        let policy = EgressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let http = Http::new(policy, Duration::from_secs(10));
+        for endpoint in ["token_endpoint", "revocation_endpoint", "registration_endpoint"] {
+            let mut document = json!({"token_endpoint": "https://as.example.com/token"});
+            document[endpoint] = json!("https://10.0.0.1/admin");
+            let fields = Fields::parse(document.to_string().as_bytes()).unwrap();
+            let read = |is_internal| read(&http, &fields, "https://as.example.com".to_owned(), is_internal);
+            assert!(read(true).is_ok_and(|metadata| metadata.may_be_internal));
+            match read(false) {
+                Err(ServerError::Unusable(text)) => {
+                    assert!(
+                        text.contains(endpoint) && text.contains("--allow-upstream-cidr"),
+                        "{text}"
+                    );
+                }
+                other => panic!("{endpoint}: {other:?}"),
+            }
+        }
+    }
 }

@@ -29,7 +29,10 @@ use std::{
 use secrecy::SecretString;
 use service_kit::{Clock, egress::EgressPolicy};
 
-use self::{cache::Cache, http::Http};
+use self::{
+    cache::Cache,
+    http::{Http, Reach},
+};
 use crate::domain::authorization::{
     plan::Server,
     servers::{
@@ -67,7 +70,7 @@ impl HttpServers {
 
 impl AuthorizationServers for HttpServers {
     async fn upstream(&self, url: &str, since: Option<SystemTime>) -> Result<Option<Arc<Upstream>>, ServerError> {
-        self.http.checked("the upstream", url)?;
+        self.http.checked(Reach::Allowed, "the upstream", url)?;
         let fetch = || {
             let (http, url) = (Arc::clone(&self.http), url.to_owned());
             async move { Ok(upstream::discover(&http, &url).await?.map(Arc::new)) }
@@ -90,11 +93,12 @@ impl AuthorizationServers for HttpServers {
                     token_endpoint: token.clone(),
                     revocation_endpoint: revocation.clone(),
                     has_pkce: true,
+                    may_be_internal: true,
                     ..Metadata::default()
                 }));
             }
         };
-        let url = self.http.checked("the issuer", issuer)?;
+        let url = self.http.checked(Reach::Allowed, "the issuer", issuer)?;
         if url.query().is_some() {
             // RFC 8414, section 2.
             return Err(ServerError::Unusable(format!(

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     answer,
     form::Form,
-    http::{Body, Http, Request},
+    http::{Body, Http, Reach, Request},
     token::MAX_ANSWER,
 };
 use crate::domain::authorization::servers::{Authentication, Client, Metadata, Registration, ServerError};
@@ -52,7 +52,10 @@ pub(super) async fn register(
         content_type: "application/json",
         bytes: Bytes::from(wish.to_string()),
     };
-    let request = Request::post(&metadata.registration_endpoint, body, MAX_ANSWER);
+    let request = Request {
+        reach: Reach::of(metadata),
+        ..Request::post(&metadata.registration_endpoint, body, MAX_ANSWER)
+    };
     let answer = http.send("the registration endpoint", request).await?;
     let mut fields = answer::read(&answer, &Form::default())?;
 

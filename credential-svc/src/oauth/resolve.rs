@@ -17,28 +17,39 @@ pub(super) enum ResolveError {
 
 /// The system's resolver. What it returns is exactly what is connected to.
 #[derive(Clone, Debug)]
-pub(super) struct Resolver(pub(super) EgressPolicy);
+pub(super) struct Resolver {
+    pub(super) policy: EgressPolicy,
+    /// What is told of a name that has a forbidden address.
+    pub(super) refusal: &'static str,
+}
+
+impl Resolver {
+    pub(super) fn new(policy: EgressPolicy) -> Self {
+        let refusal = policy.refusal_of_name();
+        Self { policy, refusal }
+    }
+
+    /// All addresses or none: one that is forbidden among several may be an attack.
+    fn permitted(&self, host: &str, found: Vec<SocketAddr>) -> Result<Addrs, ResolveError> {
+        if let Some(refused) = found.iter().find(|address| !self.policy.permits(address.ip())) {
+            tracing::info!(server.host = host, server.address = %refused.ip(), "an authorization server has an address that is not allowed");
+            return Err(ResolveError::Refused(self.refusal));
+        }
+        Ok(Box::new(found.into_iter()))
+    }
+}
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0.clone();
+        let resolver = self.clone();
         Box::pin(async move {
             let host = name.as_str();
             // The connector puts the port in place of 0.
             let found = tokio::net::lookup_host((host, 0)).await;
             let found: Vec<_> = found.map_err(ResolveError::Nothing)?.collect();
-            Ok(permitted(&policy, host, found)?)
+            Ok(resolver.permitted(host, found)?)
         })
     }
-}
-
-/// All addresses or none: one that is forbidden among several may be an attack.
-fn permitted(policy: &EgressPolicy, host: &str, found: Vec<SocketAddr>) -> Result<Addrs, ResolveError> {
-    if let Some(refused) = found.iter().find(|address| !policy.permits(address.ip())) {
-        tracing::info!(server.host = host, server.address = %refused.ip(), "an authorization server has an address that is not allowed");
-        return Err(ResolveError::Refused(policy.refusal_of_name()));
-    }
-    Ok(Box::new(found.into_iter()))
 }
 
 #[cfg(test)]
@@ -47,10 +58,12 @@ mod tests {
 
     #[test]
     fn one_forbidden_address_forbids_all() {
-        let policy = EgressPolicy::default();
+        let resolver = Resolver::new(EgressPolicy::default());
         let resolve = |addresses: &[&str]| {
             let found = addresses.iter().map(|address| address.parse().unwrap()).collect();
-            permitted(&policy, "as.example.com", found).map(|addresses| addresses.count())
+            resolver
+                .permitted("as.example.com", found)
+                .map(|addresses| addresses.count())
         };
         assert_eq!(resolve(&["1.1.1.1:0", "[2606:4700::1111]:0"]).unwrap(), 2);
         for private in ["10.1.2.3:0", "[::ffff:169.254.169.254]:0", "[fd00::1]:0"] {

@@ -12,7 +12,7 @@ use super::{
     client::authenticate,
     fields::{Fields, split_scopes},
     form::Form,
-    http::{Answer, Http, Request},
+    http::{Answer, Http, Reach, Request},
     text::readable,
 };
 use crate::domain::authorization::servers::{Client, Metadata, ServerError, TokenRequest, Tokens};
@@ -60,6 +60,7 @@ pub(super) async fn post(
     let mut headers = HeaderMap::new();
     authenticate(client, metadata, now, form, &mut headers)?;
     let mut request = Request::post(url, form.body(), MAX_ANSWER);
+    request.reach = Reach::of(metadata);
     request.headers.extend(headers);
     http.send(what, request).await
 }

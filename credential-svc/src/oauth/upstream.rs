@@ -9,7 +9,7 @@ use super::{
     answer::fault,
     challenge::Challenge,
     fields::{Fields, split_scopes},
-    http::{Body, Http, Limit, Request, shown},
+    http::{Body, Http, Limit, Reach, Request, shown},
     metadata::{self, MAX_DOCUMENT},
     text::readable,
     well_known,
@@ -27,7 +27,7 @@ const PROBE_HEADERS: [(&str, &str); 2] = [
 const MAX_SERVERS: usize = 10;
 
 pub(super) async fn discover(http: &Http, url: &str) -> Result<Option<Upstream>, ServerError> {
-    let upstream = http.checked("the upstream", url)?;
+    let upstream = http.checked(Reach::Allowed, "the upstream", url)?;
     let shown = shown(&upstream);
     let challenge = challenge(http, &upstream).await?;
     let named = &challenge.resource_metadata;

@@ -75,6 +75,8 @@ pub(crate) struct Metadata {
     /// `token_endpoint_auth_methods_supported`; empty: it does not say.
     pub(crate) authentication_methods: Vec<String>,
     pub(crate) scopes: Vec<String>,
+    /// Its endpoints may be in the networks that the operator allows: it is there itself, or the entry gives the endpoints.
+    pub(crate) may_be_internal: bool,
 }
 
 /// A client of an authorization server.

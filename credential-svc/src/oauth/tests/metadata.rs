@@ -39,6 +39,7 @@ async fn is_found_at_each_of_its_places() {
                 authorization_endpoint: server.url("/authorize"),
                 token_endpoint: server.url("/token"),
                 has_pkce: true,
+                may_be_internal: true,
                 ..Metadata::default()
             },
             "{place}"

@@ -57,6 +57,7 @@ fn endpoints(server: &Server) -> Metadata {
         token_endpoint: server.url("/token"),
         revocation_endpoint: server.url("/revoke"),
         registration_endpoint: server.url("/register"),
+        may_be_internal: true,
         ..Metadata::default()
     }
 }
