@@ -3,48 +3,26 @@
 //!
 //! Tools: openbao
 
-use std::{fs, path::Path, time::Duration};
+#[path = "vault/server.rs"]
+mod server;
+
+use std::time::Duration;
 
 use contracts::registry::DeleteInstallationRequest;
 use data_encoding::BASE64;
-use integration_tests::{
-    Stack, eventually_within, stack::StackBuilder, tools::Tool, upstream::recording::RecordingUpstream, walk,
-};
+use integration_tests::{Stack, eventually_within, stack::StackBuilder, upstream::recording::RecordingUpstream, walk};
 use serde_json::{Value, json};
+use server::holds;
 use service_kit::testing::OpenBao;
 use tonic::Code;
 
-const POLICY: &str = include_str!("../../deploy/vault/policy.hcl");
 /// The readiness follows the store within ten seconds.
 const NOTICED: Duration = Duration::from_secs(60);
 
-/// A server that is set up as deploy/vault/README.md says, and the options that name it. Tokens live for a few seconds, so that they are
-/// renewed, and replaced, all the time.
+/// A server, and the options that name it.
 async fn vault() -> (OpenBao, StackBuilder) {
-    let bao = OpenBao::start(Tool::Openbao.path(), None).await;
-    bao.mount_kv("secret").await;
-    bao.set_up("POST", "sys/policies/acl/chandlery", json!({"policy": POLICY}))
-        .await;
-    bao.set_up("POST", "sys/auth/approle", json!({"type": "approle"})).await;
-    let role = json!({
-        "token_policies": "chandlery", "token_no_default_policy": true, "token_ttl": "3s", "token_max_ttl": "8s",
-    });
-    bao.set_up("POST", "auth/approle/role/chandlery", role).await;
-    let role = bao
-        .set_up("GET", "auth/approle/role/chandlery/role-id", Value::Null)
-        .await;
-    let secret = bao
-        .set_up("POST", "auth/approle/role/chandlery/secret-id", json!({}))
-        .await;
-    let text = |value: &Value| value.as_str().expect("it was made").to_owned();
-    let file = bao.folder().join("secret-id");
-    fs::write(&file, text(&secret["data"]["secret_id"])).expect("the folder is the test's");
-    let options = Stack::builder()
-        .flag("--vault-address", bao.address())
-        .flag("--vault-auth", "approle")
-        .flag("--vault-role-id", text(&role["data"]["role_id"]))
-        .variable("CHANDLERY_VAULT_SECRET_ID_FILE", file.display().to_string());
-    (bao, options)
+    let (bao, options) = server::vault("chandlery").await;
+    (bao, server::with(&options))
 }
 
 /// All that is stored below a folder, decoded.
@@ -71,20 +49,6 @@ async fn stored(bao: &OpenBao, folder: &str) -> Vec<String> {
         }
     }
     found
-}
-
-/// Whether a file below the folder contains one of these.
-fn holds(folder: &Path, needles: &[&[u8]]) -> bool {
-    fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
-        let (path, kind) = (entry.path(), entry.file_type());
-        if kind.is_ok_and(|kind| kind.is_dir()) {
-            return holds(&path, needles);
-        }
-        let content = fs::read(&path).unwrap_or_default();
-        needles
-            .iter()
-            .any(|needle| content.windows(needle.len()).any(|window| window == *needle))
-    })
 }
 
 /// The status of `/readyz`, and what it says.

@@ -221,7 +221,10 @@ mod tests {
         // Without Vault, with another key, or with one that there is not, it is of no use.
         let without = refused(&Keys::of_command(&folder, None)).await;
         assert!(without.contains("--vault-transit-key"), "{without}");
-        for (key, told) in [("other", "denies"), ("nothing", "denies")] {
+        for (key, told) in [
+            ("other", "transit-policy.hcl"),
+            ("nothing", "must make the key nothing"),
+        ] {
             let told_ = refused(&Keys::of_command(&folder, transit(&bao, &token, key))).await;
             assert!(told_.contains(told), "{told_}");
         }

@@ -67,6 +67,10 @@ pub(super) enum Failure {
     )]
     NoTransitKey { mount: String, key: String },
     #[error(
+        "Vault denies {asked}; an administrator of Vault must make the key {key}, if it does not exist (deploy/vault/README.md), or give the token the policy that allows its use (deploy/vault/transit-policy.hcl)"
+    )]
+    TransitDenied { asked: String, key: String },
+    #[error(
         "Vault does not decrypt {file}: it was wrapped with another key than {key}, for another file, or was changed; restore it from the backup, or name the key that it was wrapped with"
     )]
     NotWrapped { file: String, key: String },

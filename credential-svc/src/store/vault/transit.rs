@@ -120,6 +120,14 @@ impl Transit {
     async fn ask<E: Endpoint>(&self, request: impl Fn() -> E) -> Result<Answer, Failure> {
         let answer = self.session.ask(request).await?;
         match answer.status() {
+            403 => Err(match answer.failure() {
+                // Vault denies the use of a key that does not exist, too: it would make the key.
+                Failure::Denied { asked } => Failure::TransitDenied {
+                    asked,
+                    key: self.key.clone(),
+                },
+                other => other,
+            }),
             404 => Err(Failure::NoTransitKey {
                 mount: self.mount.clone(),
                 key: self.key.clone(),
