@@ -94,15 +94,12 @@ struct Seen {
 
 impl Seen {
     fn of(running: &Running) -> Self {
-        // A restart of a server that very many installations share is not followed by as many discoveries: another version of the program,
-        // which may have other tools, comes with another generation, or is announced.
-        let own = running.shared.is_none();
         Self {
             generation: running.installation.generation,
             credential_generation: running.installation.credential_generation,
             entry_credential_generation: running.entry.credential_generation,
-            endpoint: running.endpoint.clone().filter(|_| own),
-            tool_list_changes: if own { running.tool_list_changes } else { 0 },
+            endpoint: running.endpoint.clone(),
+            tool_list_changes: running.tool_list_changes,
         }
     }
 }
@@ -400,10 +397,11 @@ impl Discovery {
     }
 }
 
-/// Whether there is a server that can be asked: the credentials are stored and, if it is self-hosted, it runs. Where each caller has a
-/// credential of their own, it is asked on demand only.
+/// Whether there is a server that can be asked: the credentials are stored and, if it is self-hosted, it runs what the installation does. Where each
+/// caller has a credential of their own, it is asked on demand only.
 fn askable(running: &Running) -> bool {
     running.usable()
+        && !running.is_outdated()
         && !running.revision.per_caller
         && (!running.revision.self_hosted || running.server() == ConditionState::True)
 }

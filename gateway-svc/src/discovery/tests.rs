@@ -380,22 +380,97 @@ async fn another_runtime_is_asked() {
     assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 3);
 }
 
-/// However many share it: a restart is followed by no discovery of what is known.
+/// A few are asked at first, however many share it.
 #[tokio::test]
-async fn a_shared_runtime_is_asked_once_for_each() {
-    let made = Made {
+async fn a_restart_of_a_shared_server_is_followed_by_all_where_it_has_other_tools() {
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let made = |uid: &'static str| Made {
         running: Some(shared_revision("time", 1, "x")),
+        owner: uid,
+        ..undiscovered(uid)
+    };
+    let discovered = |uid: &'static str, set: &str| {
+        let known = Made {
+            tools: ConditionStatus::True,
+            ..made(uid)
+        };
+        let mut object = known.object();
+        if let Some(pb::watched_object::Object::Installation(installation)) = &mut object.object {
+            installation.discovered = vec![pb::DiscoveredSet {
+                kind: pb::FeatureKind::Tool.into(),
+                set_hash: set.to_owned(),
+            }];
+        }
+        object
+    };
+    let answers = ALL.map(|uid| (uid, vec![tools(&["one"]), tools(&["two"])]));
+    let mut registry = Registry::default().with(made("a").revision());
+    for uid in ALL {
+        registry = registry.with(made(uid).object());
+    }
+    let mut stage = stage(registry, &answers, LONG).await;
+    let mut revision = 1;
+    let mut put = async |stage: &mut Stage, object| {
+        revision += 1;
+        stage.put(revision, object).await;
+    };
+    put(&mut stage, shared_runtime("time", 1, "unix:/run/1.sock")).await;
+    for _ in ALL {
+        assert!(stage.next_report().await.ends_with("tools=one generation=1"));
+    }
+    for uid in ALL {
+        put(&mut stage, discovered(uid, "one")).await;
+    }
+    put(&mut stage, shared_runtime("time", 1, "")).await;
+    put(&mut stage, shared_runtime("time", 1, "unix:/run/2.sock")).await;
+    // Each is asked, the last ones because the first have other tools now.
+    let mut asked = Vec::new();
+    for _ in ALL {
+        let report = stage.next_report().await;
+        assert!(report.ends_with("tools=two generation=1"), "{report}");
+        let uid = ALL.into_iter().find(|uid| report.starts_with(uid)).unwrap();
+        put(&mut stage, discovered(uid, "two")).await;
+        asked.push(uid);
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, ALL);
+}
+
+/// Its tools are those of another version.
+#[tokio::test]
+async fn a_shared_server_is_asked_once_it_runs_what_the_installation_does() {
+    let made = Made {
+        running: Some(shared_revision("time", 2, "x")),
         ..undiscovered("a")
     };
-    let registry = Registry::default().with(made.revision()).with(made.object());
-    let answers = [("a", vec![tools(&["one"]), tools(&["two"])])];
+    let registry = Registry::default()
+        .with(crate::snapshot::testing::revision(shared_revision("time", 1, "x")))
+        .with(made.revision())
+        .with(made.object())
+        .with(shared_runtime("time", 1, "unix:/run/1.sock"));
+    let answers = [("a", vec![tools(&["one"])]), ("later", vec![tools(&["other"])])];
     let mut stage = stage(registry, &answers, LONG).await;
-    stage.put(2, shared_runtime("time", 1, "unix:/run/1.sock")).await;
+    // Another one that is looked at after it.
+    let later = Made {
+        running: Some(pb::EntryRevision {
+            number: 3,
+            ..plain_revision("time")
+        }),
+        owner: "later",
+        ..undiscovered("later")
+    };
+    stage.put(2, later.revision()).await;
+    stage.put(3, later.object()).await;
+    assert_eq!(stage.next_report().await, "later tools=other generation=1");
+    stage.put(4, shared_runtime("time", 2, "unix:/run/2.sock")).await;
     assert_eq!(stage.next_report().await, "a tools=one generation=1");
-    stage.put(3, shared_runtime("time", 1, "")).await;
-    stage.put(4, shared_runtime("time", 1, "unix:/run/2.sock")).await;
-    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 1);
-    // What the server announces is looked at.
+    // What it announces is looked at.
+    stage
+        .servers
+        .answers
+        .lock()
+        .unwrap()
+        .insert("a".to_owned(), [tools(&["two"])].into());
     stage.discovery.changed(&"a".into());
     assert_eq!(stage.next_report().await, "a tools=two generation=1");
 }

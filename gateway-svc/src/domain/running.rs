@@ -24,8 +24,13 @@ pub(crate) struct Running {
 /// The server that all installations of an entry share, as one of them may use it.
 #[derive(Clone, Debug)]
 pub(crate) enum Shared {
-    /// What was reported of it; nothing so far: `None`.
-    Reported(Option<Arc<Condition>>),
+    /// It serves the installation.
+    Serves {
+        /// What was reported of it; nothing so far: `None`.
+        ready: Option<Arc<Condition>>,
+        /// Whether it still runs an earlier entry revision than the installation, which is the same destination for secrets.
+        earlier: bool,
+    },
     /// It runs an entry revision that is another destination for secrets than the one the installation runs.
     RunsAnother,
 }
@@ -72,18 +77,23 @@ impl Running {
     pub(crate) fn server(&self) -> ConditionState {
         match &self.shared {
             None => self.installation.runtime.status,
-            Some(Shared::Reported(ready)) => ready.as_ref().map_or(ConditionState::Unknown, |ready| ready.status),
+            Some(Shared::Serves { ready, .. }) => ready.as_ref().map_or(ConditionState::Unknown, |ready| ready.status),
             // It is about to be moved to what the server runs, or the server is about to run what it does.
             Some(Shared::RunsAnother) if !self.installation.held => ConditionState::Unknown,
             Some(Shared::RunsAnother) => ConditionState::False,
         }
     }
 
+    /// Whether its server is about to be replaced by another version, which may have other tools.
+    pub(crate) fn is_outdated(&self) -> bool {
+        matches!(self.shared, Some(Shared::Serves { earlier: true, .. }))
+    }
+
     /// For people: why its server does not run.
     pub(crate) fn server_message(&self) -> &str {
         match &self.shared {
             None => &self.installation.runtime.message,
-            Some(Shared::Reported(ready)) => ready.as_ref().map_or("", |ready| &ready.message),
+            Some(Shared::Serves { ready, .. }) => ready.as_ref().map_or("", |ready| &ready.message),
             Some(Shared::RunsAnother) if self.installation.held => {
                 "The server that all installations of the entry share has been updated, and this one lacks something that it now requires."
             }

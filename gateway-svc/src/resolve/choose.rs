@@ -4,7 +4,9 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::access::Entered;
 use crate::{
-    domain::{ConditionState, CredentialKind, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
+    domain::{
+        ConditionState, CredentialKind, Definition, Entry, Installation, Lifecycle, RepairReason, Running, Shared,
+    },
     route::Route,
     sentence::as_sentence,
 };
@@ -196,11 +198,11 @@ fn running(
         let message = explained(format!("{name} {what}."), &credential.message, REPAIR);
         return Err(Fault::new(reason, message));
     }
-    let unavailable = |starting, why: &str| {
+    let unavailable = |starting, why: &str, repair| {
         let (state, then) = if starting {
             ("being started", "Try again in a moment.")
         } else {
-            ("not running", REPAIR)
+            ("not running", repair)
         };
         let what = format!("The server of {name} is {state}.");
         Fault {
@@ -212,7 +214,7 @@ fn running(
     let running = entered
         .snapshot
         .running(installation)
-        .ok_or_else(|| unavailable(false, &installation.runtime.message))?;
+        .ok_or_else(|| unavailable(false, &installation.runtime.message, REPAIR))?;
     if let Some(stored) = running
         .entry_credential()
         .filter(|stored| stored.status == ConditionState::False)
@@ -234,7 +236,11 @@ fn running(
     }
     if running.stopped() || running.endpoint.is_none() {
         let starting = running.revision.self_hosted && running.server() == ConditionState::Unknown;
-        return Err(unavailable(starting, running.server_message()));
+        let repair = match running.shared {
+            Some(Shared::Serves { .. }) => "Ask an admin to repair it, then try again.",
+            Some(Shared::RunsAnother) | None => REPAIR,
+        };
+        return Err(unavailable(starting, running.server_message(), repair));
     }
     Ok(running)
 }

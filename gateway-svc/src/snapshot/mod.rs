@@ -8,6 +8,7 @@ mod dependents;
 mod feed;
 mod installations;
 mod parse;
+mod restarts;
 mod revision;
 mod state;
 mod store;

@@ -128,10 +128,13 @@ impl Snapshot {
         let (runtime, shared) = match runtime {
             _ if !revision.shared => (runtime, None),
             Some(another) if !serves(another) => (None, Some(Shared::RunsAnother)),
-            runtime => (
-                runtime,
-                Some(Shared::Reported(runtime.and_then(|runtime| runtime.ready.clone()))),
-            ),
+            runtime => {
+                let shared = Shared::Serves {
+                    ready: runtime.and_then(|runtime| runtime.ready.clone()),
+                    earlier: runtime.is_some_and(|runtime| runtime.revision < installation.revision),
+                };
+                (runtime, Some(shared))
+            }
         };
         let (endpoint, tool_list_changes) = match runtime {
             _ if !revision.self_hosted => (revision.remote.clone(), 0),

@@ -9,8 +9,15 @@ use contracts::registry::{self as pb, Change, ObjectKind, WatchedObject, change,
 use rpds::HashTrieSetSync;
 use service_kit::UserId;
 
-use super::{dependents::Dependents, parse, revision, state::Snapshot, strings::Strings};
-use crate::domain::{Consumer, Definition, Entry};
+use super::{
+    dependents::Dependents,
+    parse,
+    restarts::{self, Restarts},
+    revision,
+    state::Snapshot,
+    strings::Strings,
+};
+use crate::domain::{Consumer, Definition, Entry, Installation};
 
 /// The next state, and what only its construction needs: which tables depend on what, and which object has which key.
 #[derive(Debug, Default)]
@@ -18,6 +25,7 @@ pub(crate) struct Writer {
     next: Snapshot,
     strings: Strings,
     dependents: Dependents,
+    restarts: Restarts,
     deactivated: HashMap<String, UserId>,
     token_hashes: HashMap<String, [u8; 32]>,
     changed: Changed,
@@ -84,8 +92,7 @@ impl Writer {
             }
             Object::Installation(installation) => {
                 let installation = parse::installation(&installation, strings)?;
-                self.changed.installations.insert(Arc::clone(&installation.uid));
-                self.next.installations.put(installation);
+                self.put_installation(installation);
             }
             Object::Runtime(runtime) => self.put_runtime(&runtime),
             Object::Gateway(gateway) => {
@@ -178,30 +185,37 @@ impl Writer {
         self.changed.installations.extend(uids);
     }
 
-    /// The runtime that all installations of an entry share has changed, and runs this entry revision. There may be very many: those whose tools
-    /// are known, or are asked for by people, stay as they are.
-    fn wake_undiscovered_of(&mut self, entry_uid: &str, revision: i64) {
-        let revision = self.next.revisions.get(&(Arc::from(entry_uid), revision));
-        if revision.is_some_and(|revision| revision.per_caller) {
-            return;
+    /// An installation that came, or changed. Where it shares a server and has other tools than before, the others may have, too.
+    fn put_installation(&mut self, installation: Installation) {
+        self.changed.installations.insert(Arc::clone(&installation.uid));
+        let before = self.next.installations.get(&installation.uid);
+        let before = before.and_then(|before| before.tools.as_ref());
+        if before.is_some()
+            && before != installation.tools.as_ref()
+            && let Some(runtime) = self.next.runtimes.get(&installation.entry_uid)
+            && self.restarts.has_other_tools(&installation.entry_uid, runtime)
+        {
+            self.wake_installations_of(&installation.entry_uid);
         }
-        let undiscovered = self.next.installations.undiscovered(entry_uid);
-        self.changed.installations.extend(undiscovered.cloned());
+        self.next.installations.put(installation);
     }
 
     /// The runtime of an installation, or one that all installations of an entry share. It may come before its owner.
     fn put_runtime(&mut self, runtime: &pb::Runtime) {
-        let uid = match self.next.installations.get(&runtime.owner_uid) {
-            Some(installation) => {
-                self.changed.installations.insert(Arc::clone(&installation.uid));
-                Arc::clone(&installation.uid)
-            }
+        let of_installation = self.next.installations.get(&runtime.owner_uid);
+        let of_installation = of_installation.map(|installation| Arc::clone(&installation.uid));
+        let uid = of_installation
+            .clone()
+            .unwrap_or_else(|| self.strings.get(&runtime.owner_uid));
+        let runtime = parse::runtime(runtime);
+        match of_installation {
+            Some(uid) => drop(self.changed.installations.insert(uid)),
             None => {
-                self.wake_undiscovered_of(&runtime.owner_uid, runtime.observed_generation);
-                self.strings.get(&runtime.owner_uid)
+                let asked = restarts::asked(&self.next, &uid, &runtime);
+                self.changed.installations.extend(asked);
             }
-        };
-        self.next.runtimes.insert_mut(uid, parse::runtime(runtime));
+        }
+        self.next.runtimes.insert_mut(uid, runtime);
     }
 
     fn put_consumer(&mut self, consumer: Consumer) {
@@ -259,6 +273,7 @@ impl Writer {
                 self.relate(before.as_deref(), None);
                 self.next.entries.remove_mut(key);
                 self.next.runtimes.remove_mut(key);
+                self.restarts.forget(key);
             }
             ObjectKind::EntryRevision => {
                 if let Some((entry_uid, number)) = key.rsplit_once('/')

@@ -138,6 +138,21 @@ pub(in crate::pages) fn look(
     }
 }
 
+/// Why the server does not run that all installations of the entry share; `None` where it does, or there is none.
+pub(in crate::pages) fn shared_server_failure(entry: &Entry) -> Option<String> {
+    let Some(Server::SelfHosted(server)) = &entry.server else {
+        return None;
+    };
+    let mut conditions = entry.conditions.iter();
+    let ready = conditions.find(|condition| condition.r#type() == ConditionType::RuntimeReady)?;
+    (tenancy::shares(server) && ready.status() == ConditionStatus::False).then(|| {
+        let why = as_sentence(&ready.message);
+        format!("The server that all installations share does not run: an admin must repair it. {why}")
+            .trim_end()
+            .to_owned()
+    })
+}
+
 /// Whether each caller has a credential of their own.
 fn per_caller(entry: &Entry) -> bool {
     let model = entry.credential_model.clone().map(credential_models::of_entry);

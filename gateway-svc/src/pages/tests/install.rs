@@ -153,6 +153,40 @@ async fn asks_for_what_a_changed_entry_needs_and_nothing_else() {
     assert_eq!(world.secrets["installations/uid-1"].0["api_key"], SECRET);
 }
 
+/// The installation itself has no part in it.
+#[tokio::test]
+async fn says_that_the_server_of_all_installations_does_not_run() {
+    let site = site().await;
+    let mut browser = installed(&site).await;
+    become_ready(&site);
+    assert!(browser.get("/install/time").await.has("It is ready."));
+    let transport = StreamableHttpTransport {
+        tenancy: Tenancy::Shared.into(),
+        ..StreamableHttpTransport::default()
+    };
+    let failed = Condition {
+        r#type: ConditionType::RuntimeReady.into(),
+        status: ConditionStatus::False.into(),
+        message: "it exited at once".to_owned(),
+        ..Condition::default()
+    };
+    {
+        let mut world = site.services.world();
+        let entry = world.entries.get_mut("entries/time").unwrap();
+        entry.server = Some(Server::SelfHosted(SelfHostedServer {
+            transport: Some(Transport::StreamableHttp(transport)),
+            ..SelfHostedServer::default()
+        }));
+        entry.conditions.push(failed);
+    }
+    let page = browser.get("/install/time").await;
+    assert!(
+        page.has("It is not working.") && page.has("an admin must repair it. It exited at once."),
+        "{}",
+        page.body
+    );
+}
+
 #[tokio::test]
 async fn installs_for_a_team_only_where_the_opener_may() {
     let site = site().await;

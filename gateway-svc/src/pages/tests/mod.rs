@@ -17,7 +17,8 @@ use axum::http::{StatusCode, header};
 use contracts::credential::{DestinationChange, DestinationPart, DestinationText};
 use contracts::registry::{
     Condition, ConditionStatus, ConditionType, Entry, EntryLifecycle, InstallField, InstallFieldType,
-    InstallationState, ReinstallRequired, RemoteServer, Team, entry::Server,
+    InstallationState, ReinstallRequired, RemoteServer, SelfHostedServer, StreamableHttpTransport, Team, Tenancy,
+    entry::Server, self_hosted_server::Transport,
 };
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! The install page.
 
 use axum::{http::StatusCode, response::Response};
-use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, entry::Server};
+use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, InstallationState, entry::Server};
 use maud::{Markup, html};
 use registry_model::install_fields::is_secret;
 
@@ -21,7 +21,7 @@ use crate::{
             connection,
             everybody::Everybody,
             install::{Loaded, Scope, Target, destination},
-            progress::lacks_stored_credential,
+            progress::{lacks_stored_credential, shared_server_failure},
         },
         session::Session,
     },
@@ -184,10 +184,15 @@ fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Mark
         return html! {};
     };
     let moved = shown.loaded.moved().is_some();
+    let failure = shared_server_failure(entry);
+    let state = match installation.state() {
+        InstallationState::Ready if failure.is_some() => InstallationState::Failed,
+        state => state,
+    };
     html! {
         section aria-labelledby="state" {
             h2 #state { (state_heading(scope)) }
-            p.state data-state=(installation.state().as_str_name()) { (state_text(installation.state())) }
+            p.state data-state=(state.as_str_name()) { (state_text(state)) }
             @if let Some(reinstall) = &installation.reinstall_required {
                 p.wanted { "The entry has changed and needs something from you. " (reinstall.message) }
             }
@@ -195,6 +200,7 @@ fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Mark
                 p { (as_sentence(&condition.message)) }
             }
             @if let Some(text) = lacks_stored_credential(entry) { p { (text) } }
+            @if let Some(text) = failure { p { (text) } }
             p { a href={ (pages.prefix) (progress_path(slug(entry), &installation.uid, shown.link)) } { "See each step" } }
         }
         @if let Some(credential) = shown.loaded.credential()

@@ -3,7 +3,7 @@
 mod bindings;
 mod credentials;
 
-use contracts::registry::{self as pb, ConditionStatus};
+use contracts::registry::{self as pb, ConditionStatus, watched_object::Object};
 use pretty_assertions::assert_eq;
 
 use super::*;
@@ -11,7 +11,8 @@ use crate::{
     domain::{ConsumerKind, RepairReason, Subject},
     snapshot::testing::{
         Made, Registry, assignment, caller_user, entry, entry_credential, gateway, hosted_revision, person,
-        plain_assignment, plain_entry, plain_gateway, plain_revision, runtime, user_id, visible_to_team,
+        plain_assignment, plain_entry, plain_gateway, plain_revision, runtime, shared_revision, shared_runtime,
+        user_id, visible_to_team,
     },
 };
 
@@ -289,6 +290,32 @@ fn a_self_hosted_server_that_does_not_run_is_unavailable() {
     let registry = registry.with(runtime("own", "unix:/run/own.sock"));
     assert_eq!(goes_to(&registry, &person("alice")), Ok("own".to_owned()));
     assert!(!starting(&registry));
+}
+
+/// Nobody but an admin can repair it.
+#[test]
+fn a_shared_server_that_has_failed_leads_to_an_admin() {
+    let mut failed = shared_runtime("time", 1, "");
+    if let Some(Object::Runtime(runtime)) = &mut failed.object {
+        runtime.set_state(pb::RuntimeState::Failed);
+        runtime.message = "It exited at once".to_owned();
+    }
+    let registry = registry()
+        .install(Made {
+            running: Some(shared_revision("time", 1, "x")),
+            ..Made::new("own", "time", "alice")
+        })
+        .with(failed);
+    let told = call(
+        &registry.snapshot(),
+        &person("alice"),
+        &default(),
+        "time__now",
+        &links(),
+    );
+    let told = told.unwrap_err().to_string();
+    let end = "is not running. It exited at once. Ask an admin to repair it, then try again.";
+    assert!(told.ends_with(end), "{told}");
 }
 
 #[test]
