@@ -75,7 +75,12 @@ impl Moved {
                 &destination::readable(bound)
             };
             let origin = destination::readable(present);
-            causes.push(format!("the entry now points to {origin}, but {entered} for {before}"));
+            // What else is in the binding of a remote server.
+            causes.push(if before == origin {
+                format!("the authorization server that the entry names has changed since {entered}")
+            } else {
+                format!("the entry now points to {origin}, but {entered} for {before}")
+            });
         } else if destination::is_legacy(bound) {
             causes.push(
                 "secrets are now bound to everything that decides what runs, and these were bound to the program alone"
@@ -97,5 +102,55 @@ impl Moved {
             causes.push(format!("the destination has changed since {entered}"));
         }
         causes.join(", and ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn says_which_server_is_another() {
+        for (bound, present, what) in [
+            (
+                "https://a.example",
+                "https://b.example",
+                "the entry now points to https://b.example, but the secrets were entered for https://a.example",
+            ),
+            (
+                "https://a.example#tokens=00",
+                "https://b.example#tokens=11",
+                "the entry now points to https://b.example, but the secrets were entered for https://a.example",
+            ),
+            (
+                "https://a.example#tokens=00",
+                "https://a.example#tokens=11",
+                "the authorization server that the entry names has changed since the secrets were entered",
+            ),
+            (
+                "https://a.example",
+                "https://a.example#tokens=11#values=22",
+                "the authorization server that the entry names has changed since the secrets were entered, and somebody else has changed the \
+                 values of this installation",
+            ),
+            (
+                "code:v1:00",
+                "https://a.example",
+                "the entry now points to https://a.example, but the secrets were entered for a server that Chandlery runs",
+            ),
+            (
+                "code:v1:00",
+                "code:v1:11",
+                "what runs has changed since the secrets were entered",
+            ),
+        ] {
+            let moved = Moved {
+                bound: bound.to_owned(),
+                present: present.to_owned(),
+            };
+            assert_eq!(moved.what(Source::Prompted), what, "{bound} {present}");
+        }
     }
 }
