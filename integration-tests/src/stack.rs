@@ -170,8 +170,7 @@ impl StackBuilder {
     /// # Panics
     /// If it starts.
     pub async fn start_refused(self) -> String {
-        let data = self.data.clone();
-        let data = data.unwrap_or_else(|| Arc::new(tempfile::tempdir().expect("there is a place for temporary files")));
+        let data = self.data.clone().unwrap_or_else(folder);
         self.refused(&data).await
     }
 

@@ -1,6 +1,7 @@
 //! Tokens that are made from the token with which a caller signed in: exchanged for it, or the same token passed on.
 //!
-//! They are kept in memory only, for each caller and installation, and never longer than the caller's own token is valid.
+//! They are kept in memory only, for each installation and caller, apart for tokens of a caller that may do different things, and never longer than the
+//! token that they were made from is valid.
 
 use std::{
     fmt,
@@ -16,6 +17,7 @@ use secrecy::SecretString;
 use service_kit::Clock;
 
 use super::{
+    authority::Authority,
     plan::{Exchange, Flow, Passthrough, Server},
     servers::{AuthorizationServers, Client, ServerError, TokenRequest, Tokens},
 };
@@ -65,6 +67,8 @@ pub(crate) struct Key {
     pub(crate) generations: (i64, i64),
     pub(crate) issuer: String,
     pub(crate) subject: String,
+    /// A token that may do less is not exchanged for one that may do more.
+    pub(crate) authority: Authority,
 }
 
 /// The clients of an exchange, with their secrets.

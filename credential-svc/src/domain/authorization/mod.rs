@@ -3,6 +3,7 @@
 pub(super) mod access;
 pub(crate) mod asked;
 pub(crate) mod attempts;
+mod authority;
 pub(crate) mod client;
 pub(super) mod context;
 pub(crate) mod exchange;

@@ -3,6 +3,7 @@
 use super::{
     asked::{Asked, Generations, Issued},
     attempts::Trouble,
+    authority::Authority,
     client,
     exchange::{Caller, CallerToken, Clients, ExchangeError, Key, pass_through},
     plan::{Exchange, Flow, Passthrough},
@@ -80,6 +81,7 @@ fn key(uid: &str, state: &State, caller: &Caller) -> Key {
         generations: (state.generations.own, state.generations.entry),
         issuer: caller.issuer.clone(),
         subject: caller.subject.clone(),
+        authority: Authority::of(&caller.token, caller.is_id_token),
     }
 }
 

@@ -1,12 +1,18 @@
 //! Callers' tokens are exchanged.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use pretty_assertions::assert_eq;
+use data_encoding::BASE64URL_NOPAD;
+use pretty_assertions::{assert_eq, assert_ne};
+use serde_json::json;
 
 use super::{
     Bench,
     accounts::{World, client, plan},
+    service::Service,
 };
 use crate::domain::{
     authorization::{
@@ -23,12 +29,16 @@ use crate::domain::{
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 fn asked(subject: &str) -> Asked {
+    asked_with(subject, "canary-caller-token")
+}
+
+fn asked_with(subject: &str, token: &str) -> Asked {
     let caller = Caller {
         issuer: ISSUER.to_owned(),
         subject: subject.to_owned(),
         audiences: Vec::new(),
         expire_time: SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000),
-        token: "canary-caller-token".into(),
+        token: token.into(),
         is_id_token: false,
     };
     Asked {
@@ -37,7 +47,8 @@ fn asked(subject: &str) -> Asked {
     }
 }
 
-pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B: Bench>() {
+/// The service of an entry that exchanges tokens, with the secret of its client.
+async fn exchanging<B: Bench>() -> (World<B>, Arc<Service<B::Store>>) {
     let exchange = Tokens::Exchange(Exchange {
         server: Server::Issuer(ISSUER.to_owned()),
         client: client(),
@@ -52,6 +63,11 @@ pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B:
     let world = World::<B>::new(plan(exchange, Source::Prompted)).await;
     let service = world.replica().await;
     service.put("a", &[("secret", "canary-secret")]).await.unwrap();
+    (world, service)
+}
+
+pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B: Bench>() {
+    let (world, service) = exchanging::<B>().await;
     let (bearer, _) = service.call(asked("alice")).await.unwrap();
     world
         .servers
@@ -82,4 +98,22 @@ pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B:
     }
     assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 4);
     service.call(asked("carol")).await.unwrap();
+}
+
+/// A client that a person allowed to read only must not get what another one may do for them.
+pub(in crate::store) async fn a_token_that_may_do_less_is_exchanged_by_itself<B: Bench>() {
+    let (world, service) = exchanging::<B>().await;
+    let token = |scope: &str, id: u8| {
+        let claims = json!({ "iss": ISSUER, "sub": "alice", "scope": scope, "jti": id });
+        let claims = BASE64URL_NOPAD.encode(claims.to_string().as_bytes());
+        asked_with("alice", &format!("e30.{claims}.c2ln"))
+    };
+    let broad = service.call(token("read write", 1)).await.unwrap();
+    let narrow = service.call(token("read", 2)).await.unwrap();
+    assert_ne!(narrow, broad);
+    for id in 3..6 {
+        assert_eq!(service.call(token("read write", id)).await.unwrap(), broad);
+        assert_eq!(service.call(token("read", id)).await.unwrap(), narrow);
+    }
+    assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 2);
 }

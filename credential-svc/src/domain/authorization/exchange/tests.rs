@@ -155,13 +155,14 @@ fn caller(clock: &Clock, subject: &str, seconds: u64) -> Caller {
     }
 }
 
-fn key(subject: &str) -> Key {
+fn key(caller: &Caller) -> Key {
     Key {
         installation: "i".to_owned(),
         revision: 1,
         generations: (0, 1),
-        issuer: "https://idp".to_owned(),
-        subject: subject.to_owned(),
+        issuer: caller.issuer.clone(),
+        subject: caller.subject.clone(),
+        authority: Authority::of(&caller.token, caller.is_id_token),
     }
 }
 
@@ -172,7 +173,7 @@ async fn token(
     caller: &Caller,
     rejected: i64,
 ) -> Result<Arc<CallerToken>, ExchangeError> {
-    let key = key(&caller.subject);
+    let key = key(caller);
     exchanger.token(servers, plan, &clients(), key, caller, rejected).await
 }
 
