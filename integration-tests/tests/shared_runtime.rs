@@ -3,6 +3,8 @@
 //!
 //! Tools: node
 
+use std::collections::BTreeSet;
+
 use contracts::{
     orchestrator::{self as o, GetRuntimeRequest, RestartRuntimeRequest, StreamRuntimeLogsRequest},
     registry::{self as r, entry::CredentialModel, entry::Server, self_hosted_server::Transport},
@@ -15,6 +17,10 @@ use integration_tests::{
     process::{descendants, no_process_with},
     tools::{Tool, own},
     walk,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use serde_json::{Value, json};
 use tonic::Code;
@@ -157,6 +163,52 @@ async fn delete(person: &Caller, installation: &str) {
         person.installation(installation).await.is_err().then_some(())
     })
     .await;
+}
+
+/// Who has no installation of their own uses their team's, in the same process; its crash is nobody's to repair.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_team_and_a_person_share_the_process_and_nothing_in_it() {
+    let mark = "a-team-and-a-person";
+    let stack = start().await;
+    let admin = stack.admin();
+    let (alice, carol) = (stack.member_of("alice", &["core"]), stack.member_of("carol", &["core"]));
+    admin.publish("tenants", with_tokens(mark, r::Tenancy::Shared)).await;
+    let issuer = alice.me().await.issuer;
+    admin.team("core", vec![walk::group(&issuer, "core")]).await;
+    let ours = alice
+        .install("tenants", Some("teams/core"), &[("token", "our-token")])
+        .await;
+    let hers = alice.install("tenants", None, &[("token", "alices-token")]).await;
+    admin.assign("team", "tenants", "whoami").await;
+    let clients = [
+        (stack.mcp("team", &alice).await, "Bearer alices-token"),
+        (stack.mcp("team", &carol).await, "Bearer our-token"),
+    ];
+    let mut processes = BTreeSet::new();
+    for restarts in 1..3 {
+        for (client, token) in &clients {
+            let known = known(client, "tenants__whoami").await;
+            assert_eq!((&known["caller"], &known["openedBy"]), (&json!(token), &json!(token)));
+            processes.insert(known["process"].to_string());
+        }
+        let running = servers(&stack, mark);
+        assert_eq!((running.len(), processes.len()), (1, restarts));
+        kill(Pid::from_raw(running[0]), Signal::SIGKILL).expect("it is ours");
+        eventually("it is started again", || async {
+            let runtime = admin.runtimes().get_runtime(runtime_of("entries/tenants")).await;
+            let runtime = runtime.expect("an admin may").into_inner();
+            (usize::try_from(runtime.restart_count) == Ok(restarts) && runtime.state() == o::RuntimeState::Running)
+                .then_some(())
+        })
+        .await;
+    }
+    for made in [&ours, &hers] {
+        let now = alice.installation(&made.name).await.expect("she may");
+        assert_eq!(
+            (now.state(), now.generation),
+            (r::InstallationState::Ready, made.generation)
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
