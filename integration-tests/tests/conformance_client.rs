@@ -18,13 +18,13 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, routing::post};
-use integration_tests::upstream::Served;
+use integration_tests::{conformance::Checks, upstream::Served};
 use serde_json::Value;
 
 use expected::{NotPlayed, OTHER_DOCUMENT, Played};
 use people::{Scenario, play};
 use stage::Stage;
-use suite::{Checks, Selection};
+use suite::Selection;
 
 struct Journey {
     stage: Stage,
