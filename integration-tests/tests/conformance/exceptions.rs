@@ -1,0 +1,120 @@
+//! What a client sees of a server through a gateway that it would not see of the server itself. An exception that does not hold any more fails.
+
+/// What scenarios come to instead of what is expected.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Instead {
+    /// A check fails, or is missing.
+    Fails,
+    /// They conform with this number of checks.
+    Passes(usize),
+}
+
+/// Why, what they come to, and the scenarios.
+pub(super) type Exception = (&'static str, Instead, &'static [&'static str]);
+
+const ONLY_TOOLS: Exception = (
+    "a gateway relays only tools yet: issue 10",
+    Instead::Fails,
+    &[
+        "completion-complete",
+        "resources-list",
+        "resources-read-text",
+        "resources-read-binary",
+        "resources-templates-read",
+        "resources-subscribe",
+        "resources-unsubscribe",
+        "prompts-list",
+        "prompts-get-simple",
+        "prompts-get-with-args",
+        "prompts-get-embedded-resource",
+        "prompts-get-with-image",
+    ],
+);
+const NO_RELAY: Exception = (
+    "a gateway does not relay yet what a server asks of a client, nor its log: issue 10",
+    Instead::Fails,
+    &[
+        "logging-set-level",
+        "tools-call-with-logging",
+        "tools-call-sampling",
+        "tools-call-elicitation",
+        "elicitation-sep1034-defaults",
+        "elicitation-sep1330-enums",
+    ],
+);
+const NO_RESUMPTION: Exception = (
+    "the client of a gateway cannot resume the answer to a call yet: issue 10",
+    Instead::Fails,
+    &["server-sse-polling"],
+);
+/// The server itself answers with streams, which a scenario examines further.
+const LISTS_ARE_JSON: Exception = (
+    "a gateway knows the lists, and answers with JSON",
+    Instead::Passes(1),
+    &["server-sse-multiple-streams"],
+);
+const NO_MODERN_SERVERS: Exception = (
+    "a gateway does not speak 2026-07-28 to servers yet: issue 10",
+    Instead::Fails,
+    &[
+        "tools-list",
+        "tools-call-simple-text",
+        "tools-call-image",
+        "tools-call-audio",
+        "tools-call-embedded-resource",
+        "tools-call-mixed-content",
+        "tools-call-error",
+        "tools-call-with-progress",
+        "json-schema-2020-12",
+    ],
+);
+const NO_MODERN_CLIENTS: Exception = (
+    "a gateway does not speak 2026-07-28 to clients yet: issue 10",
+    Instead::Fails,
+    &[
+        "server-stateless",
+        "completion-complete",
+        "tools-list",
+        "tools-call-simple-text",
+        "tools-call-image",
+        "tools-call-audio",
+        "tools-call-embedded-resource",
+        "tools-call-mixed-content",
+        "tools-call-error",
+        "tools-call-with-progress",
+        "server-sse-multiple-streams",
+        "resources-list",
+        "resources-read-text",
+        "resources-read-binary",
+        "resources-templates-read",
+        "sep-2164-resource-not-found",
+        "prompts-list",
+        "prompts-get-simple",
+        "prompts-get-with-args",
+        "prompts-get-embedded-resource",
+        "prompts-get-with-image",
+        "dns-rebinding-protection",
+        "caching",
+        "input-required-result-basic-elicitation",
+        "input-required-result-basic-sampling",
+        "input-required-result-basic-list-roots",
+        "input-required-result-request-state",
+        "input-required-result-multiple-input-requests",
+        "input-required-result-multi-round",
+        "input-required-result-missing-input-response",
+        "input-required-result-non-tool-request",
+        "input-required-result-result-type",
+        "input-required-result-tampered-state",
+        "input-required-result-capability-check",
+        "input-required-result-ignore-extra-params",
+        "json-schema-2020-12",
+        "http-header-validation",
+        "http-custom-header-server-validation",
+    ],
+);
+
+pub(super) const LEGACY_TO_LEGACY: &[Exception] = &[ONLY_TOOLS, NO_RELAY, NO_RESUMPTION, LISTS_ARE_JSON];
+pub(super) const LEGACY_TO_MODERN: &[Exception] =
+    &[ONLY_TOOLS, NO_RELAY, NO_RESUMPTION, LISTS_ARE_JSON, NO_MODERN_SERVERS];
+pub(super) const MODERN_TO_MODERN: &[Exception] = &[NO_MODERN_CLIENTS];
+pub(super) const MODERN_TO_LEGACY: &[Exception] = &[NO_MODERN_CLIENTS];
