@@ -4,16 +4,18 @@
 //   account   who signs in; null: the person refuses; "?": who the person says in a form
 //   ttl       how many seconds access tokens are valid
 //   fault     answers of the token endpoint: {status, body} in place of its own; null: its own
-//   delay     how many milliseconds the token endpoint waits first
+//   delay     how many milliseconds the token endpoint waits first; `waiting` counts those that did
+//   lag       how many milliseconds its answer waits
 //   scopes    the scopes of its resource
 import { createServer } from "node:http";
 import Provider, { errors } from "oidc-provider";
 
 const [port, resource] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
-const state = { account: "alice", ttl: 3600, fault: null, delay: 0, scopes: "read write" };
-const seen = { token: [], registrations: 0, revocations: 0, authorizations: [] };
+const state = { account: "alice", ttl: 3600, fault: null, delay: 0, lag: 0, scopes: "read write" };
+const seen = { token: [], waiting: 0, registrations: 0, revocations: 0, authorizations: [] };
 
+const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 const machine = (client_id, more) => ({
   client_id,
   client_secret: "machine-secret:+/%",
@@ -101,6 +103,7 @@ provider.on("registration_create.success", () => { seen.registrations += 1; });
 provider.use(async (context, next) => {
   if (context.path === "/token/revocation") seen.revocations += 1;
   await next();
+  if (context.path === "/token" && state.lag) await wait(state.lag);
 });
 function asked(context) {
   const { grant_type, scope, resource: target } = context.oidc.params ?? {};
@@ -117,7 +120,10 @@ createServer(async (request, response) => {
     }
     if (request.url.startsWith("/interaction/")) return await interact(request, response);
     if (request.url === "/token") {
-      if (state.delay) await new Promise((done) => setTimeout(done, state.delay));
+      if (state.delay) {
+        seen.waiting += 1;
+        await wait(state.delay);
+      }
       if (state.fault) {
         seen.token.push({ fault: state.fault.status });
         response.writeHead(state.fault.status, { "content-type": "application/json" });

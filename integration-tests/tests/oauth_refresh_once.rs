@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use integration_tests::{Caller, eventually, eventually_within, oauth::OAuthJourney};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Alice's account is connected; her access tokens are valid for so many seconds. With her, and her installation's name.
 async fn connected(ttl: u64) -> (OAuthJourney, Caller, String) {
@@ -70,6 +70,51 @@ async fn eventually_refreshed(journey: &OAuthJourney, alice: &Caller, times: usi
         (refreshes(journey).await >= times).then_some(())
     })
     .await;
+}
+
+/// The program is killed while it waits for a token: the next one waits for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_during_a_refresh_keeps_nobody_waiting() {
+    let (mut journey, alice, _) = connected(3600).await;
+    journey.works(&alice).await;
+    journey.server.set(json!({"delay": 600_000})).await;
+    asks_for_another_token(&journey, &alice, |seen| seen["waiting"] == json!(1)).await;
+    journey.stack.kill().await;
+    journey.server.set(json!({"delay": 0})).await;
+    journey.stack.start_again().await;
+    let alice = journey.stack.member("alice");
+    journey.works(&alice).await;
+}
+
+/// The program is stopped while the server takes longer for its answer than anything else that a stop waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_a_token_that_is_issued_only_once() {
+    let (mut journey, alice, _) = connected(3600).await;
+    journey.works(&alice).await;
+    journey.server.set(json!({"lag": 9_500})).await;
+    asks_for_another_token(&journey, &alice, |seen| {
+        let issued = seen["token"].as_array().expect("a list").last().expect("a sign-in");
+        issued["grant_type"] == json!("refresh_token")
+    })
+    .await;
+    journey.stack.stop().await;
+    journey.server.set(json!({"lag": 0})).await;
+    journey.stack.start_again().await;
+    let alice = journey.stack.member("alice");
+    journey.works(&alice).await;
+    assert_eq!(refreshes(&journey).await, 1, "what was on its way is in use");
+}
+
+/// The upstream refuses the token. Returns when the authorization server has seen that another is asked for.
+async fn asks_for_another_token(journey: &OAuthJourney, alice: &Caller, has_seen: impl Fn(&Value) -> bool) {
+    journey.upstream.refuse_known_tokens();
+    let client = journey.stack.mcp("team", alice).await;
+    let call = tokio::spawn(async move { client.call("mail__echo", json!({"text": "x"})).await });
+    eventually("another token is asked for", || async {
+        has_seen(&journey.server.seen().await).then_some(())
+    })
+    .await;
+    call.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
