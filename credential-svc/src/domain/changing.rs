@@ -36,6 +36,7 @@ pub(crate) struct Put {
 }
 
 /// What to do with a record.
+#[expect(clippy::large_enum_variant, reason = "nearly all decisions are writes")]
 enum Decision {
     /// The same request was answered before.
     Answered(Summary),
