@@ -19,8 +19,10 @@ use service_kit::identity::{FacadeRules, IssuerConfig, OidcEndpoints, takes_secr
 use url::{Url, form_urlencoded};
 
 const MAX_ANSWER: usize = 1 << 20;
-/// How long a token endpoint may take.
+/// How long an endpoint may take while a person waits.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long it may take for a refresh. What it answers later is lost, and with it the sign-in: it may take the refresh token only once.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the token endpoint adds for OpenID Connect.
 #[derive(Serialize, Deserialize)]
@@ -153,7 +155,7 @@ pub(crate) async fn exchange(
     }
     let http = http.clone();
     let response = request
-        .request_async(&move |request: HttpRequest| send(http.clone(), request))
+        .request_async(&move |request: HttpRequest| send(http.clone(), TIMEOUT, request))
         .await;
     response.map(tokens).map_err(refused)
 }
@@ -173,7 +175,7 @@ pub(crate) async fn refresh(
     }
     let http = http.clone();
     let response = request
-        .request_async(&move |request: HttpRequest| send(http.clone(), request))
+        .request_async(&move |request: HttpRequest| send(http.clone(), REFRESH_TIMEOUT, request))
         .await;
     response.map(tokens).map_err(refused)
 }
@@ -217,7 +219,7 @@ pub(crate) async fn revoke(
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = url.parse().map_err(|_| other("its revocation endpoint is not a URL"))?;
     *request.headers_mut() = headers;
-    let answer = send(http.clone(), request)
+    let answer = send(http.clone(), TIMEOUT, request)
         .await
         .map_err(|error| other(&error.to_string()))?;
     match answer.status() {
@@ -290,7 +292,7 @@ fn other(text: &str) -> Failed {
 }
 
 /// What an ID token must say besides what every token must: that it answers this sign-in, for this client. To be asked
-/// only of a token whose signature, issuer and time are verified.
+/// only of a token whose issuer and time are verified, and whose signature is unless it came from the issuer itself.
 pub(crate) fn answers_this_sign_in(id_token: &str, client_id: &str, nonce: &str) -> bool {
     let claims = id_token.split('.').nth(1);
     let claims = claims.and_then(|claims| data_encoding::BASE64URL_NOPAD.decode(claims.as_bytes()).ok());
@@ -334,9 +336,9 @@ fn invalid(error: url::ParseError) -> Failed {
     Failed::Other(format!("a URL of its metadata is none: {error}"))
 }
 
-async fn send(http: reqwest::Client, request: HttpRequest) -> Result<HttpResponse, SendError> {
+async fn send(http: reqwest::Client, timeout: Duration, request: HttpRequest) -> Result<HttpResponse, SendError> {
     let mut request = reqwest::Request::try_from(request)?;
-    *request.timeout_mut() = Some(TIMEOUT);
+    *request.timeout_mut() = Some(timeout);
     let mut response = http.execute(request).await.map_err(reqwest::Error::without_url)?;
     let mut answer = HttpResponse::new(Vec::new());
     *answer.status_mut() = response.status();

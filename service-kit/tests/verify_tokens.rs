@@ -1,7 +1,10 @@
 //! Which tokens are accepted, and why others are rejected.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -320,4 +323,42 @@ async fn reports_an_unreachable_issuer() {
     let verifier = Verifier::new(vec![config], Clock::System).unwrap();
     let refused = verifier.verify(&issuer.token("alice", &[], false)).await.unwrap_err();
     assert_eq!(refused, TokenError::IssuerUnreachable);
+}
+
+/// The key may be a new one.
+#[tokio::test]
+async fn a_token_is_not_called_forged_while_the_keys_cannot_be_fetched() {
+    let mut issuer = TestIssuer::start().await.unwrap();
+    let (mut config, away) = (issuer.config(), Arc::new(AtomicBool::new(false)));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    config.discovery_url = Some(format!("http://{}/", listener.local_addr().unwrap()));
+    let metadata = json!({ "issuer": issuer.issuer(), "jwks_uri": format!("{}/keys", issuer.issuer()) });
+    let is_away = Arc::clone(&away);
+    let answer = async move || match is_away.load(Ordering::Relaxed) {
+        false => Ok(axum::Json(metadata)),
+        true => Err(axum::http::StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let router = axum::Router::new().route("/", axum::routing::get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let verifier = Verifier::new(vec![config], Clock::System).unwrap();
+    verifier.verify(&issuer.token("alice", &[], false)).await.unwrap();
+    issuer.rotate().unwrap();
+    away.store(true, Ordering::Relaxed);
+    let token = issuer.token("alice", &[], false);
+    assert_eq!(
+        verifier.verify(&token).await.unwrap_err(),
+        TokenError::IssuerUnreachable
+    );
+    // It came from the issuer itself. Nothing but its signature is taken on trust, and nobody else gets in with it.
+    let user = verifier.read_issued(Use::Call, &token).unwrap();
+    assert_eq!(user.id, UserId::of(issuer.issuer(), "alice"));
+    for (change, why) in [
+        (json!({ "aud": "another" }), TokenError::WrongAudience),
+        (json!({ "exp": now() - 600 }), TokenError::Expired),
+        (json!({ "iss": "https://another.example" }), TokenError::UnknownIssuer),
+    ] {
+        let token = issuer.sign(&claims(&issuer, change));
+        assert_eq!(verifier.read_issued(Use::Call, &token).unwrap_err(), why);
+    }
+    assert_eq!(verifier.verified(&token).map(drop), None);
 }

@@ -31,8 +31,8 @@ use service_kit::{
     egress::EgressPolicy,
     identity::{IssuerConfig, Verifier},
     keys::Ring,
+    per_caller::PerCaller,
 };
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use authorization::{Asked, Authorization, Refused};
@@ -50,7 +50,7 @@ use crate::{domain::Links, snapshot::Store};
 const PATH: &str = "/oauth";
 /// The longest request: it may hold a refresh token.
 const MAX_BODY: usize = 64 << 10;
-/// Requests to identity providers at a time, for all clients together.
+/// Requests to one identity provider at a time, for all clients together.
 const AT_A_TIME: usize = 64;
 
 /// What an operator decides.
@@ -73,7 +73,8 @@ pub(crate) struct Facade {
     verifier: Arc<Verifier>,
     store: Arc<Store>,
     quotas: Arc<Quotas>,
-    under_way: Semaphore,
+    /// By issuer: one that does not answer takes none of the others'.
+    places: PerCaller,
     clock: Clock,
 }
 
@@ -96,7 +97,7 @@ impl Facade {
                 verifier: Arc::clone(&verifier),
                 store,
                 quotas,
-                under_way: Semaphore::new(AT_A_TIME),
+                places: PerCaller::new(AT_A_TIME),
                 clock,
             })
         })

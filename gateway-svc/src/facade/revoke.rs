@@ -66,7 +66,7 @@ impl Facade {
         if endpoints.revocation_endpoint.is_none() {
             return Err(not_revocable("the identity provider revokes no tokens"));
         }
-        let _place = self.place()?;
+        let _place = self.place(issuer)?;
         let revoked = oidc::revoke(http, issuer, endpoints, opened.hint, &opened.token).await;
         revoked.map_err(|error| {
             tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "an identity provider did not revoke a token");

@@ -16,7 +16,7 @@ use futures::{FutureExt as _, future::join};
 use http_body_util::BodyExt as _;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service_kit::{Peer, quota::Allowance, testing::TestIssuer};
+use service_kit::{Peer, identity::TokenError, quota::Allowance, testing::TestIssuer};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 use url::form_urlencoded;
@@ -36,12 +36,16 @@ struct Grant {
     asked: usize,
     present: usize,
     ended: bool,
+    /// Its keys cannot be fetched.
+    hides_keys: bool,
 }
 
 struct Site {
     facade: Arc<Facade>,
     issuer: String,
     grant: Arc<Mutex<Grant>>,
+    /// Signs its tokens.
+    signer: Arc<Mutex<TestIssuer>>,
     /// Whether the provider answers.
     answers: watch::Sender<bool>,
     seen: watch::Receiver<usize>,
@@ -53,18 +57,21 @@ impl Site {
     }
 
     async fn with(quotas: Arc<Quotas>) -> Self {
-        let keys = TestIssuer::start().await.unwrap();
+        let signer = TestIssuer::start().await.unwrap();
+        let keys = reqwest::get(format!("{}/keys", signer.issuer())).await.unwrap();
+        let keys = keys.bytes().await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let metadata = json!({
-            "issuer": issuer, "jwks_uri": format!("{}/keys", keys.issuer()),
+            "issuer": issuer, "jwks_uri": format!("{issuer}/keys"),
             "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
             "revocation_endpoint": format!("{issuer}/revoke"),
         });
         let grant = Arc::new(Mutex::new(Grant::default()));
         let ((answers, answering), (seeing, seen)) = (watch::channel(true), watch::channel(0));
         let (known, iss) = (Arc::clone(&grant), issuer.clone());
-        let keys = Arc::new(keys);
+        let signer = Arc::new(Mutex::new(signer));
+        let signs = Arc::clone(&signer);
         let refresh = async move |Form(form): Form<HashMap<String, String>>| {
             let answer = {
                 let mut grant = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +82,8 @@ impl Site {
                     let exp = exp.duration_since(UNIX_EPOCH).unwrap().as_secs();
                     let claims = json!({ "iss": iss, "aud": "us", "sub": "alice", "exp": exp });
                     let refresh = format!("refresh-{}", grant.present);
-                    let answer = json!({ "token_type": "Bearer", "access_token": keys.sign_as(Some("at+jwt"), &claims), "refresh_token": refresh });
+                    let access = signs.lock().unwrap().sign_as(Some("at+jwt"), &claims);
+                    let answer = json!({ "token_type": "Bearer", "access_token": access, "refresh_token": refresh });
                     (StatusCode::OK, Json(answer))
                 } else {
                     grant.ended = true;
@@ -87,8 +95,14 @@ impl Site {
             let _ended = answering.wait_for(|answers| *answers).await;
             answer
         };
+        let known = Arc::clone(&grant);
+        let publish = async move || {
+            let hides_keys = known.lock().unwrap().hides_keys;
+            (!hides_keys).then_some(keys).ok_or(StatusCode::SERVICE_UNAVAILABLE)
+        };
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(async move || Json(metadata)))
+            .route("/keys", get(publish))
             .route("/revoke", post(async || StatusCode::OK))
             .route("/token", post(refresh));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -109,6 +123,7 @@ impl Site {
             facade: facade.unwrap(),
             issuer,
             grant,
+            signer,
             answers,
             seen,
         }
@@ -154,6 +169,17 @@ impl Site {
         self.refresh_as(CLIENT, token).await
     }
 
+    /// A client refreshes for the first time, and has gone before the provider answers.
+    async fn first_is_lost(&self, token: &str) {
+        self.answers.send_replace(false);
+        let lost = self.refresh(token);
+        tokio::pin!(lost);
+        tokio::select! {
+            answer = &mut lost => panic!("{answer:?}"),
+            () = self.is_asked(1) => {}
+        }
+    }
+
     fn asked(&self) -> usize {
         self.grant.lock().unwrap().asked
     }
@@ -173,15 +199,7 @@ fn successor((status, answer): &(StatusCode, Value)) -> String {
 async fn a_client_that_did_not_get_the_answer_gets_it_once_more() {
     let site = Site::start().await;
     let first = site.first();
-    site.answers.send_replace(false);
-    {
-        let lost = site.refresh(&first);
-        tokio::pin!(lost);
-        tokio::select! {
-            answer = &mut lost => panic!("{answer:?}"),
-            () = site.is_asked(1) => {}
-        }
-    }
+    site.first_is_lost(&first).await;
     site.answers.send_replace(true);
     let again = site.refresh(&first).await;
     assert_eq!(site.asked(), 1);
@@ -189,6 +207,55 @@ async fn a_client_that_did_not_get_the_answer_gets_it_once_more() {
     let next = site.refresh(&successor(&again)).await;
     let opened = Sealed::new(KEY.into()).open_refresh_token(&successor(&next)).unwrap();
     assert_eq!(opened.token.expose_secret(), "refresh-2");
+}
+
+/// What it issues has taken the place of what the client has.
+#[tokio::test]
+async fn what_a_slow_provider_issues_is_not_lost() {
+    let site = Site::start().await;
+    let first = site.first();
+    site.first_is_lost(&first).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(50)).await;
+    tokio::time::resume();
+    site.answers.send_replace(true);
+    successor(&site.refresh(&first).await);
+    assert_eq!(site.asked(), 1);
+}
+
+#[tokio::test]
+async fn what_the_provider_issues_reaches_the_client_while_its_keys_cannot_be_fetched() {
+    let site = Site::start().await;
+    let second = successor(&site.refresh(&site.first()).await);
+    site.grant.lock().unwrap().hides_keys = true;
+    site.signer.lock().unwrap().rotate().unwrap();
+    let answer = site.refresh(&second).await;
+    let access = answer.1["access_token"].as_str().unwrap_or_default();
+    let access = Sealed::new(KEY.into()).open_access_token(access).unwrap();
+    // Calls with it are refused until the keys are there.
+    let verified = site
+        .facade
+        .verifier
+        .verify(access.token().expose_secret())
+        .await
+        .map(drop);
+    assert_eq!(verified, Err(TokenError::IssuerUnreachable));
+    successor(&site.refresh(&successor(&answer)).await);
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_answer_leaves_the_others_their_places() {
+    let site = Site::start().await;
+    let slow = site.facade.issuers().next().unwrap();
+    let other = IssuerConfig {
+        issuer: "https://other.example.com".to_owned(),
+        ..slow.clone()
+    };
+    let all: Vec<_> = (0..AT_A_TIME).map(|_| site.facade.place(slow).unwrap()).collect();
+    assert!(site.facade.place(slow).is_err());
+    assert!(site.facade.place(&other).is_ok());
+    drop(all);
+    assert!(site.facade.place(slow).is_ok());
 }
 
 #[tokio::test]
@@ -259,15 +326,7 @@ async fn what_is_revoked_is_given_to_nobody() {
 async fn a_stop_waits_for_the_provider() {
     let site = Site::start().await;
     let first = site.first();
-    site.answers.send_replace(false);
-    {
-        let lost = site.refresh(&first);
-        tokio::pin!(lost);
-        tokio::select! {
-            answer = &mut lost => panic!("{answer:?}"),
-            () = site.is_asked(1) => {}
-        }
-    }
+    site.first_is_lost(&first).await;
     let stop = CancellationToken::new();
     stop.cancel();
     let complete = Arc::clone(&site.facade).complete(stop);

@@ -16,6 +16,7 @@ use service_kit::{
 };
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Code, Facade,
@@ -117,7 +118,7 @@ impl Facade {
             endpoints,
             http,
         } = &provider;
-        let _place = self.place()?;
+        let _place = self.place(issuer)?;
         let rules = issuer.facade.as_ref().ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
         let (callback, purpose) = (self.callback(), Purpose::Facade(rules));
         let tokens = oidc::exchange(http, issuer, endpoints, &callback, code.code, code.verifier, purpose).await;
@@ -142,7 +143,7 @@ impl Facade {
             endpoints,
             http,
         } = &provider;
-        let _place = self.place()?;
+        let _place = self.place(issuer)?;
         let tokens = oidc::refresh(http, issuer, endpoints, &token.token).await;
         let tokens = tokens.map_err(|error| refused(issuer, &error))?;
         self.issue(token.bound, issuer, tokens).await.map(Arc::new)
@@ -151,7 +152,7 @@ impl Facade {
     /// What the client gets: the provider's tokens, sealed.
     async fn issue(&self, bound: Bound, issuer: &IssuerConfig, tokens: Tokens) -> Result<Issued, OAuthError> {
         if let Some(id_token) = &tokens.id {
-            let user = self.verifier.verify_for(Use::SignIn, id_token.expose_secret()).await;
+            let user = self.user(Use::SignIn, id_token).await;
             let user = user.map_err(|error| unusable(issuer, error))?;
             if user.issuer != issuer.issuer {
                 return Err(unusable(issuer, "its ID token is another issuer's"));
@@ -185,13 +186,13 @@ impl Facade {
         issuer: &IssuerConfig,
         tokens: &Tokens,
     ) -> Result<(SecretString, Arc<User>, bool), OAuthError> {
-        match self.verifier.verify(tokens.access.expose_secret()).await {
+        match self.user(Use::Call, &tokens.access).await {
             Ok(user) => Ok((tokens.access.clone(), user, false)),
             Err(TokenError::Malformed) => {
                 let id_token = tokens.id.as_ref();
                 let id_token = id_token
                     .ok_or_else(|| OAuthError::grant("the identity provider gave no new ID token; sign in again"))?;
-                let user = self.verifier.verify_for(Use::SignIn, id_token.expose_secret()).await;
+                let user = self.user(Use::SignIn, id_token).await;
                 let user = user.map_err(|error| unusable(issuer, error))?;
                 Ok((id_token.clone(), user, true))
             }
@@ -202,6 +203,16 @@ impl Facade {
                     format!("its access token is refused: {error}; {hint}"),
                 ))
             }
+        }
+    }
+
+    /// The user of a token that the provider has just issued. While its keys are unavailable, the client gets the token all the same: each call
+    /// verifies what it comes with, and the provider takes the client's former refresh token no more.
+    async fn user(&self, shown_for: Use, token: &SecretString) -> Result<Arc<User>, TokenError> {
+        let token = token.expose_secret();
+        match self.verifier.verify_for(shown_for, token).await {
+            Err(TokenError::IssuerUnreachable) => self.verifier.read_issued(shown_for, token).map(Arc::new),
+            verified => verified,
         }
     }
 
@@ -220,11 +231,11 @@ impl Facade {
         })
     }
 
-    /// A place among the requests to identity providers.
-    pub(super) fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, OAuthError> {
-        self.under_way
-            .try_acquire()
-            .map_err(|_| OAuthError::unavailable("too many requests to identity providers are in progress; retry"))
+    /// A place among the requests to an identity provider.
+    pub(super) fn place(&self, issuer: &IssuerConfig) -> Result<OwnedSemaphorePermit, OAuthError> {
+        let places = self.places.of(&issuer.issuer.as_str().into());
+        let place = places.try_acquire_owned();
+        place.map_err(|_| OAuthError::unavailable("too many requests to the identity provider are in progress; retry"))
     }
 }
 

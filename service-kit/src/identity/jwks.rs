@@ -122,7 +122,7 @@ impl Keys {
         if let Some(key) = self.known().await.and_then(|known| known.find(&id)) {
             return Ok(Some(key));
         }
-        // The key may be new.
+        // The key may be new: it is unknown only to those who have seen the issuer's present keys.
         if !self.fetched(TIMEOUT).await {
             return Err(Unreachable);
         }
@@ -156,11 +156,11 @@ impl Keys {
         self.0.current.load_full().filter(|known| age(known) < GOOD_FOR)
     }
 
-    /// Waits for the fetch in progress, or for one that begins now. Returns `false` if it is too soon for another.
+    /// Waits for the fetch in progress, or for one that begins now. Returns whether there were keys: not if it failed, takes longer, or may not
+    /// begin yet.
     async fn fetched(&self, patience: Duration) -> bool {
         let Some(mut ended) = self.fetch() else { return false };
-        let _late = timeout(patience, ended.changed()).await;
-        true
+        timeout(patience, ended.changed()).await.is_ok() && self.flight().failures == 0
     }
 
     /// Begins a fetch, unless one is in progress or it is too soon. The receiver closes when the fetch ends.
