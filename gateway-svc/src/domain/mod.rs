@@ -20,6 +20,6 @@ pub(crate) use error::{CallError, CredentialFault, RESTARTED, Repair, RepairReas
 pub(crate) use installation::{Condition, ConditionState, Installation, Owner};
 pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
-pub(crate) use revision::{CredentialKind, Endpoint, FixedHeader, HeaderSource, Passthrough, Revision};
+pub(crate) use revision::{CredentialKind, Endpoint, FixedHeader, HeaderSource, RequiredToken, Revision};
 pub(crate) use running::{Running, Runtime, Shared};
 pub(crate) use tool::{DiscoveredTool, ExposedTool, ToolSet};

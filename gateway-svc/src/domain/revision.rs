@@ -23,8 +23,8 @@ pub(crate) struct Revision {
     pub(crate) credential: CredentialKind,
     /// Whether each caller has a credential of their own, made from the JWT that they call with.
     pub(crate) per_caller: bool,
-    /// Which of the callers' own tokens are passed on, where these are the credential.
-    pub(crate) passthrough: Option<Passthrough>,
+    /// What callers must call with, where the credential is made from that.
+    pub(crate) required_token: Option<RequiredToken>,
     /// Whether it takes secrets that are stored on the entry.
     pub(crate) stored_secrets: bool,
     /// Additional headers and the non-secret install fields that go into headers, in the order of the entry.
@@ -63,13 +63,15 @@ impl CredentialKind {
     }
 }
 
-/// Access tokens of one identity provider.
+/// A token that a credential is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Passthrough {
-    /// Their `iss`.
-    pub(crate) issuer: Box<str>,
-    /// Of their `aud`, one is among these.
-    pub(crate) audiences: Box<[Box<str>]>,
+pub(crate) struct RequiredToken {
+    /// Its `iss`; `None`: any.
+    pub(crate) issuer: Option<Box<str>>,
+    /// Of its `aud`, one is among these; `None`: whatever it is.
+    pub(crate) audiences: Option<Box<[Box<str>]>>,
+    /// It must not be an ID token.
+    pub(crate) is_access_token: bool,
 }
 
 /// A header that carries no secret.

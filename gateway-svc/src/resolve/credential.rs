@@ -1,7 +1,7 @@
 //! Explains to people which credential a call would carry.
 
 use crate::{
-    domain::{Caller, ConditionState, CredentialKind, Passthrough, Running},
+    domain::{Caller, ConditionState, CredentialKind, RequiredToken, Running},
     sentence::as_sentence,
 };
 
@@ -38,7 +38,8 @@ impl ExplainedCredential {
         if let Some(condition) = lacking {
             detail = format!("{detail} {}", as_sentence(&condition.message));
         }
-        let wrong_token = revision.passthrough.as_ref().and_then(|plan| wrong_token(plan, caller));
+        let required = revision.required_token.as_ref();
+        let wrong_token = required.and_then(|required| wrong_token(required, caller));
         if let Some(why) = &wrong_token {
             detail = format!("{detail} {why}");
         }
@@ -62,28 +63,31 @@ impl ExplainedCredential {
     }
 }
 
-/// Why the caller's token, as far as it is known, is not passed on. credential-svc decides so, in `authorization/exchange.rs`.
-fn wrong_token(plan: &Passthrough, caller: &Caller) -> Option<String> {
-    if caller.token.as_ref().is_some_and(|token| token.is_id_token) {
+/// Why there is no credential for the caller's token, as far as that is known. credential-svc decides so, in `authorization/exchange.rs`.
+fn wrong_token(required: &RequiredToken, caller: &Caller) -> Option<String> {
+    let is_id_token = caller.token.as_ref().is_some_and(|token| token.is_id_token);
+    if required.is_access_token && is_id_token {
         return Some(
-            "It is an ID token, and the server requires an access token: see the audiences of the identity provider."
+            "The caller's token is an ID token, and an access token is required: an operator can have the identity provider give access tokens that are JWTs, by `facade` in its configuration."
                 .to_owned(),
         );
     }
-    if let Some(user) = caller.user().filter(|user| *user.issuer != *plan.issuer) {
+    if let (Some(issuer), Some(user)) = (&required.issuer, caller.user())
+        && *user.issuer != **issuer
+    {
         return Some(format!(
-            "The server requires one of {}, and the caller's is of {}: sign in there.",
-            plan.issuer, user.issuer
+            "A token of {issuer} is required, and the caller's is of {}: sign in there.",
+            user.issuer
         ));
     }
-    let audiences = &caller.token.as_ref()?.user.audiences;
+    let (accepted, audiences) = (required.audiences.as_ref()?, &caller.token.as_ref()?.user.audiences);
     let fits = audiences
         .iter()
-        .any(|audience| plan.audiences.iter().any(|known| **known == **audience));
+        .any(|audience| accepted.iter().any(|known| **known == **audience));
     (!fits).then(|| {
         format!(
-            "The server requires one for {}, and the caller's is for {}: an admin of the identity provider can add the audience.",
-            plan.audiences.join(" or "),
+            "A token for {} is required, and the caller's is for {}: an admin of the identity provider can add the audience.",
+            accepted.join(" or "),
             audiences.join(" and ")
         )
     })

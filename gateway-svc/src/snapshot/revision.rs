@@ -7,6 +7,7 @@ use contracts::registry::{
     entry_revision::{CredentialModel, Server},
     install_field::Target,
     self_hosted_server::Transport,
+    token_exchange_credential::Flow,
 };
 use registry_model::{
     cases, credential_models, destination,
@@ -15,7 +16,7 @@ use registry_model::{
 };
 
 use super::strings::Strings;
-use crate::domain::{CredentialKind, Endpoint, FixedHeader, HeaderSource, Passthrough, Revision};
+use crate::domain::{CredentialKind, Endpoint, FixedHeader, HeaderSource, RequiredToken, Revision};
 
 /// An entry revision; `None` of one that a newer registry has written and this version does not know all of.
 pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<Revision> {
@@ -38,7 +39,7 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
             .credential_model
             .as_ref()
             .is_some_and(credential_models::is_per_caller),
-        passthrough: revision.credential_model.as_ref().and_then(passthrough),
+        required_token: revision.credential_model.as_ref().and_then(required_token),
         stored_secrets: has_stored_secrets(&revision.install_fields),
         headers: headers(revision, strings),
     })
@@ -66,18 +67,31 @@ fn kind(model: &CredentialModel) -> CredentialKind {
     }
 }
 
-fn passthrough(model: &CredentialModel) -> Option<Passthrough> {
-    let CredentialModel::JwtPassthrough(model) = model else {
-        return None;
-    };
-    Some(Passthrough {
-        issuer: model.issuer.as_str().into(),
-        audiences: model
-            .audiences
-            .iter()
-            .map(|audience| audience.as_str().into())
-            .collect(),
-    })
+/// As credential-svc requires it, in `authorization/exchange.rs`.
+fn required_token(model: &CredentialModel) -> Option<RequiredToken> {
+    match model {
+        CredentialModel::TokenExchange(model) => {
+            let server = model.authorization_server.as_ref();
+            let issuer = server.map(|server| server.issuer.as_str());
+            Some(RequiredToken {
+                issuer: issuer.filter(|issuer| !issuer.is_empty()).map(Into::into),
+                audiences: None,
+                is_access_token: matches!(model.flow, Some(Flow::OnBehalfOf(_))),
+            })
+        }
+        CredentialModel::JwtPassthrough(model) => {
+            let audiences = model.audiences.iter().map(|audience| audience.as_str().into());
+            Some(RequiredToken {
+                issuer: Some(model.issuer.as_str().into()),
+                audiences: Some(audiences.collect()),
+                is_access_token: true,
+            })
+        }
+        CredentialModel::NoCredential(_)
+        | CredentialModel::StaticCredential(_)
+        | CredentialModel::Oauth(_)
+        | CredentialModel::ClientCredentials(_) => None,
+    }
 }
 
 fn vends_headers(revision: &EntryRevision) -> bool {

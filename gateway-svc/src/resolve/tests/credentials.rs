@@ -1,6 +1,6 @@
 //! Which credential a call would carry.
 
-use contracts::registry::entry_revision::CredentialModel;
+use contracts::registry::{entry_revision::CredentialModel, token_exchange_credential::Flow};
 use pretty_assertions::assert_eq;
 
 use super::*;
@@ -75,57 +75,80 @@ fn the_credential_of_a_call_is_explained() {
     assert_eq!(none.unwrap().credential, None);
 }
 
+/// With a token that is known.
+fn caller_with(is_id_token: bool) -> Caller {
+    let mut caller = person_with("alice", "a.b.c", service_kit::Clock::System.now());
+    let token = caller.token.take().expect("there is one");
+    caller.token = Some(Arc::new(CallerToken {
+        user: Arc::clone(&token.user),
+        secret: token.secret.clone(),
+        is_id_token,
+    }));
+    caller
+}
+
 /// As a call does: what credential-svc refuses is not ready.
+#[track_caller]
+fn is_refused(caller: &Caller, model: CredentialModel, why: Option<&str>) {
+    let credential = explained_to(caller, model, (ConditionStatus::True, "NOT_REQUIRED"));
+    assert_eq!(credential.ready, why.is_none(), "{credential:?}");
+    assert!(credential.detail.contains(why.unwrap_or_default()), "{credential:?}");
+}
+
 #[test]
 fn a_token_that_is_not_passed_on_is_explained() {
-    let of = |caller: &Caller, issuer: &str, audiences: &[&str]| {
-        let model = CredentialModel::JwtPassthrough(pb::JwtPassthroughCredential {
+    let model = |issuer: &str, audiences: &[&str]| {
+        CredentialModel::JwtPassthrough(pb::JwtPassthroughCredential {
             injection: Some(bearer()),
             issuer: issuer.to_owned(),
             audiences: audiences.iter().map(|&audience| audience.to_owned()).collect(),
-        });
-        explained_to(caller, model, (ConditionStatus::True, "NOT_REQUIRED"))
+        })
     };
-    let with_token = |is_id_token| {
-        let mut caller = person_with("alice", "a.b.c", service_kit::Clock::System.now());
-        let token = caller.token.take().expect("there is one");
-        caller.token = Some(Arc::new(CallerToken {
-            user: Arc::clone(&token.user),
-            secret: token.secret.clone(),
-            is_id_token,
-        }));
-        caller
-    };
-    let (access, id, unknown) = (with_token(false), with_token(true), person("alice"));
     let other = "https://other.example";
-    for (caller, issuer, audiences, why) in [
-        (&access, ISSUER, &["a", "chandlery"][..], None),
-        (
-            &access,
-            ISSUER,
-            &["a", "b"][..],
-            Some("requires one for a or b, and the caller's is for chandlery"),
-        ),
-        (
-            &access,
-            other,
-            &["chandlery"][..],
-            Some("requires one of https://other.example"),
-        ),
-        (&id, ISSUER, &["chandlery"][..], Some("requires an access token")),
-        // Of somebody else it is known only who has signed them in.
-        (&unknown, ISSUER, &["a"][..], None),
-        (
-            &unknown,
-            other,
-            &["a"][..],
-            Some("requires one of https://other.example"),
-        ),
-    ] {
-        let credential = of(caller, issuer, audiences);
-        assert_eq!(credential.ready, why.is_none(), "{credential:?}");
-        assert!(credential.detail.contains(why.unwrap_or_default()), "{credential:?}");
+    let of_other = Some("A token of https://other.example is required");
+    let for_others = Some("A token for a or b is required, and the caller's is for chandlery");
+    let access = caller_with(false);
+    is_refused(&access, model(ISSUER, &["a", "chandlery"]), None);
+    is_refused(&access, model(ISSUER, &["a", "b"]), for_others);
+    is_refused(&access, model(other, &["chandlery"]), of_other);
+    let no_id_token = Some("an access token is required");
+    is_refused(&caller_with(true), model(ISSUER, &["chandlery"]), no_id_token);
+    // Of somebody else it is known only who has signed them in.
+    let unknown = person("alice");
+    is_refused(&unknown, model(ISSUER, &["a"]), None);
+    is_refused(&unknown, model(other, &["a"]), of_other);
+}
+
+#[test]
+fn a_token_that_is_not_exchanged_is_explained() {
+    let model = |server: pb::AuthorizationServer, flow: Flow| {
+        CredentialModel::TokenExchange(pb::TokenExchangeCredential {
+            authorization_server: Some(server),
+            flow: Some(flow),
+            injection: Some(bearer()),
+            ..pb::TokenExchangeCredential::default()
+        })
+    };
+    let of = |issuer: &str| pb::AuthorizationServer {
+        issuer: issuer.to_owned(),
+        ..pb::AuthorizationServer::default()
+    };
+    let exchange = || Flow::Exchange(pb::TokenExchangeFlow::default());
+    let on_behalf_of = || Flow::OnBehalfOf(pb::OnBehalfOfFlow {});
+    let (access, id) = (caller_with(false), caller_with(true));
+    for caller in [&access, &id] {
+        is_refused(caller, model(of(ISSUER), exchange()), None);
+        let other = model(of("https://other.example"), exchange());
+        is_refused(caller, other, Some("A token of https://other.example is required"));
+        let endpoints = pb::AuthorizationServer {
+            token_endpoint: "https://other.example/token".to_owned(),
+            ..of("")
+        };
+        is_refused(caller, model(endpoints, exchange()), None);
     }
+    is_refused(&access, model(of(ISSUER), on_behalf_of()), None);
+    let no_id_token = Some("an access token is required");
+    is_refused(&id, model(of(ISSUER), on_behalf_of()), no_id_token);
 }
 
 #[test]
