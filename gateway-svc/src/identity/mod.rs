@@ -25,6 +25,8 @@ pub(crate) use token_use::TokenUses;
 /// Why a token of no accepted kind is refused.
 const MALFORMED: &str =
     "it is neither a gateway token, which begins with cht_, nor a JWT signed with an asymmetric algorithm";
+/// Why the gRPC API refuses what an MCP client got by the facade.
+const FOR_AN_ENDPOINT: &str = "it is what an MCP client got for one MCP endpoint, and works only there; send an access token of the identity provider itself";
 /// The longest gateway token.
 const MAX_GATEWAY_TOKEN: usize = 256;
 
@@ -119,11 +121,12 @@ impl Identity {
     async fn access_token(&self, token: &str, at: Option<&ConsumerRef>) -> Result<Identified, Refusal> {
         let opened = self.access_tokens.open(token);
         let opened = opened.ok_or_else(|| Refusal::Token("it was not given out here, or too long ago".to_owned()))?;
-        let Some(at) = at.filter(|at| opened.is_for(at)) else {
+        let at = at.ok_or_else(|| Refusal::Token(FOR_AN_ENDPOINT.to_owned()))?;
+        if !opened.is_for(at) {
             return Err(Refusal::Token(
                 "it is for another MCP endpoint, and only for that".to_owned(),
             ));
-        };
+        }
         let mut identified = self.jwt(opened.shown_for(), opened.token().expose_secret()).await?;
         identified.caller.consumers = Some([at.clone()].into());
         Ok(identified)
@@ -216,9 +219,33 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::HeaderValue;
 
     use super::*;
+    use crate::domain::ConsumerKind;
+
+    /// Whoever has another one needs to know which.
+    #[tokio::test]
+    async fn what_the_facade_gave_is_no_token_for_the_grpc_api() {
+        let facade = AccessTokens::new([1; 32].into());
+        let identity = Identity::new(
+            Arc::new(Verifier::new(Vec::new(), Clock::System).unwrap()),
+            Store::new(Duration::from_secs(60), Clock::System),
+            Arc::default(),
+            facade.clone(),
+            Clock::System,
+        );
+        let default = ConsumerRef::new(ConsumerKind::Gateway, "default");
+        let token = format!("Bearer {}", facade.seal(&default, "a.b.c", false));
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, token.parse().unwrap())]);
+        let refused = identity.identify(&headers, None).await.unwrap_err();
+        assert!(
+            matches!(&refused, Refusal::Token(why) if why.contains("send an access token of the identity provider")),
+            "{refused:?}"
+        );
+    }
 
     #[test]
     fn reads_bearer_tokens_only() {

@@ -13,7 +13,7 @@ use crate::sentence::as_sentence;
 const SETTLED_AFTER: Duration = Duration::from_secs(20);
 
 /// Nobody else's credential is there to ask with.
-const ASKED_BY_PEOPLE: &str = "The server is asked with the sign-in of a person: call DiscoverTools of Chandlery's gRPC API with your own token of the identity provider.";
+const ASKED_BY_PEOPLE: &str = "The server is asked with the sign-in of whoever calls it: once, somebody who may manage this installation must call DiscoverTools of Chandlery's gRPC API, with an access token of the identity provider. A gateway token, or what an MCP client got when it signed in here, is not enough; a program's own token is.";
 
 /// How far one step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,7 +328,13 @@ mod tests {
         pending.conditions[1].message.clear();
         let looked = look(&entry, &pending, None, SystemTime::UNIX_EPOCH);
         assert_eq!(looked.outcome, Progress::Working);
-        assert!(looked.summary.contains("DiscoverTools"), "{}", looked.summary);
+        for text in [
+            "DiscoverTools",
+            "an access token of the identity provider",
+            "A gateway token",
+        ] {
+            assert!(looked.summary.contains(text), "{}", looked.summary);
+        }
         let looked = look(&remote(), &pending, None, SystemTime::UNIX_EPOCH);
         assert!(looked.summary.starts_with("Working on it."), "{}", looked.summary);
     }
