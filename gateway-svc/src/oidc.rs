@@ -3,10 +3,11 @@
 
 use std::{fmt, sync::LazyLock, time::Duration};
 
+use futures::future::BoxFuture;
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet,
-    ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, Scope,
-    StandardRevocableToken, StandardTokenResponse, TokenResponse as _, TokenUrl,
+    ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse, TokenResponse as _, TokenUrl,
     basic::{
         BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
         BasicTokenType,
@@ -15,7 +16,7 @@ use oauth2::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::identity::{FacadeRules, IssuerConfig, OidcEndpoints, takes_secrets};
+use service_kit::identity::{FacadeRules, IssuerConfig, OidcEndpoints, Verifier, takes_secrets};
 use url::{Url, form_urlencoded};
 
 const MAX_ANSWER: usize = 1 << 20;
@@ -56,6 +57,15 @@ pub(crate) struct Begun {
     pub(crate) url: Url,
     pub(crate) state: String,
     pub(crate) verifier: String,
+}
+
+type Sent = BoxFuture<'static, Result<HttpResponse, SendError>>;
+
+/// An issuer that can be reached.
+pub(crate) struct Provider<'a> {
+    pub(crate) config: &'a IssuerConfig,
+    pub(crate) endpoints: OidcEndpoints,
+    http: &'a reqwest::Client,
 }
 
 /// What a token endpoint gives.
@@ -135,140 +145,136 @@ pub(crate) fn begin(
     })
 }
 
-/// Exchanges a code for tokens, not yet verified.
-pub(crate) async fn exchange(
-    http: &reqwest::Client,
-    config: &IssuerConfig,
-    endpoints: &OidcEndpoints,
-    redirect: &str,
-    code: String,
-    verifier: String,
-    purpose: Purpose<'_>,
-) -> Result<Tokens, Failed> {
-    let client =
-        at_token_endpoint(config, endpoints)?.set_redirect_uri(RedirectUrl::new(redirect.to_owned()).map_err(invalid)?);
-    let mut request = client
-        .exchange_code(AuthorizationCode::new(code))
-        .set_pkce_verifier(PkceCodeVerifier::new(verifier));
-    if let (Purpose::Facade(_), Some((name, value))) = (purpose, resource(config)) {
-        request = request.add_extra_param(name, value);
+impl<'a> Provider<'a> {
+    /// `None` while it is unreachable.
+    pub(crate) async fn reach(verifier: &'a Verifier, config: &'a IssuerConfig) -> Option<Self> {
+        let endpoints = verifier.endpoints(&config.issuer).await;
+        let (endpoints, http) = endpoints.zip(verifier.http(&config.issuer))?;
+        Some(Self {
+            config,
+            endpoints,
+            http,
+        })
     }
-    let http = http.clone();
-    let response = request
-        .request_async(&move |request: HttpRequest| send(http.clone(), TIMEOUT, request))
-        .await;
-    response.map(tokens).map_err(refused)
-}
 
-/// Exchanges a refresh token for tokens, not yet verified.
-pub(crate) async fn refresh(
-    http: &reqwest::Client,
-    config: &IssuerConfig,
-    endpoints: &OidcEndpoints,
-    token: &SecretString,
-) -> Result<Tokens, Failed> {
-    let client = at_token_endpoint(config, endpoints)?;
-    let token = RefreshToken::new(token.expose_secret().to_owned());
-    let mut request = client.exchange_refresh_token(&token);
-    if let Some((name, value)) = resource(config) {
-        request = request.add_extra_param(name, value);
-    }
-    let http = http.clone();
-    let response = request
-        .request_async(&move |request: HttpRequest| send(http.clone(), REFRESH_TIMEOUT, request))
-        .await;
-    response.map(tokens).map_err(refused)
-}
-
-/// Revokes a token (RFC 7009), where the issuer can.
-pub(crate) async fn revoke(
-    http: &reqwest::Client,
-    config: &IssuerConfig,
-    endpoints: &OidcEndpoints,
-    hint: &str,
-    token: &SecretString,
-) -> Result<(), Failed> {
-    let Some(url) = &endpoints.revocation_endpoint else {
-        return Ok(());
-    };
-    let url = for_secrets("revocation", url)?;
-    let id = config.client_id.as_deref().unwrap_or_default();
-    let mut form = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
-    let secret = secret(config)?;
-    let mut headers = http::HeaderMap::new();
-    match &secret {
-        Some(secret) if !by_body(endpoints) => {
-            let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            let basic = format!("{}:{}", encode(id), encode(secret.expose_secret()));
-            let basic = format!("Basic {}", data_encoding::BASE64.encode(basic.as_bytes()));
-            let mut basic = http::HeaderValue::try_from(basic).map_err(|_| other("its client cannot be named"))?;
-            basic.set_sensitive(true);
-            headers.insert(http::header::AUTHORIZATION, basic);
+    /// Exchanges a code for tokens, not yet verified.
+    pub(crate) async fn exchange(
+        &self,
+        redirect: &str,
+        code: String,
+        verifier: String,
+        purpose: Purpose<'_>,
+    ) -> Result<Tokens, Failed> {
+        let redirect = RedirectUrl::new(redirect.to_owned()).map_err(invalid)?;
+        let client = self.client()?.set_redirect_uri(redirect);
+        let mut request = client
+            .exchange_code(AuthorizationCode::new(code))
+            .set_pkce_verifier(PkceCodeVerifier::new(verifier));
+        if let (Purpose::Facade(_), Some((name, value))) = (purpose, resource(self.config)) {
+            request = request.add_extra_param(name, value);
         }
-        Some(secret) => form.extend([("client_id", id), ("client_secret", secret.expose_secret())]),
-        None => form.push(("client_id", id)),
+        tokens(request.request_async(&self.within(TIMEOUT)).await)
     }
-    headers.insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/x-www-form-urlencoded"),
-    );
-    let body = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish();
-    let mut request = HttpRequest::new(body.into_bytes());
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = url.parse().map_err(|_| other("its revocation endpoint is not a URL"))?;
-    *request.headers_mut() = headers;
-    let answer = send(http.clone(), TIMEOUT, request)
-        .await
-        .map_err(|error| other(&error.to_string()))?;
-    match answer.status() {
-        http::StatusCode::OK => Ok(()),
-        status => Err(Failed::Other(format!("the revocation endpoint answered with {status}"))),
+
+    /// Exchanges a refresh token for tokens, not yet verified.
+    pub(crate) async fn refresh(&self, token: &SecretString) -> Result<Tokens, Failed> {
+        let client = self.client()?;
+        let token = RefreshToken::new(token.expose_secret().to_owned());
+        let mut request = client.exchange_refresh_token(&token);
+        if let Some((name, value)) = resource(self.config) {
+            request = request.add_extra_param(name, value);
+        }
+        tokens(request.request_async(&self.within(REFRESH_TIMEOUT)).await)
+    }
+
+    /// Revokes a token (RFC 7009), where the issuer can.
+    pub(crate) async fn revoke(&self, hint: &str, token: &SecretString) -> Result<(), Failed> {
+        let Self { config, endpoints, .. } = self;
+        let Some(url) = &endpoints.revocation_endpoint else {
+            return Ok(());
+        };
+        let url = for_secrets("revocation", url)?;
+        let id = config.client_id.as_deref().unwrap_or_default();
+        let mut form = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
+        let secret = secret(config)?;
+        let mut headers = http::HeaderMap::new();
+        match &secret {
+            Some(secret) if !by_body(endpoints) => {
+                let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                let basic = format!("{}:{}", encode(id), encode(secret.expose_secret()));
+                let basic = format!("Basic {}", data_encoding::BASE64.encode(basic.as_bytes()));
+                let mut basic = http::HeaderValue::try_from(basic).map_err(|_| other("its client cannot be named"))?;
+                basic.set_sensitive(true);
+                headers.insert(http::header::AUTHORIZATION, basic);
+            }
+            Some(secret) => form.extend([("client_id", id), ("client_secret", secret.expose_secret())]),
+            None => form.push(("client_id", id)),
+        }
+        headers.insert(
+            http::header::CONTENT_TYPE,
+            http::HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let mut request = HttpRequest::new(body.into_bytes());
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = url.parse().map_err(|_| other("its revocation endpoint is not a URL"))?;
+        *request.headers_mut() = headers;
+        let answer = self.within(TIMEOUT)(request)
+            .await
+            .map_err(|error| other(&error.to_string()))?;
+        match answer.status() {
+            http::StatusCode::OK => Ok(()),
+            status => Err(Failed::Other(format!("the revocation endpoint answered with {status}"))),
+        }
+    }
+
+    /// Sends a request, which may take so long.
+    fn within(&self, timeout: Duration) -> impl Fn(HttpRequest) -> Sent {
+        let http = self.http.clone();
+        move |request| Box::pin(send(http.clone(), timeout, request))
+    }
+
+    fn client(&self) -> Result<OidcClient<EndpointNotSet, EndpointSet>, Failed> {
+        let token = self.endpoints.token_endpoint.as_ref();
+        let token = token.ok_or_else(|| other("its metadata names no token endpoint"))?;
+        let token = for_secrets("token", token)?;
+        let client = client(self.config)?.set_token_uri(TokenUrl::new(token.clone()).map_err(invalid)?);
+        Ok(if by_body(&self.endpoints) {
+            client.set_auth_type(AuthType::RequestBody)
+        } else {
+            client
+        })
     }
 }
 
-fn tokens(response: StandardTokenResponse<IdTokenField, BasicTokenType>) -> Tokens {
-    let secret = |text: &String| SecretString::from(text.clone());
-    Tokens {
-        access: secret(response.access_token().secret()),
-        id: response.extra_fields().id_token.as_ref().map(secret),
-        refresh: response.refresh_token().map(|token| secret(token.secret())),
-    }
-}
+type Answer =
+    Result<StandardTokenResponse<IdTokenField, BasicTokenType>, RequestTokenError<SendError, BasicErrorResponse>>;
 
-fn refused(error: oauth2::RequestTokenError<SendError, BasicErrorResponse>) -> Failed {
-    match error {
-        oauth2::RequestTokenError::ServerResponse(response) => match response.error() {
+fn tokens(answer: Answer) -> Result<Tokens, Failed> {
+    let issued = answer.map_err(|error| match error {
+        RequestTokenError::ServerResponse(response) => match response.error() {
             BasicErrorResponseType::InvalidGrant => Failed::Grant(response.to_string()),
             _ => Failed::Other(format!("the token endpoint refused: {response}")),
         },
-        oauth2::RequestTokenError::Request(error) => Failed::Other(error.to_string()),
+        RequestTokenError::Request(error) => Failed::Other(error.to_string()),
         // What could not be parsed may hold a token.
-        oauth2::RequestTokenError::Parse(..) => other("the token endpoint's answer cannot be read"),
-        oauth2::RequestTokenError::Other(error) => Failed::Other(error),
-    }
+        RequestTokenError::Parse(..) => other("the token endpoint's answer cannot be read"),
+        RequestTokenError::Other(error) => Failed::Other(error),
+    })?;
+    let secret = |text: &String| SecretString::from(text.clone());
+    Ok(Tokens {
+        access: secret(issued.access_token().secret()),
+        id: issued.extra_fields().id_token.as_ref().map(secret),
+        refresh: issued.refresh_token().map(|token| secret(token.secret())),
+    })
 }
 
 /// The parameter that says for whom a token is (RFC 8707).
 fn resource(config: &IssuerConfig) -> Option<(&String, &String)> {
     static NAME: LazyLock<String> = LazyLock::new(|| "resource".to_owned());
     Some((&NAME, config.facade.as_ref()?.resource.as_ref()?))
-}
-
-fn at_token_endpoint(
-    config: &IssuerConfig,
-    endpoints: &OidcEndpoints,
-) -> Result<OidcClient<EndpointNotSet, EndpointSet>, Failed> {
-    let token = endpoints.token_endpoint.as_ref();
-    let token = token.ok_or_else(|| other("its metadata names no token endpoint"))?;
-    let token = for_secrets("token", token)?;
-    let client = client(config)?.set_token_uri(TokenUrl::new(token.clone()).map_err(invalid)?);
-    Ok(if by_body(endpoints) {
-        client.set_auth_type(AuthType::RequestBody)
-    } else {
-        client
-    })
 }
 
 /// The URL of an endpoint, if secrets may be sent to it.

@@ -17,9 +17,7 @@ use super::{
     answer::{OAuthError, uncached},
     authorization::Parameters,
     client::digest,
-    token::Provider,
 };
-use crate::oidc;
 
 pub(super) async fn revoke(
     State(facade): State<Arc<Facade>>,
@@ -51,25 +49,19 @@ impl Facade {
                 "the identity provider's ID token is in it, which nobody can revoke: it ends by itself",
             ));
         }
-        let provider = match self.provider(&opened.issuer).await {
+        let (provider, _place) = match self.provider(&opened.issuer).await {
             Ok(provider) => provider,
             // It is no longer configured: none of its tokens is accepted.
             Err(error) if error.status == StatusCode::BAD_REQUEST => return Ok(()),
             Err(error) => return Err(error),
         };
-        let Provider {
-            issuer,
-            endpoints,
-            http,
-        } = &provider;
         // A client that is told so may say that it has not signed out.
-        if endpoints.revocation_endpoint.is_none() {
+        if provider.endpoints.revocation_endpoint.is_none() {
             return Err(not_revocable("the identity provider revokes no tokens"));
         }
-        let _place = self.place(issuer)?;
-        let revoked = oidc::revoke(http, issuer, endpoints, opened.hint, &opened.token).await;
+        let revoked = provider.revoke(opened.hint, &opened.token).await;
         revoked.map_err(|error| {
-            tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "an identity provider did not revoke a token");
+            tracing::error!(oidc.issuer = %opened.issuer, error = %error, "an identity provider did not revoke a token");
             OAuthError::unavailable("the identity provider did not revoke it; retry")
         })
     }

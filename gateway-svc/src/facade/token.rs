@@ -12,7 +12,7 @@ use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{
     Peer, User,
-    identity::{IssuerConfig, OidcEndpoints, TokenError, Use},
+    identity::{IssuerConfig, TokenError, Use},
 };
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -26,7 +26,7 @@ use super::{
     refreshes::Outcome,
     sealed::{AccessToken, Bound, RefreshToken},
 };
-use crate::oidc::{self, Failed, Purpose, Tokens};
+use crate::oidc::{self, Failed, Provider, Purpose, Tokens};
 
 const OTHER_CLIENT: &str = "it was given to another client";
 const NO_ISSUER: &str = "the identity provider it came from is no longer configured; sign in again";
@@ -42,13 +42,6 @@ pub(super) async fn token(
         Ok(issued) => issued.response(facade.clock.now()),
         Err(error) => error.into_response(),
     }
-}
-
-/// An identity provider that answers.
-pub(super) struct Provider<'a> {
-    pub(super) issuer: &'a IssuerConfig,
-    pub(super) endpoints: OidcEndpoints,
-    pub(super) http: &'a reqwest::Client,
 }
 
 impl Facade {
@@ -112,16 +105,11 @@ impl Facade {
     }
 
     async fn redeem(&self, code: Code) -> Result<Issued, OAuthError> {
-        let provider = self.provider(&code.issuer).await?;
-        let Provider {
-            issuer,
-            endpoints,
-            http,
-        } = &provider;
-        let _place = self.place(issuer)?;
+        let (provider, _place) = self.provider(&code.issuer).await?;
+        let issuer = provider.config;
         let rules = issuer.facade.as_ref().ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
         let (callback, purpose) = (self.callback(), Purpose::Facade(rules));
-        let tokens = oidc::exchange(http, issuer, endpoints, &callback, code.code, code.verifier, purpose).await;
+        let tokens = provider.exchange(&callback, code.code, code.verifier, purpose).await;
         let tokens = tokens.map_err(|error| refused(issuer, &error))?;
         // The provider's word that its answer is to this sign-in.
         let client_id = issuer.client_id.as_deref().unwrap_or_default();
@@ -137,14 +125,9 @@ impl Facade {
     }
 
     async fn refresh(self: Arc<Self>, token: RefreshToken) -> Outcome {
-        let provider = self.provider(&token.issuer).await?;
-        let Provider {
-            issuer,
-            endpoints,
-            http,
-        } = &provider;
-        let _place = self.place(issuer)?;
-        let tokens = oidc::refresh(http, issuer, endpoints, &token.token).await;
+        let (provider, _place) = self.provider(&token.issuer).await?;
+        let issuer = provider.config;
+        let tokens = provider.refresh(&token.token).await;
         let tokens = tokens.map_err(|error| refused(issuer, &error))?;
         self.issue(token.bound, issuer, tokens).await.map(Arc::new)
     }
@@ -216,22 +199,16 @@ impl Facade {
         }
     }
 
-    /// The identity provider of what was opened.
-    pub(super) async fn provider(&self, issuer: &str) -> Result<Provider<'_>, OAuthError> {
-        let config = self.issuers().find(|known| known.issuer == issuer);
-        let issuer = config.ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
-        let endpoints = self.verifier.endpoints(&issuer.issuer).await;
-        let (endpoints, http) = endpoints
-            .zip(self.verifier.http(&issuer.issuer))
-            .ok_or_else(|| OAuthError::unavailable("the identity provider cannot be reached; retry"))?;
-        Ok(Provider {
-            issuer,
-            endpoints,
-            http,
-        })
+    /// The identity provider of what was opened, and a place among the requests to it.
+    pub(super) async fn provider(&self, issuer: &str) -> Result<(Provider<'_>, OwnedSemaphorePermit), OAuthError> {
+        let issuer = self.issuers().find(|known| known.issuer == issuer);
+        let issuer = issuer.ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
+        let provider = Provider::reach(&self.verifier, issuer).await;
+        let provider =
+            provider.ok_or_else(|| OAuthError::unavailable("the identity provider cannot be reached; retry"))?;
+        Ok((provider, self.place(issuer)?))
     }
 
-    /// A place among the requests to an identity provider.
     pub(super) fn place(&self, issuer: &IssuerConfig) -> Result<OwnedSemaphorePermit, OAuthError> {
         let places = self.places.of(&issuer.issuer.as_str().into());
         let place = places.try_acquire_owned();

@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     Peer,
-    identity::{IssuerConfig, OidcEndpoints, Use},
+    identity::{IssuerConfig, Use},
 };
 use subtle::ConstantTimeEq as _;
 use url::{Url, form_urlencoded};
@@ -21,7 +21,7 @@ use url::{Url, form_urlencoded};
 use super::{Pages, cookies, problem::Problem, session::seconds, view};
 use crate::{
     facade::Authorization,
-    oidc::{self, Purpose},
+    oidc::{self, Provider, Purpose},
     seal,
 };
 
@@ -296,8 +296,8 @@ impl Pages {
         let Some(facade) = &self.facade else {
             return self.refuse(&refused("No sign-in service is configured for MCP clients any more."));
         };
-        let (issuer, _, _) = match self.answered(query, pending).await {
-            Ok(answered) => answered,
+        let issuer = match self.answered(query, pending).await {
+            Ok(provider) => provider.config,
             Err(problem) => return self.refuse(&problem),
         };
         if !query.error.is_empty() {
@@ -312,20 +312,14 @@ impl Pages {
     }
 
     /// The issuer that a sign-in was begun at, if the answer is its own.
-    async fn answered(
-        &self,
-        query: &Callback,
-        pending: &Pending,
-    ) -> Result<(&IssuerConfig, OidcEndpoints, &reqwest::Client), Problem> {
+    async fn answered(&self, query: &Callback, pending: &Pending) -> Result<Provider<'_>, Problem> {
         let issuer = self.verifier.issuers().find(|issuer| issuer.issuer == pending.issuer);
         let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is no longer configured."))?;
-        let endpoints = self.verifier.endpoints(&issuer.issuer).await;
-        let (endpoints, http) = endpoints
-            .zip(self.verifier.http(&issuer.issuer))
-            .ok_or_else(|| failed(issuer, "the issuer cannot be reached"))?;
+        let provider = Provider::reach(&self.verifier, issuer).await;
+        let provider = provider.ok_or_else(|| failed(issuer, "the issuer cannot be reached"))?;
         // RFC 9207, section 2.4: an answer of another issuer is not for this sign-in, and one that does not say whose it is, where its
         // issuer always says so, is another's.
-        let says_so = endpoints.authorization_response_iss_parameter_supported || !query.iss.is_empty();
+        let says_so = provider.endpoints.authorization_response_iss_parameter_supported || !query.iss.is_empty();
         if says_so && query.iss != issuer.issuer {
             return Err(refused(
                 "The answer came from another sign-in service than the one you chose.",
@@ -334,11 +328,12 @@ impl Pages {
         if !query.error.is_empty() {
             tracing::info!(oidc.issuer = %issuer.issuer, oidc.error = %query.error.escape_debug(), "a sign-in was refused");
         }
-        Ok((issuer, endpoints, http))
+        Ok(provider)
     }
 
     async fn finish(&self, query: &Callback, pending: &Pending) -> Result<Finished, Problem> {
-        let (issuer, endpoints, http) = self.answered(query, pending).await?;
+        let provider = self.answered(query, pending).await?;
+        let issuer = provider.config;
         if !query.error.is_empty() {
             return Err(match query.error.as_str() {
                 "access_denied" => refused("The sign-in was cancelled, or refused by your sign-in service."),
@@ -349,7 +344,7 @@ impl Pages {
         }
         let (code, verifier) = (query.code.clone(), pending.verifier.clone());
         let purpose = Purpose::Pages { again: false };
-        let tokens = oidc::exchange(http, issuer, &endpoints, &self.callback(), code, verifier, purpose).await;
+        let tokens = provider.exchange(&self.callback(), code, verifier, purpose).await;
         let tokens = tokens.map_err(|error| failed(issuer, error))?;
         let token = tokens
             .id
