@@ -65,6 +65,10 @@ struct Addresses {
     grpc: String,
 }
 
+fn folder() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().expect("there is a place for temporary files"))
+}
+
 /// The options with which to start the program.
 #[derive(Clone, Debug, Default)]
 pub struct StackBuilder {
@@ -81,6 +85,18 @@ impl StackBuilder {
     pub fn flag(mut self, name: &str, value: impl Into<String>) -> Self {
         self.flags.extend([name.to_owned(), value.into()]);
         self
+    }
+
+    /// Accepts the tokens of the issuers in this text, which is YAML or JSON.
+    ///
+    /// # Panics
+    /// If there is no place for the file.
+    #[must_use]
+    pub fn issuers(mut self, text: &str) -> Self {
+        let folder = self.data.get_or_insert_with(folder);
+        let file = folder.path().join("issuers.yaml");
+        fs::write(&file, text).expect("the folder is ours");
+        self.flag("--issuers", file.to_string_lossy())
     }
 
     /// Sets an environment variable.
@@ -116,10 +132,7 @@ impl StackBuilder {
     /// # Panics
     /// If it ends, or is not ready within 30 seconds.
     pub async fn start(self) -> Stack {
-        let data = self
-            .data
-            .clone()
-            .unwrap_or_else(|| Arc::new(tempfile::tempdir().expect("there is a place for temporary files")));
+        let data = self.data.clone().unwrap_or_else(folder);
         let lines = Lines::default();
         let (program, addresses) = self.launch(&data, &lines).await;
         Stack {

@@ -198,14 +198,11 @@ async fn without_javascript() {
 /// Only by keyboard, and with the issuer of an organization, which is third-party software.
 #[tokio::test(flavor = "multi_thread")]
 async fn by_keyboard_with_a_configured_issuer() {
-    let folder = tempfile::tempdir().expect("a place for temporary files");
-    let issuers = folder.path().join("issuers.yaml");
     let (http, port) = (free_port(), free_port());
     let issuer = format!("http://127.0.0.1:{port}");
     let text = format!(
         "issuers:\n  - issuer: {issuer}\n    display_name: Corp\n    client_id: chandlery\n    audiences: [chandlery]\n    scopes: [email, profile, groups]\n"
     );
-    std::fs::write(&issuers, text).expect("it can be written");
     let public = format!("http://127.0.0.1:{http}");
     let mut provider = node_command("oidc_provider.mjs");
     provider.arg(port.to_string()).arg(format!("{public}/signin/callback"));
@@ -216,7 +213,7 @@ async fn by_keyboard_with_a_configured_issuer() {
     })
     .await;
     let stack = Stack::builder()
-        .flag("--issuers", issuers.to_string_lossy())
+        .issuers(&text)
         .flag("--http", format!("127.0.0.1:{http}"))
         .start()
         .await;

@@ -269,12 +269,9 @@ async fn tokens_do_not_leak() {
     let answers = Answers::default();
     let (issuer, mail, crm) = (issuer().await, Site::start().await, Site::start().await);
     let upstream = RecordingUpstream::start().await;
-    let folder = tempfile::tempdir().expect("a place for temporary files");
-    let issuers = folder.path().join("issuers.yaml");
-    std::fs::write(&issuers, issuer.issuers()).expect("it can be written");
     let stack = Stack::builder()
         .variable("RUST_LOG", "trace")
-        .flag("--issuers", issuers.to_string_lossy())
+        .issuers(&issuer.issuers())
         .start()
         .await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));

@@ -33,7 +33,6 @@ struct Journey {
     stack: Stack,
     upstream: RecordingUpstream,
     issuer: String,
-    _folder: tempfile::TempDir,
     _provider: Program,
 }
 
@@ -44,8 +43,6 @@ impl Journey {
     }
 
     async fn launch(facade: Value, stack: StackBuilder) -> Self {
-        let folder = tempfile::tempdir().expect("a place for temporary files");
-        let issuers = folder.path().join("issuers.yaml");
         let (http, port) = (free_port(), free_port());
         let issuer = format!("http://127.0.0.1:{port}");
         // JSON is YAML.
@@ -53,7 +50,6 @@ impl Journey {
             "issuer": issuer, "display_name": "Corp", "client_id": "chandlery", "audiences": [AUDIENCE],
             "scopes": ["email", "profile", "groups"], "facade": facade, "machines": {"subject_is_client": true},
         }]});
-        std::fs::write(&issuers, text.to_string()).expect("it can be written");
         let mut provider = node_command("oidc_provider.mjs");
         provider
             .arg(port.to_string())
@@ -65,7 +61,7 @@ impl Journey {
         })
         .await;
         let stack = stack
-            .flag("--issuers", issuers.to_string_lossy())
+            .issuers(&text.to_string())
             .flag("--http", format!("127.0.0.1:{http}"))
             .start()
             .await;
@@ -83,7 +79,6 @@ impl Journey {
             stack,
             upstream,
             issuer,
-            _folder: folder,
             _provider: provider,
         }
     }

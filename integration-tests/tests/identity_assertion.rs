@@ -62,13 +62,7 @@ async fn an_assertion_of_the_identity_provider_becomes_a_token_of_keycloak() {
         bound,
         Box::new(move |keys, asked| assertions::grant(keys, asked, &target)),
     );
-    let folder = tempfile::tempdir().expect("a place for temporary files");
-    let issuers = folder.path().join("issuers.yaml");
-    std::fs::write(&issuers, issuer.issuers()).expect("it can be written");
-    let stack = Stack::builder()
-        .flag("--issuers", issuers.to_string_lossy())
-        .start()
-        .await;
+    let stack = Stack::builder().issuers(&issuer.issuers()).start().await;
     let admin = stack.admin();
     admin.gateway("team").await;
     for (id, secret) in [("tool", ASSERTER.1), ("broken", "not-the-secret")] {

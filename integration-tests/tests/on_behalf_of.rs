@@ -39,13 +39,7 @@ fn entry(issuer: &Issuer, upstream: &RecordingUpstream) -> r::Entry {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_person_calls_with_a_token_on_their_behalf() {
     let issuer = Issuer::start(Bound::new().await, Box::new(entra::grant));
-    let folder = tempfile::tempdir().expect("a place for temporary files");
-    let issuers = folder.path().join("issuers.yaml");
-    std::fs::write(&issuers, issuer.issuers()).expect("it can be written");
-    let stack = Stack::builder()
-        .flag("--issuers", issuers.to_string_lossy())
-        .start()
-        .await;
+    let stack = Stack::builder().issuers(&issuer.issuers()).start().await;
     let (admin, upstream) = (stack.admin(), RecordingUpstream::start().await);
     admin.gateway("team").await;
     for (id, secret) in [("tool", CLIENT.1), ("broken", "not-the-secret")] {

@@ -19,24 +19,16 @@ struct Journey {
     keycloak: Keycloak,
     stack: Stack,
     upstream: RecordingUpstream,
-    _folder: tempfile::TempDir,
 }
 
 impl Journey {
     async fn start() -> Self {
         let keycloak = Keycloak::start().await;
-        let folder = tempfile::tempdir().expect("a place for temporary files");
-        let issuers = folder.path().join("issuers.yaml");
-        std::fs::write(&issuers, keycloak.issuers()).expect("it can be written");
-        let stack = Stack::builder()
-            .flag("--issuers", issuers.to_string_lossy())
-            .start()
-            .await;
+        let stack = Stack::builder().issuers(&keycloak.issuers()).start().await;
         Self {
             keycloak,
             stack,
             upstream: RecordingUpstream::start().await,
-            _folder: folder,
         }
     }
 
