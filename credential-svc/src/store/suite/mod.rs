@@ -4,11 +4,13 @@
 mod accounts;
 mod canary;
 mod changes;
+mod disconnecting;
 mod exchange;
 mod kept;
 mod machine;
 mod renewal;
 mod revoking;
+mod scopes;
 mod service;
 mod sign_in;
 mod values;
@@ -16,7 +18,8 @@ mod values;
 use crate::domain::{owner::Owner, ports::Store};
 
 pub(super) use self::{
-    canary::*, changes::*, exchange::*, kept::*, machine::*, renewal::*, revoking::*, sign_in::*, values::*,
+    canary::*, changes::*, disconnecting::*, exchange::*, kept::*, machine::*, renewal::*, revoking::*, scopes::*,
+    sign_in::*, values::*,
 };
 
 /// A place where a store keeps values, and what the suite does to it.

@@ -1,27 +1,24 @@
 //! People connect accounts.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::FutureExt as _;
 use pretty_assertions::assert_eq;
 use secrecy::ExposeSecret as _;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
     Bench,
-    accounts::{ALICE, World, bearer, client, demanded, plan, sign_in},
-    service::{HOME, Service, Step, owner},
+    accounts::{ALICE, World, bearer, client, plan, sign_in},
+    service::{HOME, Step, owner},
 };
 use crate::domain::{
     authorization::{
-        asked::Asked,
         fake::{ISSUER, Script, refused},
         plan::{ClientId, ClientPlan, Resource, Server, SignIn, Source as Tokens},
         servers::{ServerError, TokenKind, Upstream},
         starting::Started,
     },
-    credentials::complete,
     error::Error,
     owner::Source,
     ports::Store as _,
@@ -31,13 +28,13 @@ use crate::domain::{
 /// Of [`ISSUER`], in redirect URIs that are registered there.
 const TAG: &str = "hPhi4surPQFoR02ACPwY-g";
 
-fn query(started: &Started) -> BTreeMap<String, String> {
+pub(super) fn query(started: &Started) -> BTreeMap<String, String> {
     let url: Url = started.url.parse().unwrap();
     url.query_pairs().into_owned().collect()
 }
 
 #[track_caller]
-fn invalid<T: std::fmt::Debug>(answer: Result<T, Error>) {
+pub(super) fn invalid<T: std::fmt::Debug>(answer: Result<T, Error>) {
     assert!(matches!(answer, Err(Error::AuthorizationStateInvalid)), "{answer:?}");
 }
 
@@ -419,75 +416,6 @@ pub(in crate::store) async fn another_account_replaces_the_first<B: Bench>() {
     assert_eq!(world.servers.revoked(2).await, revoked);
 }
 
-pub(in crate::store) async fn scopes_that_are_demanded_are_asked_for_next_time<B: Bench>() {
-    let world = World::<B>::of_accounts().await;
-    let service = world.replica().await;
-    service.connect().await;
-    assert_eq!(
-        service.call(demanded(&["read"])).await.unwrap(),
-        bearer(1, 1),
-        "it is granted"
-    );
-    for _ in 0..2 {
-        let missing = service.call(demanded(&["read", "write"])).await.unwrap_err();
-        assert!(
-            matches!(&missing, Error::ScopeRequired { scopes, .. } if *scopes == ["write"]),
-            "{missing:?}"
-        );
-    }
-    assert_eq!(service.token().await.unwrap(), bearer(1, 1), "other calls go on");
-    let told = service.credentials.get(&service.subject("a")).await.unwrap();
-    assert_eq!(told.connection.unwrap().demanded, ["write"]);
-    let started = service.start(ALICE).await.unwrap();
-    assert_eq!(query(&started)["scope"], "offline_access read write");
-    let summary = service.finish(ALICE, &started, |_| {}).await.unwrap();
-    assert_eq!(summary.connection.unwrap().demanded, [""; 0]);
-    assert_eq!(service.call(demanded(&["write"])).await.unwrap(), bearer(2, 2));
-    // One that no server knows is not asked for for ever.
-    service.call(demanded(&["junk"])).await.unwrap_err();
-    let started = service.start(ALICE).await.unwrap();
-    assert!(query(&started)["scope"].ends_with(" junk"));
-    let refused = service.finish(ALICE, &started, |returned| returned.error = "invalid_scope".to_owned());
-    assert!(matches!(refused.await, Err(Error::AuthorizationDenied(_))));
-    let started = service.start(ALICE).await.unwrap();
-    assert_eq!(query(&started)["scope"], "offline_access read");
-    // A hostile upstream demands ever more.
-    let many: Vec<String> = (0..300).map(|number| format!("s{number}")).collect();
-    for chunk in many.chunks(50) {
-        let asked = Asked {
-            demanded: chunk.to_vec(),
-            ..Asked::default()
-        };
-        service.call(asked).await.unwrap_err();
-    }
-    let told = service.credentials.get(&service.subject("a")).await.unwrap();
-    assert!(told.connection.unwrap().demanded.len() <= 100);
-}
-
-pub(in crate::store) async fn an_account_says_what_its_entry_names_since<B: Bench>() {
-    let world = World::<B>::of_accounts().await;
-    let entry = async |scopes: &[&str]| {
-        let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
-        world.replica_with(SignIn { scopes, ..sign_in() }).await
-    };
-    let lacks = async |service: &Service<B::Store>| {
-        let told = service.credentials.get(&service.subject("a")).await.unwrap();
-        told.connection.unwrap().demanded
-    };
-    let service = entry(&["read", "write"]).await;
-    // The server has other names for what it grants.
-    world.servers.script([Script::Issue(|tokens| {
-        tokens.scopes = Some(vec!["all.read".to_owned()])
-    })]);
-    service.connect().await;
-    assert_eq!(lacks(&service).await, [""; 0], "it was asked for all of them");
-    let grown = entry(&["read", "write", "admin"]).await;
-    assert_eq!(lacks(&grown).await, ["admin"]);
-    assert_eq!(grown.token().await.unwrap(), bearer(1, 1), "calls go on");
-    grown.connect().await;
-    assert_eq!(lacks(&grown).await, [""; 0]);
-}
-
 pub(in crate::store) async fn a_token_goes_where_it_is_for<B: Bench>() {
     let world = World::<B>::of_accounts().await;
     world.replica().await.connect().await;
@@ -530,71 +458,4 @@ pub(in crate::store) async fn a_server_never_learns_the_secret_of_a_client_of_an
         assert!(left.tokens.unrevoked.is_empty(), "{server} {id}");
         assert_eq!(world.servers.revoked(0).await, [], "{server} {id}");
     }
-}
-
-pub(in crate::store) async fn who_disconnects_during_a_sign_in_stays_disconnected<B: Bench>() {
-    let world = World::<B>::of_accounts().await;
-    let service = world.replica().await;
-    let started = service.start(ALICE).await.unwrap();
-    let meddle = Arc::clone(&service);
-    let meanwhile = async move { drop(meddle.credentials.delete(meddle.subject("a")).await.unwrap()) };
-    world.servers.script([Script::Before(meanwhile.boxed())]);
-    invalid(service.finish(ALICE, &started, |_| {}).await);
-    assert_eq!(world.servers.revoked(2).await[0].1, "canary-refresh-1");
-    let told = service.credentials.get(&service.subject("a")).await.unwrap();
-    assert_eq!(told.connection, None);
-}
-
-pub(in crate::store) async fn who_may_no_longer_connect_connects_nothing<B: Bench>() {
-    let world = World::<B>::of_accounts().await;
-    let service = world.replica().await;
-    let started = service.start(ALICE).await.unwrap();
-    let registry = world.registry.clone();
-    // As where she is removed from the team whose installation it is.
-    let meanwhile = async move { registry.forbid() };
-    world.servers.script([Script::Before(meanwhile.boxed())]);
-    invalid(service.finish(ALICE, &started, |_| {}).await);
-    assert_eq!(world.servers.revoked(2).await[0].1, "canary-refresh-1");
-    let told = service.credentials.get(&service.subject("a")).await.unwrap();
-    assert_eq!(told.connection, None);
-}
-
-pub(in crate::store) async fn a_process_that_stops_sends_no_code<B: Bench>() {
-    let world = World::<B>::of_accounts().await;
-    let service = world.replica().await;
-    let started = service.start(ALICE).await.unwrap();
-    let stop = CancellationToken::new();
-    stop.cancel();
-    complete(Arc::clone(&service.credentials), stop).await;
-    let error = service.finish(ALICE, &started, |_| {}).await.unwrap_err();
-    assert!(matches!(error, Error::AuthorizationServerUnavailable(_)), "{error:?}");
-    assert_eq!(world.servers.requests("authorization_code"), []);
-}
-
-pub(in crate::store) async fn what_was_issued_is_revoked_with_its_owner<B: Bench>() {
-    let world = World::<B>::of_accounts().await;
-    let service = world.replica().await;
-    service.put("a", &[("other", "x")]).await.unwrap();
-    service.connect().await;
-    let done = service.credentials.delete(service.subject("a")).await.unwrap();
-    assert_eq!((done.summary.connection, done.summary.generation), (None, 3));
-    assert_eq!(
-        world.servers.revoked(2).await,
-        [
-            (TokenKind::Refresh, "canary-refresh-1".to_owned()),
-            (TokenKind::Access, "canary-access-1".to_owned()),
-        ]
-    );
-    assert!(matches!(service.token().await, Err(Error::CredentialRequired { .. })));
-    // A sign-in that was under way does not come back.
-    service.connect().await;
-    assert_eq!(
-        service.token().await.unwrap(),
-        bearer(2, 3),
-        "its number is not used again"
-    );
-    service.watch("a", true);
-    service.reconcile().await.unwrap();
-    assert_eq!(world.registry.cleanups(), [owner("a")]);
-    assert_eq!(world.servers.revoked(4).await[2].1, "canary-refresh-2");
 }
