@@ -1,13 +1,6 @@
 // Tools that change the lists of tools and prompts: what they add is there for all clients, and a second call removes it again.
 import { text } from './media.mjs';
 
-// What the lists have at present.
-const added = { tool: false, prompt: false };
-// The servers of sessions and of a process, which notify their clients by themselves. Those of single requests are not among them.
-const live = new Set();
-// Notifies the subscriptions of 2026-07-28 over HTTP, where there is no server between two requests.
-let notify;
-
 const ADDITIONS = {
   tool: (server) =>
     server.registerTool('test_added_tool', { description: 'Comes and goes' }, () => ({ content: [text('here')] })),
@@ -17,11 +10,20 @@ const ADDITIONS = {
     })),
 };
 
+// Whether the lists have it at present.
+const added = { tool: false, prompt: false };
+// What adapts a server, which then notifies its client by itself.
+const adapters = new WeakMap();
+// The servers of sessions and of a process. Those of single requests are not among them.
+const live = new Set();
+// Notifies the subscriptions of 2026-07-28 over HTTP, where there is no server between two requests.
+let notify;
+
 export function notifyWith(notifier) {
   notify = notifier;
 }
 
-// From now on, until it is closed, the server has its own part in changes.
+// From now on, until it is closed, the server has its part in changes.
 export function keepCurrent(server, onclose) {
   live.add(server);
   server.server.onclose = () => {
@@ -40,19 +42,22 @@ export function registerChanges(server) {
       delete own[kind];
     }
   };
-  server.adapt = adapt;
+  adapters.set(server, adapt);
   adapt('tool');
   adapt('prompt');
-  const trigger = (kind, changed) => () => {
+  const change = (kind) => {
     added[kind] = !added[kind];
-    for (const other of live) {
-      other.adapt(kind);
-    }
-    changed();
+    live.forEach((other) => adapters.get(other)(kind));
     return { content: [text('changed')] };
   };
-  const tools = trigger('tool', () => notify?.toolsChanged());
-  const prompts = trigger('prompt', () => notify?.promptsChanged());
-  server.registerTool('test_trigger_tool_change', { description: 'Changes the list of tools' }, tools);
-  server.registerTool('test_trigger_prompt_change', { description: 'Changes the list of prompts' }, prompts);
+  server.registerTool('test_trigger_tool_change', { description: 'Changes the list of tools' }, () => {
+    const result = change('tool');
+    notify?.toolsChanged();
+    return result;
+  });
+  server.registerTool('test_trigger_prompt_change', { description: 'Changes the list of prompts' }, () => {
+    const result = change('prompt');
+    notify?.promptsChanged();
+    return result;
+  });
 }
