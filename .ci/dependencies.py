@@ -75,7 +75,7 @@ MODULES = {
         # The authorization server for MCP clients.
         "facade": {"oidc", "seal", "upstream", "snapshot", "domain"},
         "discovery": {"calls", "vend", "upstream", "snapshot", "domain"},
-        "calls": {"resolve", "vend", "upstream", "snapshot", "domain", "json"},
+        "calls": {"resolve", "route", "vend", "upstream", "snapshot", "domain", "json"},
         "identity": {"facade", "snapshot", "domain"},
         "resolve": {"snapshot", "route", "domain", "sentence"},
         "snapshot": {"route", "domain"},

@@ -24,6 +24,11 @@ pub(super) fn of_call(error: CallError) -> Status {
     match error {
         CallError::Repair(repair) => of_repair(*repair),
         CallError::ConsumerNotFound(consumer) => not_found(&consumer.to_string()),
+        // Not for tools.
+        CallError::NotOffered => of(Code::NotFound, ErrorReason::ResourceNotFound, message).build(),
+        CallError::NotFound { name, .. } => of(Code::NotFound, ErrorReason::ResourceNotFound, message)
+            .with("resource", name)
+            .build(),
         CallError::ToolNotFound(tool) => of(Code::NotFound, ErrorReason::ResourceNotFound, message)
             .with("resource", tool)
             .build(),

@@ -22,6 +22,7 @@ pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
             return CallError::NoRoom { within: *within };
         }
         UpstreamError::Cancelled => return CallError::Cancelled,
+        UpstreamError::NotOffered => return CallError::NotOffered,
     };
     tracing::info!(entry = %entry.slug, upstream.fault = fault.name(), error = %error, "a call failed at the upstream");
     let message = error.for_caller(&entry.display_name);

@@ -1,11 +1,14 @@
 //! A call from its name to its answer: route, resolve, vend, forward. Both APIs, `mcp` and `api`, use it.
 
+mod call;
+mod ending;
+mod everywhere;
 mod failure;
+mod lists;
 mod outcome;
 mod targets;
 #[cfg(test)]
 mod tests;
-mod tool_call;
 mod unary;
 mod wait;
 
@@ -15,18 +18,20 @@ use service_kit::turns::in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Links},
+    domain::{CallError, Links},
     resolve,
     snapshot::Store,
-    upstream::{self, UpstreamError, Upstreams},
+    upstream::{UpstreamError, Upstreams},
     vend::{Refused, VendError, Vendor},
 };
+pub(crate) use call::{Call, Meta, To, Visitor};
 use failure::upstream_failed;
+pub(crate) use lists::ListKind;
+use lists::Lists;
 use outcome::At;
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use targets::Targets;
 pub(crate) use targets::target;
-pub(crate) use tool_call::{Meta, ToolCall};
 use wait::Refusal;
 
 /// Called with the uid of an installation when its upstream announces that its tools have changed.
@@ -39,6 +44,7 @@ pub(crate) struct Calls {
     upstreams: Upstreams,
     links: Links,
     targets: Targets,
+    lists: Lists,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
 }
@@ -60,6 +66,7 @@ impl Calls {
             upstreams,
             links,
             targets: Targets::default(),
+            lists: Lists::default(),
             tools_changed,
             stop,
         }
@@ -67,29 +74,13 @@ impl Calls {
 
     /// Makes the call and begins to read the answer. A call that a self-hosted server did not receive, since it is stopping or has ended, is
     /// sent again to its successor.
-    pub(crate) async fn call(
-        &self,
-        caller: &Caller,
-        consumer: &ConsumerRef,
-        call: &ToolCall<'_>,
-    ) -> Result<Outcome, CallError> {
-        let send = |target| self.call_at(target, caller, consumer, call);
-        self.deliver(caller, consumer, call, send).await
-    }
-
-    /// Ends the sessions with upstreams that are this client's alone; in the background.
-    pub(crate) fn end_client(&self, client: upstream::Client) {
-        self.upstreams.end_client(client);
+    pub(crate) async fn call(&self, call: &Call<'_>) -> Result<Outcome, CallError> {
+        self.deliver(call, |target| self.call_at(target, call)).await
     }
 
     /// Sends the call to the installation that it was resolved to. The inner error: its server did not receive the call, and a successor may.
-    async fn call_at(
-        &self,
-        resolved: resolve::Target,
-        caller: &Caller,
-        consumer: &ConsumerRef,
-        call: &ToolCall<'_>,
-    ) -> Result<Result<Outcome, Refusal>, CallError> {
+    async fn call_at(&self, resolved: resolve::Target, call: &Call<'_>) -> Result<Result<Outcome, Refusal>, CallError> {
+        let Visitor { caller, consumer, .. } = call.visitor;
         let running = &resolved.running;
         let entry = &running.entry;
         let fail = |error: VendError| error.into_call_error(running, consumer, &self.links);
@@ -97,9 +88,9 @@ impl Calls {
         let mut vended = self.vendor.headers(running, token, None).await.map_err(fail)?;
         let (mut renewed, mut widened) = (false, false);
         loop {
-            let target = self.targets.get(running, &vended, &resolved.consumer, caller, call)?;
+            let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
-            let request = in_place(length, || call.outgoing(&self.upstreams, &resolved.tool)).await;
+            let request = in_place(length, || call.outgoing(&self.upstreams, resolved.tool.as_deref())).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
                     let at = At {

@@ -1,19 +1,19 @@
 //! The result of a call: a reply, or messages of which the last is the reply.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{ToolsChanged, failure::upstream_failed};
 use crate::{
-    domain::{CallError, Definition, Running},
-    upstream::{Answer, Answers, Event, Reply},
+    domain::{CallError, Definition, Entry, Running},
+    upstream::{Answer, Answers, Asking, Event, List, Reply},
 };
 
 /// The result of a call.
 pub(crate) enum Outcome {
-    /// The reply, and the slug of the entry whose server gave it.
-    Whole(Reply, Arc<str>),
+    /// The reply, and the entry whose server gave it.
+    Whole(Reply, Arc<Entry>),
     /// Messages, the last of which is the reply.
     Stream(CallStream),
 }
@@ -28,6 +28,15 @@ pub(crate) struct CallStream {
 pub(crate) enum CallEvent {
     /// A notification, ready to be passed on.
     Notification(Bytes),
+    /// A request of the server's own, for the client.
+    Request(Asking),
+    /// The server withdraws a request of its own: the notification, and where the id of that is in it.
+    Withdrawn {
+        /// `notifications/cancelled`, verbatim.
+        text: Bytes,
+        /// Where the id is that the server knows its request by.
+        id: Range<usize>,
+    },
     /// The reply; nothing follows.
     Reply(Reply),
 }
@@ -45,7 +54,7 @@ pub(super) struct At {
 impl Outcome {
     pub(super) fn new(answer: Answer, at: At) -> Self {
         match answer {
-            Answer::Whole(reply) => Self::Whole(reply, Arc::clone(&at.running.entry.slug)),
+            Answer::Whole(reply) => Self::Whole(reply, Arc::clone(&at.running.entry)),
             Answer::Stream(answers) => Self::Stream(CallStream { answers, at }),
         }
     }
@@ -60,9 +69,9 @@ impl CallStream {
             .is_some_and(|definition| definition.declares_output())
     }
 
-    /// The slug of the entry whose server was called.
-    pub(crate) fn entry(&self) -> &Arc<str> {
-        &self.at.running.entry.slug
+    /// The entry whose server was called.
+    pub(crate) fn entry(&self) -> &Arc<Entry> {
+        &self.at.running.entry
     }
 
     /// The next message. Must not be called again after the reply or an error.
@@ -71,7 +80,10 @@ impl CallStream {
             match self.answers.next().await {
                 Ok(Event::Notification(message)) => return Ok(CallEvent::Notification(message)),
                 Ok(Event::Reply(reply)) => return Ok(CallEvent::Reply(reply)),
-                Ok(Event::ToolsChanged) => (self.at.tools_changed)(&self.at.running.installation.uid),
+                Ok(Event::Request(asking)) => return Ok(CallEvent::Request(asking)),
+                Ok(Event::Withdrawn { text, id }) => return Ok(CallEvent::Withdrawn { text, id }),
+                Ok(Event::ListChanged(List::Tools)) => (self.at.tools_changed)(&self.at.running.installation.uid),
+                Ok(Event::ListChanged(list)) => return Ok(CallEvent::Notification(list.changed())),
                 Err(error) => return Err(upstream_failed(error, &self.at.running.entry)),
             }
         }

@@ -6,9 +6,9 @@ use http::HeaderMap;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
-use super::tool_call::ToolCall;
+use super::call::Visitor;
 use crate::{
-    domain::{CallError, Caller, Consumer, Endpoint, Running, UpstreamFault},
+    domain::{CallError, Consumer, Endpoint, Running, UpstreamFault},
     upstream::{self, Revision, Scope, Target},
     vend::{self, Generations, Vended},
 };
@@ -22,8 +22,8 @@ const IMPERSONAL: [&str; 5] = ["traceparent", "tracestate", "baggage", "x-reques
 /// Targets that are kept ready.
 pub(super) struct Targets(Cache<Key, Ready>);
 
-/// Installation, revision, and whose the credential is.
-type Key = (Arc<str>, Revision, Option<[u8; 32]>);
+/// Installation, revision, whose the credential is, and whose the session is alone.
+type Key = (Arc<str>, Revision, Option<[u8; 32]>, Option<upstream::Client>);
 
 /// A target, and what it was made from.
 #[derive(Clone)]
@@ -42,19 +42,19 @@ impl Default for Targets {
 }
 
 impl Targets {
-    /// The target for these headers: one kept ready, unless the client's own headers go with the call, or it has a session of its own.
+    /// The target for these headers: one kept ready, unless the client's own headers go with the call.
     pub(super) fn get(
         &self,
         running: &Running,
         vended: &Arc<Vended>,
         consumer: &Consumer,
-        caller: &Caller,
-        call: &ToolCall<'_>,
+        visitor: &Visitor<'_>,
     ) -> Result<Arc<Target>, CallError> {
-        let key = (Arc::clone(&running.installation.uid), call.revision, vended.caller);
-        let client = running.revision.session_each.then(|| call.client.clone());
-        let shared = consumer.passthrough_headers.is_empty() && client.is_none();
-        if shared
+        let client = running.revision.session_each.then(|| visitor.client.clone());
+        let uid = Arc::clone(&running.installation.uid);
+        let key = (uid, visitor.revision, vended.caller, client.clone());
+        let kept = consumer.passthrough_headers.is_empty();
+        if kept
             && let Some(ready) = self.0.get(&key)
             && ready.running.runs_as(running)
             && Arc::ptr_eq(&ready.vended, vended)
@@ -62,17 +62,19 @@ impl Targets {
             return Ok(ready.target);
         }
         let mut headers = HeaderMap::new();
-        vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
-        let scope = scope(client, vended.caller.map(|_| call.subject), personal(&mut headers));
+        vend::passthrough(visitor.headers, consumer, &vended.headers, &mut headers);
+        let scope = scope(client, vended.caller.map(|_| visitor.subject), personal(&mut headers));
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let own = matches!(scope, Scope::Client(_));
-        let target = target(running, vended.generations, call.revision, headers, scope)?;
-        let target = Arc::new(if own {
-            target.made_for(&caller.process_share())
-        } else {
-            target
-        });
-        if shared {
+        let mut target = target(running, vended.generations, visitor.revision, headers, scope)?;
+        if own {
+            target = target.made_for(&visitor.caller.process_share());
+            if let Some(profile) = visitor.profile {
+                target = target.speaking_for(profile.clone());
+            }
+        }
+        let target = Arc::new(target);
+        if kept {
             let (running, vended) = (running.clone(), Arc::clone(vended));
             self.0.insert(
                 key,

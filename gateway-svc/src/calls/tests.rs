@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    domain::{ConsumerKind, Endpoint, Subject, UpstreamFault},
+    domain::{Caller, ConsumerKind, ConsumerRef, Endpoint, Subject, UpstreamFault},
     snapshot::{
         Feed,
         testing::{Made, Registry, fill, hosted_revision, person, runtime},
     },
-    upstream::{Limits, Revision},
+    upstream::{Client, Limits, Revision},
 };
 
 /// What the registry knows of the server.
@@ -95,16 +95,24 @@ async fn answered_unless(
         }
         std::future::pending().await
     };
-    let call = ToolCall {
-        exposed_name: "time__now",
+    let (caller, gateway) = (person("alice"), ConsumerRef::new(ConsumerKind::Gateway, "default"));
+    let visitor = Visitor {
+        caller: &caller,
+        consumer: &gateway,
+        headers: &HeaderMap::new(),
+        subject: &"users/alice".into(),
+        client: Client::Caller("users/alice".into()),
+        profile: None,
+        revision: Revision::LATEST,
+    };
+    let call = Call {
+        visitor: &visitor,
+        method: "tools/call",
+        to: To::Tool("time__now"),
         params: &[],
         meta: None,
         extra: &[],
-        headers: &HeaderMap::new(),
-        subject: &"users/alice".into(),
         together: None,
-        client: upstream::Client::Caller("users/alice".into()),
-        revision: Revision::LATEST,
         cancel,
     };
     let send = async |target: resolve::Target| {
@@ -118,9 +126,8 @@ async fn answered_unless(
         };
         Ok(Err(Refusal::new(target.running, why)))
     };
-    let (caller, gateway) = (person("alice"), ConsumerRef::new(ConsumerKind::Gateway, "default"));
     let answer = tokio::select! {
-        answer = calls.deliver(&caller, &gateway, &call, send) => answer,
+        answer = calls.deliver(&call, send) => answer,
         () = changes => unreachable!(),
     };
     (begun.elapsed().as_secs(), answer)
@@ -255,19 +262,16 @@ async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
     ] {
         let target = resolve::call(&with(model), &person("alice"), &gateway, "time__now", &links).unwrap();
         let vended = vendor.headers(&target.running, None, None).await.unwrap();
-        let call = ToolCall {
-            exposed_name: "time__now",
-            params: &[],
-            meta: None,
-            extra: &[],
+        let visitor = Visitor {
+            caller,
+            consumer: &gateway,
             headers: &HeaderMap::new(),
             subject: &caller.subject_name().into(),
-            together: None,
-            client: upstream::Client::Session([session; 12]),
+            client: Client::Session([session; 12]),
+            profile: None,
             revision: Revision::LATEST,
-            cancel: CancellationToken::new(),
         };
-        let target = Targets::default().get(&target.running, &vended, &target.consumer, caller, &call);
+        let target = Targets::default().get(&target.running, &vended, &target.consumer, &visitor);
         told.push(target.unwrap().caller.clone());
     }
     let [first, second, by_token, other, others_token, nobodys_token, shared] = told.try_into().unwrap();

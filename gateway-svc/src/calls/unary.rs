@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 use service_kit::turns::in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{CallEvent, Calls, Outcome, ToolCall};
+use super::{Call, CallEvent, Calls, Outcome, To, Visitor};
 use crate::{
-    domain::{CallError, Caller, ConsumerRef},
+    domain::{CallError, Caller, ConsumerRef, Entry},
     json::{self, Object},
     resolve,
     upstream::{self, Reply, Revision},
@@ -31,25 +31,34 @@ impl Calls {
         in_place(arguments.len(), check)
             .await
             .map_err(|error| CallError::InvalidCall(format!("the arguments are not valid: {error}")))?;
-        let call = ToolCall {
-            exposed_name,
+        let visitor = Visitor {
+            caller,
+            consumer,
+            headers,
+            subject: &caller.subject_name().into(),
+            client: upstream::Client::Caller(caller.subject_name().into()),
+            profile: None,
+            revision: Revision::LATEST,
+        };
+        let call = Call {
+            visitor: &visitor,
+            method: "tools/call",
+            to: To::Tool(exposed_name),
             params: &[("arguments", arguments)],
             meta: None,
             extra: &[],
-            headers,
-            subject: &caller.subject_name().into(),
             together: None,
-            client: upstream::Client::Caller(caller.subject_name().into()),
-            revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };
-        let mut stream = match self.call(caller, consumer, &call).await? {
-            Outcome::Whole(reply, entry) => return result(entry, &reply),
+        let mut stream = match self.call(&call).await? {
+            Outcome::Whole(reply, entry) => return result(&entry, &reply),
             Outcome::Stream(stream) => stream,
         };
         loop {
-            if let CallEvent::Reply(reply) = stream.next().await? {
-                return result(Arc::clone(stream.entry()), &reply);
+            match stream.next().await? {
+                CallEvent::Reply(reply) => return result(stream.entry(), &reply),
+                CallEvent::Request(asking) => asking.refuse("this caller answers no requests"),
+                CallEvent::Notification(_) | CallEvent::Withdrawn { .. } => {}
             }
         }
     }
@@ -63,7 +72,7 @@ impl Calls {
 }
 
 /// The result in a reply of the entry's server.
-fn result(entry: Arc<str>, reply: &Reply) -> Result<Bytes, CallError> {
+fn result(entry: &Entry, reply: &Reply) -> Result<Bytes, CallError> {
     if let Some(result) = reply.result() {
         return Ok(result);
     }
@@ -73,7 +82,7 @@ fn result(entry: Arc<str>, reply: &Reply) -> Result<Bytes, CallError> {
         .ok_or(CallError::Internal)?;
     let object = Object::parse(&error).map_err(|_| CallError::Internal)?;
     Err(CallError::UpstreamError {
-        entry,
+        entry: Arc::clone(&entry.slug),
         code: object
             .get("code")
             .and_then(|code| code.parse().ok())

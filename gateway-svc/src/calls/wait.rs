@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Calls, failure::upstream_failed, tool_call::ToolCall};
+use super::{Calls, call::Call, failure::upstream_failed};
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Endpoint, RepairReason, Running, UpstreamFault},
+    domain::{CallError, Endpoint, RepairReason, Running, UpstreamFault},
     resolve,
     upstream::UpstreamError,
 };
@@ -74,9 +74,7 @@ impl Calls {
     /// Sends the call to where it goes, again and again until a server receives it or the wait is over.
     pub(super) async fn deliver<T, F>(
         &self,
-        caller: &Caller,
-        consumer: &ConsumerRef,
-        call: &ToolCall<'_>,
+        call: &Call<'_>,
         send: impl Fn(resolve::Target) -> F,
     ) -> Result<T, CallError>
     where
@@ -87,7 +85,7 @@ impl Calls {
             refused: None,
         };
         loop {
-            let target = self.resolve(caller, consumer, call, &wait).await?;
+            let target = self.resolve(call, &wait).await?;
             match send(target).await? {
                 Ok(sent) => return Ok(sent),
                 Err(refusal) => wait = wait.after(refusal)?,
@@ -96,21 +94,15 @@ impl Calls {
     }
 
     /// Where the call goes. Waits for a server that is starting, and for the successor of the one that refused the call.
-    async fn resolve(
-        &self,
-        caller: &Caller,
-        consumer: &ConsumerRef,
-        call: &ToolCall<'_>,
-        wait: &Wait,
-    ) -> Result<resolve::Target, CallError> {
+    async fn resolve(&self, call: &Call<'_>, wait: &Wait) -> Result<resolve::Target, CallError> {
         let mut revisions = None;
         loop {
             let snapshot = self.store.load()?;
-            let resolved = resolve::call(&snapshot, caller, consumer, call.exposed_name, &self.links);
+            let resolved = call.to.resolve(&snapshot, call.visitor, &self.links);
             let until = match &resolved {
                 Ok(target) => wait.for_successor(target.running.endpoint.as_ref()),
                 Err(CallError::Repair(repair)) if repair.reason == RepairReason::InstallationUnavailable => {
-                    resolve::is_starting(&snapshot, caller, consumer, call.exposed_name).then(|| wait.for_start())
+                    call.to.is_starting(&snapshot, call.visitor).then(|| wait.for_start())
                 }
                 Err(_) => None,
             };

@@ -18,6 +18,17 @@ pub(crate) enum CallError {
     /// The gateway or agent has no such tool for this caller.
     #[error("there is no tool {0:?} here; list the tools to see their names")]
     ToolNotFound(String),
+    /// No server here has a prompt of this name, or a resource of this URI, for this caller.
+    #[error("there is no {what} {name:?} here; list them to see what there is")]
+    NotFound {
+        /// `prompt` or `resource`.
+        what: &'static str,
+        /// As the client asked for it.
+        name: String,
+    },
+    /// The server does not offer what the request is about.
+    #[error("the server does not offer this")]
+    NotOffered,
     /// The arguments are no JSON object, for example: what is wrong with the call itself.
     #[error("{0}")]
     InvalidCall(String),

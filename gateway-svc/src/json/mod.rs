@@ -123,6 +123,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// The text, verbatim.
+    pub(crate) const fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// Bytes of the text.
     pub(crate) fn len(&self) -> usize {
         self.text.len()

@@ -40,7 +40,7 @@ struct Kept {
 impl Visit {
     /// Answers a batch with one JSON array. `own_turn` is the turn in which it is parsed.
     pub(super) async fn batch(&self, text: &str, own_turn: Option<OwnedSemaphorePermit>) -> Response {
-        let session = match self.session(None) {
+        let session = &match self.session(None) {
             Ok(session) => session,
             Err(response) => return *response,
         };
@@ -109,7 +109,7 @@ impl Visit {
     }
 
     /// Answers one request of a batch.
-    async fn element(&self, session: Session, request: Message<'_>, kept: &Kept) -> Option<[Bytes; 3]> {
+    async fn element(&self, session: &Session, request: Message<'_>, kept: &Kept) -> Option<[Bytes; 3]> {
         let answer = self.answer(session, &request, Some(&kept.together)).await;
         let answer = answer.into_message().await?;
         let length: usize = answer.iter().map(Bytes::len).sum();

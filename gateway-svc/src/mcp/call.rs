@@ -1,39 +1,36 @@
-//! `tools/call`: from the client's message to the upstream's answer under the client's id.
+//! A request that one upstream answers: from the client's message to the upstream's answer under the client's id.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{borrow::Cow, ops::Range, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use service_kit::turns::{SHORT, in_place, off_thread};
+use service_kit::turns::{SHORT, off_thread};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mcp, body, failure,
+    Mcp,
+    asked::Waiting,
+    body, failure,
     in_flight::Guard,
-    rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError},
+    params::Parts,
+    rpc::{INVALID_REQUEST, RpcError},
     session::Session,
 };
 use crate::{
-    calls::{CallEvent, CallStream, Meta, Outcome, ToolCall},
-    domain::{Caller, ConsumerRef},
-    json::{self, Object},
+    calls::{Call, CallEvent, CallStream, Outcome, To, Visitor},
     upstream::{EVENT, EVENT_ENDS, Together, in_one_line, push_event},
 };
 
-/// A call to be answered.
+/// A request to be answered.
 pub(super) struct Request<'a> {
+    pub(super) visitor: &'a Visitor<'a>,
+    pub(super) method: &'a str,
     /// When its head arrived.
     pub(super) came: Instant,
-    pub(super) caller: &'a Caller,
-    pub(super) subject: &'a Arc<str>,
     /// The batch that it belongs to.
     pub(super) together: Option<&'a Arc<Together>>,
-    pub(super) consumer: &'a ConsumerRef,
-    pub(super) session: Session,
+    pub(super) session: &'a Session,
     pub(super) id: &'a str,
-    pub(super) params: Option<&'a Object<'a>>,
     pub(super) extra: &'a [(Cow<'a, str>, &'a str)],
-    pub(super) headers: &'a HeaderMap,
 }
 
 /// The answer to a call.
@@ -49,8 +46,15 @@ pub(super) enum Answer {
 /// The messages of a call that is answered by a stream.
 pub(super) struct Messages {
     stream: CallStream,
+    mcp: Arc<Mcp>,
     session: Session,
     id: Box<str>,
+    /// Whether it is a tool's: failures are results then.
+    of_tool: bool,
+    /// Requests of the server's own that the client has got.
+    waiting: Vec<Waiting>,
+    /// Whether the client can be asked anything here.
+    asks: bool,
     _guard: Guard,
 }
 
@@ -76,27 +80,17 @@ impl Answer {
 }
 
 /// Makes the call.
-pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
+pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts: Parts<'_>) -> Answer {
     let calls = &mcp.calls;
     let Request {
+        visitor,
+        method,
         came,
-        caller,
-        subject,
         together,
-        consumer,
         session,
         id,
-        params,
         extra,
-        headers,
     } = request;
-    let length = params.map_or(0, Object::len);
-    let own_turn = mcp.turns.take(length, subject).await;
-    let parts = match in_place(length, || parts(params)).await {
-        Ok(parts) => parts,
-        Err(error) => return Answer::whole(error.under(Some(id))),
-    };
-    drop(own_turn);
     let cancel = CancellationToken::new();
     let Some(guard) = mcp.in_flight.begin(session.id, id, came, cancel.clone()) else {
         return Answer::whole(RpcError::new(INVALID_REQUEST, "a request with this id is under way").under(Some(id)));
@@ -104,29 +98,35 @@ pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
     if cancel.is_cancelled() {
         return Answer::Nothing;
     }
-    let call = ToolCall {
-        exposed_name: &parts.name,
+    let call = Call {
+        visitor,
+        method,
+        to,
         params: &parts.params,
         meta: parts.meta,
         extra,
-        headers,
-        subject,
         together,
-        client: session.client(),
-        revision: session.revision,
         cancel,
     };
-    match calls.call(caller, consumer, &call).await {
+    let of_tool = matches!(to, To::Tool(_));
+    match calls.call(&call).await {
         Ok(Outcome::Whole(reply, _)) => Answer::Message(reply.with_id(id.as_bytes())),
         Ok(Outcome::Stream(stream)) => Answer::Stream(Messages {
             stream,
-            session,
+            mcp: Arc::clone(mcp),
+            session: session.clone(),
             id: id.into(),
+            of_tool,
+            waiting: Vec::new(),
+            asks: false,
             _guard: guard,
         }),
         Err(error) => {
-            let declares_output = || calls.declares_output(caller, consumer, &parts.name);
-            failure::answer(&error, id, &session, declares_output).map_or(Answer::Nothing, Answer::whole)
+            let declares_output = || match to {
+                To::Tool(name) => calls.declares_output(visitor.caller, visitor.consumer, name),
+                To::Source(..) => false,
+            };
+            failure::answer(&error, id, session, of_tool, declares_output).map_or(Answer::Nothing, Answer::whole)
         }
     }
 }
@@ -143,18 +143,49 @@ pub(super) enum Next {
 
 impl Messages {
     async fn next(&mut self) -> Next {
-        match self.stream.next().await {
-            Ok(CallEvent::Notification(message)) => Next::Notification(message),
-            Ok(CallEvent::Reply(reply)) => Next::Last(reply.with_id(self.id.as_bytes())),
-            Err(error) => {
-                let answer = failure::answer(&error, &self.id, &self.session, || self.stream.declares_output());
-                answer.map_or(Next::End, |message| Next::Last(body::whole(message)))
-            }
+        loop {
+            return match self.stream.next().await {
+                Ok(CallEvent::Notification(message)) => Next::Notification(message),
+                Ok(CallEvent::Request(asking)) if self.asks => {
+                    let waiting = self.mcp.asked.register(self.session.id, asking);
+                    let message = waiting.message();
+                    self.waiting.push(waiting);
+                    Next::Notification(message)
+                }
+                Ok(CallEvent::Request(asking)) => {
+                    asking.refuse("the client takes no stream of messages with this answer, so it cannot be asked");
+                    continue;
+                }
+                Ok(CallEvent::Withdrawn { text, id }) => match self.withdraw(&text, id) {
+                    Some(message) => Next::Notification(message),
+                    None => continue,
+                },
+                Ok(CallEvent::Reply(reply)) => Next::Last(reply.with_id(self.id.as_bytes())),
+                Err(error) => {
+                    let declares_output = || self.stream.declares_output();
+                    let answer = failure::answer(&error, &self.id, &self.session, self.of_tool, declares_output);
+                    answer.map_or(Next::End, |message| Next::Last(body::whole(message)))
+                }
+            };
         }
+    }
+
+    /// The notification that a request is withdrawn, under the id that the client knows; `None`: it got no such request.
+    fn withdraw(&mut self, text: &Bytes, id: Range<usize>) -> Option<Bytes> {
+        let own_id = &text[id.clone()];
+        let (index, known) = (self.waiting.iter().enumerate())
+            .find_map(|(index, waiting)| Some((index, waiting.known_by(own_id)?.to_owned())))?;
+        self.waiting.swap_remove(index);
+        let mut out = BytesMut::with_capacity(text.len() + known.len());
+        out.extend_from_slice(&text[..id.start]);
+        out.extend_from_slice(known.as_bytes());
+        out.extend_from_slice(&text[id.end..]);
+        Some(out.freeze())
     }
 
     /// As server-sent events.
     pub(super) fn into_events(mut self) -> impl futures::Stream<Item = Bytes> + Send + 'static {
+        self.asks = true;
         async_stream::stream! {
             loop {
                 let (pieces, is_last) = match self.next().await {
@@ -181,120 +212,5 @@ impl Messages {
                 }
             }
         }
-    }
-}
-
-/// The parts of `params`.
-struct Parts<'a> {
-    name: Cow<'a, str>,
-    params: Vec<(&'a str, &'a str)>,
-    meta: Option<Meta<'a>>,
-}
-
-/// The members of the `params` of a call that have a meaning to the gateway or a server.
-const PARAMS: [&str; 4] = ["name", "arguments", "_meta", "task"];
-
-fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
-    let invalid = |what: &str| RpcError::new(INVALID_PARAMS, what);
-    let params = params.ok_or_else(|| invalid("params.name must name a tool"))?;
-    let name = params
-        .string("name")
-        .ok_or_else(|| invalid("params.name must name a tool"))?;
-    let ambiguous = |of: &str, name: &str| {
-        let what = format!("the member {name:?} of {of} can be mistaken for another; send the exact name");
-        RpcError::new(INVALID_PARAMS, what)
-    };
-    if let Some(name) = params.lookalike(&PARAMS) {
-        return Err(ambiguous("params", name));
-    }
-    if params
-        .get("arguments")
-        .is_some_and(|arguments| !arguments.starts_with('{'))
-    {
-        return Err(invalid("params.arguments must be an object"));
-    }
-    let meta = match params.get("_meta") {
-        None => None,
-        Some(meta) => {
-            let meta = Object::parse(meta).map_err(|_| invalid("params._meta must be an object"))?;
-            if let Some(name) = meta.lookalike(&["progressToken"]) {
-                return Err(ambiguous("params._meta", name));
-            }
-            let progress_token = meta.get("progressToken");
-            if progress_token.is_some_and(|token| !is_progress_token(token)) {
-                return Err(invalid("params._meta.progressToken must be a string or a number"));
-            }
-            let members = meta
-                .into_members()
-                .filter(|(name, _)| name != "progressToken")
-                .collect();
-            Some(Meta {
-                progress_token,
-                members,
-            })
-        }
-    };
-    // Tasks are not offered: a `task` member means nothing here, and must not reach a server to which it does.
-    let rest = params
-        .iter()
-        .filter(|(name, _)| !matches!(*name, "name" | "_meta" | "task"))
-        .collect();
-    Ok(Parts {
-        name,
-        params: rest,
-        meta,
-    })
-}
-
-fn is_progress_token(token: &str) -> bool {
-    token.len() <= 1024
-        && (json::unescape(token).is_some() || token.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parses_params_and_keeps_the_rest() {
-        let object = Object::parse(
-            r#"{"name":"a","arguments":{"x":1.0},"_meta":{"progressToken":1,"k":[2]},"task":{},"new":12345678901234567890}"#,
-        )
-        .unwrap();
-        let parts = parts(Some(&object)).unwrap();
-        assert_eq!(parts.name, "a");
-        assert_eq!(
-            parts.params,
-            [("arguments", r#"{"x":1.0}"#), ("new", "12345678901234567890")]
-        );
-        let meta = parts.meta.unwrap();
-        assert_eq!(
-            (meta.progress_token, meta.members),
-            (Some("1"), vec![("k".into(), "[2]")])
-        );
-    }
-
-    #[test]
-    fn refuses_odd_params() {
-        for text in [
-            "{}",
-            r#"{"name":1}"#,
-            r#"{"name":"a","arguments":[]}"#,
-            r#"{"name":"a","Name":"b"}"#,
-            r#"{"name":"a","argument\u017f":{}}"#,
-            r#"{"name":"a","Tas\u212a":{}}"#,
-            r#"{"name":"a","_meta":{"progress_token":1}}"#,
-            r#"{"name":"a","_meta":1}"#,
-            r#"{"name":"a","_meta":{"progressToken":{}}}"#,
-            r#"{"name":"a","arguments":null}"#,
-        ] {
-            let object = Object::parse(text).unwrap();
-            assert_eq!(
-                parts(Some(&object)).err().map(|error| error.code),
-                Some(INVALID_PARAMS),
-                "{text}"
-            );
-        }
-        assert!(parts(None).is_err());
     }
 }

@@ -114,7 +114,8 @@ impl Visit {
         match self.session(None) {
             Ok(session) => {
                 self.mcp.sessions.end(&session);
-                self.mcp.calls.end_client(session.client());
+                let token = self.identified.caller.token.clone();
+                self.mcp.calls.end_client(session.client(), token);
                 StatusCode::NO_CONTENT.into_response()
             }
             Err(response) => *response,

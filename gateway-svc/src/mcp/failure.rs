@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    rpc::{INTERNAL_ERROR, INVALID_PARAMS, RpcError, result},
+    rpc::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, result},
     session::Session,
 };
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
 
 /// "URL elicitation required", of 2025-11-25.
 const URL_ELICITATION_REQUIRED: i64 = -32042;
+/// A resource that no server has.
+const RESOURCE_NOT_FOUND: i64 = -32002;
 
 /// The member of `_meta` with the error for programs, where `structuredContent` cannot have it.
 const META: &str = "chandlery.dev/error";
@@ -25,9 +27,18 @@ pub(super) fn answer(
     error: &CallError,
     id: &str,
     session: &Session,
+    of_tool: bool,
     declares_output: impl FnOnce() -> bool,
 ) -> Option<bytes::Bytes> {
     let tool_result = |text: &str, structured: serde_json::Value| {
+        if !of_tool {
+            let data = Some(structured.to_string());
+            return RpcError {
+                data,
+                ..RpcError::new(INTERNAL_ERROR, text)
+            }
+            .under(Some(id));
+        }
         let content = json!([{"type": "text", "text": text}]);
         let value = if declares_output() {
             json!({"content": content, "_meta": {META: structured}, "isError": true})
@@ -68,6 +79,14 @@ pub(super) fn answer(
             .under(Some(id))
         }
         CallError::ToolNotFound(name) => RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}")).under(Some(id)),
+        CallError::NotFound { what, name } => {
+            let (code, shown) = match *what {
+                "resource" => (RESOURCE_NOT_FOUND, "Resource not found"),
+                _ => (INVALID_PARAMS, "Unknown prompt"),
+            };
+            RpcError::new(code, format!("{shown}: {name}")).under(Some(id))
+        }
+        CallError::NotOffered => RpcError::new(METHOD_NOT_FOUND, error.to_string()).under(Some(id)),
         CallError::InvalidCall(_) => RpcError::new(INVALID_PARAMS, error.to_string()).under(Some(id)),
         CallError::Cancelled => return None,
         CallError::Stopping => tool_result(
@@ -102,12 +121,16 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::{RepairReason, UpstreamFault};
+    use crate::{
+        domain::{RepairReason, UpstreamFault},
+        upstream::Profile,
+    };
 
     fn session(revision: Revision, opens_links: bool) -> Session {
         Session {
             revision,
             opens_links,
+            profile: Profile::default(),
             id: [0; 12],
         }
     }
@@ -123,7 +146,7 @@ mod tests {
     }
 
     fn parsed(error: &CallError, session: &Session) -> Value {
-        serde_json::from_slice(&answer(error, "7", session, || false).unwrap()).unwrap()
+        serde_json::from_slice(&answer(error, "7", session, true, || false).unwrap()).unwrap()
     }
 
     /// A missing credential is answered with a link that a person can open.
@@ -165,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_output_schema_does_not_hide_the_link() {
-        let message = answer(&missing(), "7", &session(Revision::V2025_06_18, false), || true).unwrap();
+        let message = answer(&missing(), "7", &session(Revision::V2025_06_18, false), true, || true).unwrap();
         let result = &serde_json::from_slice::<Value>(&message).unwrap()["result"];
         assert!(result.get("structuredContent").is_none());
         assert_eq!(result["_meta"]["chandlery.dev/error"]["error"], "credential_required");
@@ -204,6 +227,15 @@ mod tests {
             message["result"]["structuredContent"],
             json!({"error": "gateway_stopping", "retry_after_seconds": 5})
         );
-        assert!(answer(&CallError::Cancelled, "7", &session(Revision::LATEST, true), || false).is_none());
+        assert!(
+            answer(
+                &CallError::Cancelled,
+                "7",
+                &session(Revision::LATEST, true),
+                true,
+                || false
+            )
+            .is_none()
+        );
     }
 }

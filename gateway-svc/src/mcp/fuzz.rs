@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{ConsumerKind, ConsumerRef},
     json::RPC_MEMBERS,
-    upstream::Revision,
+    upstream::{Profile, Revision},
 };
 
 const WORDS: [&str; 48] = [
@@ -114,7 +114,17 @@ fn message(text: &str) {
             assert_eq!(theirs["method"], Value::from(method.as_ref()));
             assert!(theirs.get("id").is_none());
         }
-        Kind::Response => assert!(theirs.get("method").is_none() && theirs.get("id").is_some()),
+        Kind::Response {
+            id,
+            outcome: (name, value),
+        } => {
+            assert!(theirs.get("method").is_none());
+            assert_eq!(theirs["id"], serde_json::from_str::<Value>(id).expect("an id is JSON"));
+            assert_eq!(
+                theirs[name],
+                serde_json::from_str::<Value>(value).expect("a value is JSON")
+            );
+        }
     }
     if let Some(params) = &parsed.params {
         let members: serde_json::Map<String, Value> = params
@@ -154,7 +164,7 @@ fn session_handles_open_for_whom_they_were_made_and_no_others() {
 
             let (subject, change) = split(bytes);
             let subject = format!("users/{}", data_encoding::HEXLOWER.encode(subject));
-            let handle = sessions.seal(Revision::LATEST, true, &subject, &gateway, now);
+            let handle = sessions.seal(Revision::LATEST, true, &Profile::default(), &subject, &gateway, now);
             assert!(open(&handle, &subject, now).is_some());
             let mut changed = handle.clone().into_bytes();
             for pair in change.chunks_exact(2) {

@@ -3,7 +3,11 @@
 use serde_json::json;
 
 use super::rpc::{INVALID_PARAMS, RpcError};
-use crate::{domain::Consumer, json::Object, upstream::Revision};
+use crate::{
+    domain::Consumer,
+    json::{self, Object},
+    upstream::{Profile, Revision},
+};
 
 /// What a client requests and supports.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,23 +16,75 @@ pub(super) struct Wish {
     pub(super) revision: Revision,
     /// Whether it opens links for its user.
     pub(super) opens_links: bool,
+    /// What servers with a session for each client learn of it.
+    pub(super) profile: Profile,
 }
+
+/// Bytes of the capabilities and of the `clientInfo` that servers get: a session handle contains both.
+const MOST_CAPABILITIES: usize = 1536;
+const MOST_INFO: usize = 768;
+/// Of more capabilities than that, servers get these, which there are requests for.
+const ANSWERED: [&str; 3] = ["roots", "sampling", "elicitation"];
 
 /// Reads the parameters.
 pub(super) fn wish(params: Option<&Object<'_>>) -> Result<Wish, RpcError> {
     let wanted = params
         .and_then(|params| params.string("protocolVersion"))
         .ok_or_else(|| RpcError::new(INVALID_PARAMS, "params.protocolVersion must name a revision"))?;
-    let elicitation = params
-        .and_then(|params| params.get("capabilities"))
-        .and_then(|capabilities| Object::parse(capabilities).ok()?.get("elicitation"))
-        .and_then(|elicitation| Object::parse(elicitation).ok());
+    let object = |name| params.and_then(|params| Object::parse(params.get(name)?).ok());
+    let (capabilities, info) = (object("capabilities"), object("clientInfo"));
+    let elicitation = capabilities
+        .as_ref()
+        .and_then(|capabilities| Object::parse(capabilities.get("elicitation")?).ok());
     let opens_links =
         elicitation.is_some_and(|elicitation| elicitation.get("url").is_some_and(|url| url.starts_with('{')));
     Ok(Wish {
         revision: Revision::parse(&wanted).unwrap_or(Revision::LATEST),
         opens_links,
+        profile: Profile::new(
+            &capabilities.as_ref().map_or_else(|| "{}".to_owned(), relayed),
+            &info.as_ref().map_or_else(|| "{}".to_owned(), shown),
+        ),
     })
+}
+
+/// The capabilities that servers may use. Tasks are not relayed.
+fn relayed(capabilities: &Object<'_>) -> String {
+    let all = members(capabilities.iter().filter(|(name, _)| *name != "tasks"));
+    if all.len() <= MOST_CAPABILITIES {
+        return all;
+    }
+    let answered = members(capabilities.iter().filter(|(name, _)| ANSWERED.contains(name)));
+    if answered.len() <= MOST_CAPABILITIES {
+        return answered;
+    }
+    let bare = capabilities.iter().filter(|(name, _)| ANSWERED.contains(name));
+    members(bare.map(|(name, _)| (name, "{}")))
+}
+
+/// `clientInfo`, without what is long.
+fn shown(info: &Object<'_>) -> String {
+    let all = members(info.iter());
+    if all.len() <= MOST_INFO {
+        return all;
+    }
+    let short =
+        |(name, value): &(&str, &str)| matches!(*name, "name" | "title" | "version") && value.len() <= MOST_INFO / 4;
+    members(info.iter().filter(short))
+}
+
+fn members<'a>(of: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut out = Vec::from(b"{");
+    for (name, value) in of {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, name);
+        out.push(b':');
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.push(b'}');
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// The result.
@@ -42,7 +98,13 @@ pub(super) fn result(consumer: &Consumer, revision: Revision) -> Vec<u8> {
     );
     json!({
         "protocolVersion": revision.as_str(),
-        "capabilities": {"tools": {"listChanged": true}},
+        "capabilities": {
+            "tools": {"listChanged": true},
+            "prompts": {"listChanged": true},
+            "resources": {"subscribe": true, "listChanged": true},
+            "completions": {},
+            "logging": {},
+        },
         "serverInfo": {"name": "chandlery", "title": "Chandlery", "version": env!("CARGO_PKG_VERSION")},
         "instructions": instructions,
     })
@@ -74,6 +136,28 @@ mod tests {
         );
         assert!(of("{}").is_err());
         assert!(wish(None).is_err());
+    }
+
+    /// Whatever it says, it fits in a header, and stays JSON.
+    #[test]
+    fn what_a_client_says_of_itself_is_short() {
+        let profile = |capabilities: &str, info: &str| {
+            let params =
+                format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"clientInfo":{info}}}"#);
+            of(&params).unwrap().profile
+        };
+        let plain = profile(r#"{"roots":{"x":1.0},"tasks":{},"new":{}}"#, r#"{"name":"c","x":[2]}"#);
+        assert_eq!(plain.capabilities(), r#"{"roots":{"x":1.0},"new":{}}"#);
+        assert_eq!(plain.info(), r#"{"name":"c","x":[2]}"#);
+        let long = "x".repeat(MOST_CAPABILITIES);
+        let much = profile(
+            &format!(r#"{{"sampling":{{"tools":{{}}}},"experimental":{{"x":"{long}"}}}}"#),
+            &format!(r#"{{"name":"c","version":"1","websiteUrl":"{long}"}}"#),
+        );
+        assert_eq!(much.capabilities(), r#"{"sampling":{"tools":{}}}"#);
+        assert_eq!(much.info(), r#"{"name":"c","version":"1"}"#);
+        let more = profile(&format!(r#"{{"roots":{{"x":"{long}"}}}}"#), "5");
+        assert_eq!((more.capabilities(), more.info()), (r#"{"roots":{}}"#, "{}"));
     }
 
     #[test]

@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Tools a page.
-const PAGE: usize = 200;
+pub(super) const PAGE: usize = 200;
 /// A page ends after this many bytes.
-const PAGE_BYTES: usize = 512 << 10;
+pub(super) const PAGE_BYTES: usize = 512 << 10;
 /// The shortest time between two looks at the list, however fast the registry changes.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The cost of a tool in a list, as the number of bytes that take as long to parse (measured: 500 ns).
@@ -36,12 +36,7 @@ pub(super) fn page(
     consumer: &ConsumerRef,
     params: Option<&Object<'_>>,
 ) -> Result<Vec<u8>, RpcError> {
-    let invalid = || {
-        RpcError::new(
-            INVALID_PARAMS,
-            "the cursor was not made for this list: ask for the first page without one",
-        )
-    };
+    let invalid = invalid_cursor;
     let binding = format!("tools/list {consumer} {}", caller.subject_name());
     let after: Option<String> = match params.and_then(|params| params.get("cursor")) {
         None | Some("null") => None,
@@ -78,6 +73,12 @@ pub(super) fn page(
     }
     out.push(b'}');
     Ok(out)
+}
+
+/// The error of a cursor that is not one of the list's.
+pub(super) fn invalid_cursor() -> RpcError {
+    let what = "the cursor was not made for this list: ask for the first page without one";
+    RpcError::new(INVALID_PARAMS, what)
 }
 
 /// The events of a stream that a client holds open: one each time its list of tools has changed.

@@ -2,58 +2,228 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use service_kit::turns::in_place;
+
 use super::{
     call::{self, Answer},
-    list,
-    rpc::{self, INTERNAL_ERROR, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
+    failure, list,
+    lists::Failed,
+    params::{self, Parts, Shape},
+    rpc::{self, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
     session::Session,
     visit::Visit,
 };
-use crate::{resolve, upstream::Together};
+use crate::{
+    calls::{ListKind, To, Visitor},
+    domain::CallError,
+    json::{self, Object},
+    resolve,
+    upstream::Together,
+};
+
+/// `prompts/get`
+const PROMPT: Shape = Shape {
+    key: "name",
+    others: &["arguments", "_meta"],
+};
+/// `resources/read`, `resources/subscribe` and `resources/unsubscribe`
+const RESOURCE: Shape = Shape {
+    key: "uri",
+    others: &["_meta"],
+};
+/// `completion/complete`
+const COMPLETION: Shape = Shape {
+    key: "ref",
+    others: &["argument", "context", "_meta"],
+};
+/// The levels of log messages, as JSON (RFC 5424).
+const LEVELS: [&str; 8] = [
+    "\"debug\"",
+    "\"info\"",
+    "\"notice\"",
+    "\"warning\"",
+    "\"error\"",
+    "\"critical\"",
+    "\"alert\"",
+    "\"emergency\"",
+];
 
 impl Visit {
     /// Answers a message of a session.
     pub(super) async fn answer(
         &self,
-        session: Session,
+        session: &Session,
         message: &Message<'_>,
         together: Option<&Arc<Together>>,
     ) -> Answer {
-        let (id, method) = match &message.kind {
-            Kind::Request { id, method } => (*id, method),
+        let visitor = self.visitor(session);
+        match &message.kind {
+            Kind::Request { id, method } => self.request(session, &visitor, id, method, message, together).await,
             Kind::Notification { method } => {
-                if method == "notifications/cancelled"
-                    && let Some(id) = message.params.as_ref().and_then(|params| params.get("requestId"))
-                {
-                    self.mcp.in_flight.cancel(session.id, id);
+                self.notified(session, &visitor, method, message).await;
+                Answer::Nothing
+            }
+            Kind::Response { id, outcome } => {
+                if let Some(asking) = self.mcp.asked.take(session.id, id) {
+                    asking
+                        .answer(&members(std::iter::once(*outcome).chain(message.extra())))
+                        .await;
                 }
-                return Answer::Nothing;
+                Answer::Nothing
             }
-            Kind::Response => return Answer::Nothing,
+        }
+    }
+
+    fn visitor<'a>(&'a self, session: &'a Session) -> Visitor<'a> {
+        Visitor {
+            caller: &self.identified.caller,
+            consumer: &self.consumer.name,
+            headers: &self.headers,
+            subject: &self.identified.subject,
+            client: session.client(),
+            profile: Some(&session.profile),
+            revision: session.revision,
+        }
+    }
+
+    async fn request(
+        &self,
+        session: &Session,
+        visitor: &Visitor<'_>,
+        id: &str,
+        method: &str,
+        message: &Message<'_>,
+        together: Option<&Arc<Together>>,
+    ) -> Answer {
+        let request = call::Request {
+            visitor,
+            method,
+            came: self.came,
+            together,
+            session,
+            id,
+            extra: &message.extra,
         };
-        match method.as_ref() {
-            "tools/call" => {
-                let request = call::Request {
-                    came: self.came,
-                    caller: &self.identified.caller,
-                    subject: &self.identified.subject,
-                    together,
-                    consumer: &self.consumer.name,
-                    session,
-                    id,
-                    params: message.params.as_ref(),
-                    extra: &message.extra,
-                    headers: &self.headers,
+        let params = message.params.as_ref();
+        let list = async |kind| match self.page(visitor, kind, params).await {
+            Ok(page) => Answer::whole(rpc::result(id, &page)),
+            Err(Failed::Cursor(error)) => Answer::whole(error.under(Some(id))),
+            Err(Failed::Call(error)) => failed(&error, id, session),
+        };
+        match method {
+            "tools/call" => match self.parts(params, &params::TOOL).await {
+                Ok(parts) => match json::unescape(parts.key) {
+                    Some(name) => call::call(&self.mcp, request, To::Tool(&name), parts).await,
+                    None => invalid(id, "params.name must name a tool"),
+                },
+                Err(error) => Answer::whole(error.under(Some(id))),
+            },
+            "prompts/get"
+            | "resources/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "completion/complete" => {
+                let shape = match method {
+                    "prompts/get" => &PROMPT,
+                    "completion/complete" => &COMPLETION,
+                    _ => &RESOURCE,
                 };
-                call::call(&self.mcp, request).await
+                match self.parts(params, shape).await {
+                    Ok(parts) => self.routed(request, shape, parts).await,
+                    Err(error) => Answer::whole(error.under(Some(id))),
+                }
             }
+            "prompts/list" => list(ListKind::Prompts).await,
+            "resources/list" => list(ListKind::Resources).await,
+            "resources/templates/list" => list(ListKind::Templates).await,
             "tools/list" => Answer::whole(match self.list(message) {
                 Ok(page) => rpc::result(id, &page),
                 Err(error) => error.under(Some(id)),
             }),
+            "logging/setLevel" => match params.and_then(|params| params.get("level")) {
+                Some(level) if LEVELS.contains(&level) => {
+                    self.mcp.calls.set_level(visitor, level).await;
+                    Answer::whole(rpc::result(id, b"{}"))
+                }
+                _ => invalid(
+                    id,
+                    "params.level must be one of debug, info, notice, warning, error, critical, alert, emergency",
+                ),
+            },
             "ping" => Answer::whole(rpc::result(id, b"{}")),
             "initialize" => Answer::whole(RpcError::new(INVALID_REQUEST, "initialize stands alone").under(Some(id))),
             _ => Answer::whole(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}")).under(Some(id))),
+        }
+    }
+
+    async fn parts<'a>(&self, params: Option<&'a Object<'a>>, shape: &Shape) -> Result<Parts<'a>, RpcError> {
+        let length = params.map_or(0, Object::len);
+        let _own_turn = self.mcp.turns.take(length, &self.identified.subject).await;
+        in_place(length, || params::parts(params, shape)).await
+    }
+
+    /// A request that goes to the server of a prompt or a resource.
+    async fn routed(&self, request: call::Request<'_>, shape: &Shape, parts: Parts<'_>) -> Answer {
+        let (calls, visitor, id, session) = (&self.mcp.calls, request.visitor, request.id, request.session);
+        let reference = match shape.key {
+            "ref" => match reference(parts.key) {
+                Ok(reference) => Some(reference),
+                Err(what) => return invalid(id, what),
+            },
+            _ => None,
+        };
+        let key = match &reference {
+            Some(reference) => Some(reference.target.clone()),
+            None => json::unescape(parts.key).map(|key| key.into_owned()),
+        };
+        let Some(key) = key else {
+            return invalid(id, &format!("params.{} must be a string", shape.key));
+        };
+        let found = match (&reference, request.method) {
+            (Some(Reference { member: "name", .. }), _) | (None, "prompts/get") => calls.prompt(visitor, &key).await,
+            (Some(_), _) => calls.template(visitor, &key).await,
+            (None, _) => calls.resource(visitor, &key).await,
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return failed(&error, id, session),
+        };
+        let mut own = Vec::new();
+        json::push_string(&mut own, &found.own);
+        let own = String::from_utf8(own).unwrap_or_default();
+        let own = match reference {
+            Some(reference) => reference.of(&own),
+            None => own,
+        };
+        call::call(
+            &self.mcp,
+            request,
+            To::Source(&found.source, Some((shape.key, &own))),
+            parts,
+        )
+        .await
+    }
+
+    async fn notified(&self, session: &Session, visitor: &Visitor<'_>, method: &str, message: &Message<'_>) {
+        let params = message.params.as_ref();
+        let param = |name| params.and_then(|params| params.get(name));
+        match method {
+            "notifications/cancelled" => {
+                if let Some(id) = param("requestId") {
+                    self.mcp.in_flight.cancel(session.id, id);
+                }
+            }
+            "notifications/progress" => {
+                let asking = param("progressToken").and_then(|token| self.mcp.asked.find(session.id, token));
+                if let (Some(asking), Some(params)) = (asking, params) {
+                    let others = params.iter().filter(|(name, _)| *name != "progressToken");
+                    asking.progress(&inner(others)).await;
+                }
+            }
+            // Each server has its own.
+            "notifications/initialized" => {}
+            _ => self.mcp.calls.tell_all(visitor, &notification(method, message)).await,
         }
     }
 
@@ -67,4 +237,76 @@ impl Visit {
         };
         list::page(find, &self.mcp.cursors, caller, consumer, message.params.as_ref())
     }
+}
+
+fn failed(error: &CallError, id: &str, session: &Session) -> Answer {
+    failure::answer(error, id, session, false, || false).map_or(Answer::Nothing, Answer::whole)
+}
+
+fn invalid(id: &str, what: &str) -> Answer {
+    Answer::whole(RpcError::new(INVALID_PARAMS, what).under(Some(id)))
+}
+
+/// What a completion is for.
+struct Reference {
+    /// `name` or `uri`.
+    member: &'static str,
+    /// A prompt's name, or the URI of a template.
+    target: String,
+    /// The other members, with a comma before each.
+    others: Vec<u8>,
+}
+
+impl Reference {
+    /// With this, which is JSON, as the name or URI.
+    fn of(self, own: &str) -> String {
+        let others = String::from_utf8(self.others).unwrap_or_default();
+        format!("{{\"{}\":{own}{others}}}", self.member)
+    }
+}
+
+fn reference(text: &str) -> Result<Reference, &'static str> {
+    const KNOWN: &str = "params.ref must be a ref/prompt with a name or a ref/resource with a uri";
+    let object = Object::parse(text).map_err(|_| KNOWN)?;
+    if object.lookalike(&["type", "name", "uri"]).is_some() {
+        return Err(KNOWN);
+    }
+    let member = match object.string("type").as_deref() {
+        Some("ref/prompt") => "name",
+        Some("ref/resource") => "uri",
+        _ => return Err(KNOWN),
+    };
+    Ok(Reference {
+        member,
+        target: object.string(member).ok_or(KNOWN)?.into_owned(),
+        others: inner(object.iter().filter(|(name, _)| *name != member)),
+    })
+}
+
+/// Members with a comma before each.
+fn inner<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in members {
+        out.push(b',');
+        json::push_string(&mut out, name);
+        out.push(b':');
+        out.extend_from_slice(value.as_bytes());
+    }
+    out
+}
+
+/// The rest of a message: members with a comma before each, and its end.
+fn members<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut out = inner(members);
+    out.push(b'}');
+    out
+}
+
+/// A client's notification, as servers get it.
+fn notification(method: &str, message: &Message<'_>) -> Bytes {
+    let mut out = Vec::from(&b"{\"jsonrpc\":\"2.0\",\"method\":"[..]);
+    json::push_string(&mut out, method);
+    let params = message.params.as_ref().map(|params| ("params", params.text()));
+    out.extend(members(params.into_iter().chain(message.extra())));
+    out.into()
 }

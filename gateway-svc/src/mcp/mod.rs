@@ -3,6 +3,7 @@
 //! A request of 2026-07-28 gets the answer of a server of these revisions, after which a client continues with `initialize`.
 //! Sessions are not stored: a handle contains its session. Only what was cancelled or ended is remembered.
 
+mod asked;
 mod batch;
 mod body;
 mod call;
@@ -13,8 +14,10 @@ mod fuzz;
 mod in_flight;
 mod initialize;
 mod list;
+mod lists;
 mod media;
 mod message;
+mod params;
 mod post;
 mod refusal;
 mod rpc;
@@ -43,6 +46,7 @@ use crate::{
     identity::{Identity, Metadata},
     snapshot::Store,
 };
+use asked::Asked;
 pub use batch::MAX_BATCH;
 use in_flight::InFlight;
 use session::Sessions;
@@ -63,6 +67,7 @@ pub(crate) struct Mcp {
     cursors: PageTokens,
     hosts: Hosts,
     in_flight: Arc<InFlight>,
+    asked: Arc<Asked>,
     bodies: Buffers,
     /// For messages that take long to parse.
     turns: OwnTurns,
@@ -97,6 +102,7 @@ impl Mcp {
             cursors: PageTokens::new(&config.page_token_key),
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
             in_flight: Arc::default(),
+            asked: Arc::default(),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),
             clock,

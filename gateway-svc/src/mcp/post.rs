@@ -87,7 +87,7 @@ impl Visit {
             Ok(session) => session,
             Err(response) => return *response,
         };
-        match self.answer(session, message, None).await {
+        match self.answer(&session, message, None).await {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
             Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
@@ -110,10 +110,14 @@ impl Visit {
         }
         let subject = &self.identified.subject;
         let now = self.mcp.clock.now();
-        let handle = self
-            .mcp
-            .sessions
-            .seal(wish.revision, wish.opens_links, subject, &self.consumer.name, now);
+        let handle = self.mcp.sessions.seal(
+            wish.revision,
+            wish.opens_links,
+            &wish.profile,
+            subject,
+            &self.consumer.name,
+            now,
+        );
         let result = initialize::result(&self.consumer, wish.revision);
         let mut response = rpc::json_response(rpc::result(id, &result));
         let handle = HeaderValue::from_str(&handle).expect("base64url is a header value");

@@ -43,8 +43,11 @@ pub(super) enum Kind<'a> {
     Notification {
         method: Cow<'a, str>,
     },
-    /// An answer to a request of the gateway's.
-    Response,
+    /// An answer to a request of a server's, with the name and value of the member that has it: `result` or `error`.
+    Response {
+        id: &'a str,
+        outcome: (&'static str, &'a str),
+    },
 }
 
 /// A JSON-RPC error.
@@ -98,6 +101,11 @@ impl RpcError {
 }
 
 impl<'a> Message<'a> {
+    /// The members besides those of JSON-RPC.
+    pub(super) fn extra(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.extra.iter().map(|(name, value)| (&**name, *value))
+    }
+
     /// Parses one message. One that parsers could read differently is an error.
     pub(super) fn parse(text: &'a str) -> Result<Self, Malformed<'a>> {
         let malformed = |id, error| {
@@ -146,8 +154,18 @@ impl<'a> Message<'a> {
                     },
                 }
             }
-            (None, Some(_)) if object.get("result").is_some() || object.get("error").is_some() => Kind::Response,
-            (None, _) => return Err(invalid("it is neither a request, a notification nor a response")),
+            (None, Some(_)) => match (usable, object.get("result"), object.get("error")) {
+                (Some(id), Some(result), None) => Kind::Response {
+                    id,
+                    outcome: ("result", result),
+                },
+                (Some(id), None, Some(error)) => Kind::Response {
+                    id,
+                    outcome: ("error", error),
+                },
+                _ => return Err(invalid("it is neither a request, a notification nor a response")),
+            },
+            (None, None) => return Err(invalid("it is neither a request, a notification nor a response")),
         };
         let extra = object
             .into_members()
@@ -202,7 +220,16 @@ mod tests {
                 method: "notifications/x".into()
             }
         );
-        assert_eq!(kind(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap(), Kind::Response);
+        for (member, value) in [("result", "{}"), ("error", r#"{"code":1,"message":"m"}"#)] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":"a","{member}":{value}}}"#);
+            assert_eq!(
+                Message::parse(&text).unwrap().kind,
+                Kind::Response {
+                    id: "\"a\"",
+                    outcome: (member, value)
+                }
+            );
+        }
         let message =
             Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":1},"later":[1.0]}"#).unwrap();
         assert_eq!(message.extra, [("later".into(), "[1.0]")]);

@@ -17,23 +17,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::ConsumerRef,
-    upstream::{Client, Revision},
+    upstream::{Client, Profile, Revision},
 };
 
 /// A session ends after this time, and its client initializes again.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-const CONTEXT: &[u8] = b"chandlery mcp session 1";
+const CONTEXT: &[u8] = b"chandlery mcp session 2";
 const ENDED: u64 = 1_000_000;
 /// The longest handle that is opened; those of `seal` are shorter.
-const MAX_HANDLE: usize = 512;
+const MAX_HANDLE: usize = 4096;
 
 /// What a client agreed to in `initialize`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     /// The revision both speak.
     pub(crate) revision: Revision,
     /// Whether the client can open links for the user (`elicitation.url`).
     pub(crate) opens_links: bool,
+    /// What the client says of itself.
+    pub(crate) profile: Profile,
     /// Identifies it.
     pub(crate) id: [u8; NONCE_LEN],
 }
@@ -106,12 +108,18 @@ impl Sessions {
         &self,
         revision: Revision,
         opens_links: bool,
+        profile: &Profile,
         subject: &str,
         consumer: &ConsumerRef,
         now: SystemTime,
     ) -> String {
+        let capabilities = profile.capabilities();
         let mut plain = vec![revision as u8, u8::from(opens_links)];
         plain.extend_from_slice(&seconds(now).to_be_bytes());
+        let length = u16::try_from(capabilities.len()).expect("a profile is short");
+        plain.extend_from_slice(&length.to_be_bytes());
+        plain.extend_from_slice(capabilities.as_bytes());
+        plain.extend_from_slice(profile.info().as_bytes());
         BASE64URL_NOPAD.encode(&self.sealing.seal(&aad(subject, consumer), &plain))
     }
 
@@ -122,10 +130,12 @@ impl Sessions {
         }
         let sealed = BASE64URL_NOPAD.decode(handle.as_bytes()).ok()?;
         let (id, plain) = self.sealing.open(&aad(subject, consumer), &sealed)?;
-        let [revision, opens_links, made @ ..] = &plain[..] else {
-            return None;
-        };
-        let made = u64::from_be_bytes(made.try_into().ok()?);
+        let ([revision, opens_links], rest) = plain.split_first_chunk()?;
+        let (made, rest) = rest.split_first_chunk()?;
+        let (length, profile) = rest.split_first_chunk()?;
+        let made = u64::from_be_bytes(*made);
+        let profile = std::str::from_utf8(profile).ok()?;
+        let (capabilities, info) = profile.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
         let revision = [Revision::V2025_03_26, Revision::V2025_06_18, Revision::V2025_11_25]
             .into_iter()
             .find(|known| *known as u8 == *revision)?;
@@ -133,6 +143,7 @@ impl Sessions {
         (!over).then_some(Session {
             revision,
             opens_links: *opens_links == 1,
+            profile: Profile::new(capabilities, info),
             id,
         })
     }
@@ -199,7 +210,14 @@ mod tests {
     #[test]
     fn opens_on_any_replica_but_for_nobody_else() {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let handle = Sessions::new([1; 32]).seal(Revision::V2025_06_18, true, "users/a", &gateway("g"), now);
+        let handle = Sessions::new([1; 32]).seal(
+            Revision::V2025_06_18,
+            true,
+            &Profile::default(),
+            "users/a",
+            &gateway("g"),
+            now,
+        );
         let replica = Sessions::new([1; 32]);
         let session = replica.open(&handle, "users/a", &gateway("g"), now).unwrap();
         assert_eq!((session.revision, session.opens_links), (Revision::V2025_06_18, true));
@@ -212,7 +230,7 @@ mod tests {
             None
         );
         assert_eq!(replica.open(&handle, "users/a", &gateway("g"), now + LIFETIME), None);
-        for forged in ["", "AAAA", "ü", &handle[1..], &handle.to_lowercase(), &"A".repeat(600)] {
+        for forged in ["", "AAAA", "ü", &handle[1..], &handle.to_lowercase(), &"A".repeat(6000)] {
             assert_eq!(replica.open(forged, "users/a", &gateway("g"), now), None, "{forged}");
         }
     }
@@ -223,6 +241,7 @@ mod tests {
         let session = |id| Session {
             revision: Revision::LATEST,
             opens_links: false,
+            profile: Profile::default(),
             id: [id; NONCE_LEN],
         };
         let (first, second) = (sessions.listen(&session(1)), sessions.listen(&session(1)));
@@ -253,8 +272,22 @@ mod tests {
     fn an_ended_session_stays_ended() {
         let now = UNIX_EPOCH;
         let sessions = Sessions::new([1; 32]);
-        let handle = sessions.seal(Revision::LATEST, false, "users/a", &gateway("g"), now);
-        let other = sessions.seal(Revision::LATEST, false, "users/a", &gateway("g"), now);
+        let handle = sessions.seal(
+            Revision::LATEST,
+            false,
+            &Profile::default(),
+            "users/a",
+            &gateway("g"),
+            now,
+        );
+        let other = sessions.seal(
+            Revision::LATEST,
+            false,
+            &Profile::default(),
+            "users/a",
+            &gateway("g"),
+            now,
+        );
         sessions.end(&sessions.open(&handle, "users/a", &gateway("g"), now).unwrap());
         assert_eq!(sessions.open(&handle, "users/a", &gateway("g"), now), None);
         assert!(sessions.open(&other, "users/a", &gateway("g"), now).is_some());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     domain::{Audience, CallError, Caller, Consumer, ConsumerRef, Entry, Installation, Owner, Subject},
-    route::{Route, Table},
+    route::{Route, Source, Table},
     snapshot::{CallerTeams, Snapshot},
 };
 
@@ -43,7 +43,7 @@ pub(super) fn find<'a>(
     let table = entered.table;
     table
         .find(exposed_name)
-        .and_then(|route| Some((route, entered.entry(route)?)))
+        .and_then(|route| Some((route, entered.entry(&route.source)?)))
         .map(|(route, entry)| Found { entered, route, entry })
         .ok_or_else(|| CallError::ToolNotFound(exposed_name.to_owned()))
 }
@@ -71,17 +71,17 @@ pub(super) fn enter<'a>(
 }
 
 impl<'a> Entered<'a> {
-    /// The entry of a route, if the caller sees it.
-    pub(super) fn entry(&self, route: &Route) -> Option<&'a Arc<Entry>> {
+    /// The entry that an assignment is of, if the caller sees it.
+    pub(super) fn entry(&self, source: &Source) -> Option<&'a Arc<Entry>> {
         self.snapshot
-            .entry(&route.entry_uid)
+            .entry(&source.entry_uid)
             .filter(|entry| !entry.deleted && belongs(self.caller, &self.teams, &entry.audience))
     }
 
-    /// Whether the owner of the installation that a route is pinned to has agreed that this caller calls with their account: the
+    /// Whether the owner of the installation that an assignment is pinned to has agreed that this caller calls with their account: the
     /// gateway or agent may have been opened to more people since.
-    pub(super) fn consented(&self, route: &Route, installation: &Installation) -> bool {
-        let Some(consented) = route.pinned.as_ref().and_then(|pinned| pinned.consented.as_ref()) else {
+    pub(super) fn consented(&self, source: &Source, installation: &Installation) -> bool {
+        let Some(consented) = source.pinned.as_ref().and_then(|pinned| pinned.consented.as_ref()) else {
             return true;
         };
         let user = self.caller.user().map(|user| user.id.as_str());

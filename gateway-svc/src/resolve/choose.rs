@@ -7,7 +7,7 @@ use crate::{
     domain::{
         ConditionState, CredentialKind, Definition, Entry, Installation, Lifecycle, RepairReason, Running, Shared,
     },
-    route::Route,
+    route::Source,
     sentence::as_sentence,
 };
 
@@ -55,24 +55,24 @@ pub(super) struct Chosen<'a> {
 /// Every candidate, in the order in which they are considered. The order is total.
 pub(super) fn candidates<'a>(
     entered: &'a Entered<'_>,
-    route: &'a Route,
+    source: &'a Source,
 ) -> impl Iterator<Item = (Rule, &'a Arc<Installation>)> {
     let snapshot = entered.snapshot;
-    let pinned = route
+    let pinned = source
         .pinned
         .as_ref()
         .and_then(|pinned| snapshot.installation(&pinned.installation))
-        .filter(|installation| installation.entry_uid == route.entry_uid && !installation.deleted);
+        .filter(|installation| installation.entry_uid == source.entry_uid && !installation.deleted);
     // Evaluated only if none before is chosen.
     let of_teams = std::iter::once(())
-        .filter(|()| route.pinned.is_none())
+        .filter(|()| source.pinned.is_none())
         .flat_map(move |()| {
             let shared_with = &entered.consumer.audience.teams;
             let shared = |team: &str| shared_with.iter().any(|shared| **shared == *team);
             let mut found: Vec<(bool, &Arc<Installation>)> = entered
                 .teams
                 .iter()
-                .filter_map(|team| Some((shared(team), snapshot.of_team(&route.entry_uid, team)?)))
+                .filter_map(|team| Some((shared(team), snapshot.of_team(&source.entry_uid, team)?)))
                 .collect();
             found.sort_unstable_by(|(a_shared, a), (b_shared, b)| {
                 (Reverse(a_shared), a.created, &a.uid).cmp(&(Reverse(b_shared), b.created, &b.uid))
@@ -84,26 +84,26 @@ pub(super) fn candidates<'a>(
     pinned
         .map(|installation| (Rule::Pinned, installation))
         .into_iter()
-        .chain(personal(entered, route).map(|installation| (Rule::Personal, installation)))
+        .chain(personal(entered, source).map(|installation| (Rule::Personal, installation)))
         .chain(of_teams)
 }
 
-/// The caller's own installation, where the route is not pinned.
-fn personal<'a>(entered: &Entered<'a>, route: &Route) -> Option<&'a Arc<Installation>> {
+/// The caller's own installation, where the source is not pinned.
+fn personal<'a>(entered: &Entered<'a>, source: &Source) -> Option<&'a Arc<Installation>> {
     entered
         .caller
         .person_id()
-        .filter(|_| route.pinned.is_none())
-        .and_then(|user| entered.snapshot.personal(&route.entry_uid, user))
+        .filter(|_| source.pinned.is_none())
+        .and_then(|user| entered.snapshot.personal(&source.entry_uid, user))
 }
 
 /// The first that was ever ready, even if it is broken now; a pinned one in any state: a call never falls through to another
 /// account.
-pub(super) fn choose<'a>(entered: &'a Entered<'_>, route: &'a Route, entry: &Entry) -> Option<Chosen<'a>> {
-    let (_, installation) = candidates(entered, route).find(|(rule, installation)| eligible(*rule, installation))?;
+pub(super) fn choose<'a>(entered: &'a Entered<'_>, source: &'a Source, entry: &Entry) -> Option<Chosen<'a>> {
+    let (_, installation) = candidates(entered, source).find(|(rule, installation)| eligible(*rule, installation))?;
     Some(Chosen {
         installation,
-        running: running(entered, route, entry, installation),
+        running: running(entered, source, entry, installation),
     })
 }
 
@@ -113,9 +113,9 @@ pub(super) fn eligible(rule: Rule, installation: &Installation) -> bool {
 }
 
 /// Why nothing was chosen.
-pub(super) fn nowhere(entered: &Entered<'_>, route: &Route, entry: &Entry) -> Fault {
+pub(super) fn nowhere(entered: &Entered<'_>, source: &Source, entry: &Entry) -> Fault {
     let name = &entry.display_name;
-    let message = match personal(entered, route) {
+    let message = match personal(entered, source) {
         Some(pending) if pending.credential.status == ConditionState::True => {
             format!("{name} is installed but not ready yet. Open the link to see its progress, then try again.")
         }
@@ -161,6 +161,11 @@ impl Chosen<'_> {
         Ok(running)
     }
 
+    /// What a request goes to that is about no tool, or why it cannot be made.
+    pub(super) fn reach(self) -> Result<Running, Fault> {
+        self.running
+    }
+
     /// Whether a call of this tool can be made.
     pub(super) fn can_call(&self, entered: &Entered<'_>, tool: &str) -> bool {
         self.running.is_ok() && !self.lacks(entered, tool)
@@ -176,12 +181,12 @@ impl Chosen<'_> {
 /// What the chosen installation runs, or why a call to it cannot be made.
 fn running(
     entered: &Entered<'_>,
-    route: &Route,
+    source: &Source,
     entry: &Entry,
     installation: &Arc<Installation>,
 ) -> Result<Running, Fault> {
     let name = &entry.display_name;
-    if !entered.consented(route, installation) {
+    if !entered.consented(source, installation) {
         let message = format!(
             "{name} is connected here with somebody's own account, and its owner has not agreed that you use it. Ask them to agree again."
         );

@@ -66,17 +66,17 @@ pub(crate) fn explain(
     links: &Links,
 ) -> Result<Explanation, CallError> {
     let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name)?;
-    let candidates: Vec<_> = choose::candidates(&entered, route).collect();
-    let chosen = choose::choose(&entered, route, entry);
+    let candidates: Vec<_> = choose::candidates(&entered, &route.source).collect();
+    let chosen = choose::choose(&entered, &route.source, entry);
     let installation = chosen.as_ref().map(|chosen| Arc::clone(chosen.installation));
     let running = installation
         .as_ref()
         .and_then(|installation| snapshot.running(installation));
     let fault = match chosen {
         Some(chosen) => chosen.call(&entered, &route.tool).err(),
-        None => Some(choose::nowhere(&entered, route, entry)),
+        None => Some(choose::nowhere(&entered, &route.source, entry)),
     };
-    let rules: &[Rule] = if route.pinned.is_some() {
+    let rules: &[Rule] = if route.source.pinned.is_some() {
         &[Rule::Pinned]
     } else {
         &[Rule::Personal, Rule::SharedTeam, Rule::Team]

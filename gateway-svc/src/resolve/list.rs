@@ -1,7 +1,7 @@
 //! What a caller sees.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
 };
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{CallError, Caller, ConsumerRef, ExposedTool},
-    route::Route,
+    route::{Route, Source},
     snapshot::Snapshot,
 };
 
@@ -49,17 +49,18 @@ pub(crate) fn page(
 }
 
 fn shown<'a>(entered: &'a Entered<'a>, routes: &'a [Route]) -> impl Iterator<Item = ExposedTool> + 'a {
-    // Where a route is not pinned, all tools of an entry resolve alike.
+    // Where an assignment is not pinned, all tools of an entry resolve alike.
     let mut resolved: HashMap<&str, Option<Chosen<'_>>> = HashMap::new();
     routes.iter().filter_map(move |route| {
-        let entry = entered.entry(route)?;
-        let choose = || choose::choose(entered, route, entry);
+        let source = &*route.source;
+        let entry = entered.entry(source)?;
+        let choose = || choose::choose(entered, source, entry);
         let pinned;
-        let chosen = if route.pinned.is_some() {
+        let chosen = if source.pinned.is_some() {
             pinned = choose();
             pinned.as_ref()
         } else {
-            resolved.entry(&route.entry_uid).or_insert_with(choose).as_ref()
+            resolved.entry(&source.entry_uid).or_insert_with(choose).as_ref()
         };
         let installation = chosen.map(|chosen| chosen.installation);
         let (hash, definition) = choose::definition(entered, installation, entry, &route.tool)?;
@@ -72,6 +73,31 @@ fn shown<'a>(entered: &'a Entered<'a>, routes: &'a [Route]) -> impl Iterator<Ite
             connected: chosen.is_some_and(|chosen| chosen.can_call(entered, &route.tool)),
         })
     })
+}
+
+/// A source whose server a caller reaches.
+pub(crate) struct Reached {
+    pub(crate) source: Arc<Source>,
+    /// Slug of its entry.
+    pub(crate) entry: Arc<str>,
+}
+
+/// The sources with all of an entry whose servers this caller reaches. Of two that lead to the same installation, the first.
+pub(crate) fn whole(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Vec<Reached>, CallError> {
+    let entered = access::enter(snapshot, caller, name)?;
+    let mut installations = HashSet::new();
+    let mut reached = Vec::new();
+    for source in entered.table.whole() {
+        let Some(entry) = entered.entry(source) else { continue };
+        let running = choose::choose(&entered, source, entry).and_then(|chosen| chosen.reach().ok());
+        if running.is_some_and(|running| installations.insert(Arc::clone(&running.installation.uid))) {
+            reached.push(Reached {
+                source: Arc::clone(source),
+                entry: Arc::clone(&entry.slug),
+            });
+        }
+    }
+    Ok(reached)
 }
 
 /// A number that differs where two lists would look different to an MCP client: names and definitions, in order.

@@ -16,11 +16,12 @@ pub(crate) use access::consumer;
 pub(crate) use choose::{Fault, Rule};
 pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
-pub(crate) use list::{Page, fingerprint, list, page};
+pub(crate) use list::{Page, Reached, fingerprint, list, page, whole};
 
 use self::access::Found;
 use crate::{
     domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, Running},
+    route::Source,
     snapshot::Snapshot,
 };
 
@@ -31,8 +32,8 @@ pub(crate) struct Target {
     pub(crate) consumer: Arc<Consumer>,
     /// The installation, with its entry and what it runs.
     pub(crate) running: Running,
-    /// The server's own name of the tool.
-    pub(crate) tool: Arc<str>,
+    /// The server's own name of the tool, if it is one that is called.
+    pub(crate) tool: Option<Arc<str>>,
     /// The tool's definition at that installation.
     pub(crate) definition: Option<Arc<Definition>>,
 }
@@ -46,17 +47,42 @@ pub(crate) fn call(
     links: &Links,
 ) -> Result<Target, CallError> {
     let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name)?;
-    let running = match choose::choose(&entered, route, entry) {
+    let running = match choose::choose(&entered, &route.source, entry) {
         Some(chosen) => chosen.call(&entered, &route.tool),
-        None => Err(choose::nowhere(&entered, route, entry)),
+        None => Err(choose::nowhere(&entered, &route.source, entry)),
     };
     let running = running.map_err(|fault| refuse(entry, name, fault, links))?;
     let definition = choose::definition(&entered, Some(&running.installation), entry, &route.tool);
     Ok(Target {
         consumer: Arc::clone(entered.consumer),
-        tool: Arc::clone(&route.tool),
+        tool: Some(Arc::clone(&route.tool)),
         definition: definition.map(|(_, definition)| Arc::clone(definition)),
         running,
+    })
+}
+
+/// Where a request goes to the server of this source, or why nowhere. `None`: the caller does not see its entry.
+pub(crate) fn source(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    source: &Source,
+    links: &Links,
+) -> Option<Result<Target, CallError>> {
+    let entered = access::enter(snapshot, caller, name).ok()?;
+    let entry = entered.entry(source)?;
+    let running = match choose::choose(&entered, source, entry) {
+        Some(chosen) => chosen.reach(),
+        None => Err(choose::nowhere(&entered, source, entry)),
+    };
+    Some(match running {
+        Ok(running) => Ok(Target {
+            consumer: Arc::clone(entered.consumer),
+            tool: None,
+            definition: None,
+            running,
+        }),
+        Err(fault) => Err(refuse(entry, name, fault, links)),
     })
 }
 
@@ -68,10 +94,20 @@ pub(crate) fn definition(
     exposed_name: &str,
 ) -> Option<Arc<Definition>> {
     let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name).ok()?;
-    let chosen = choose::choose(&entered, route, entry);
+    let chosen = choose::choose(&entered, &route.source, entry);
     let installation = chosen.as_ref().map(|chosen| chosen.installation);
     let (_, definition) = choose::definition(&entered, installation, entry, &route.tool)?;
     Some(Arc::clone(definition))
+}
+
+/// Whether a request to the server of this source fails only because it is being started.
+pub(crate) fn source_is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, source: &Source) -> bool {
+    let starting = || {
+        let entered = access::enter(snapshot, caller, name).ok()?;
+        let chosen = choose::choose(&entered, source, entered.entry(source)?)?;
+        chosen.reach().err()
+    };
+    starting().is_some_and(|fault| fault.starting)
 }
 
 /// Whether a call of this exposed name fails only because the chosen server is being started.
@@ -79,7 +115,7 @@ pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerR
     let Ok(Found { entered, route, entry }) = access::find(snapshot, caller, name, exposed_name) else {
         return false;
     };
-    choose::choose(&entered, route, entry)
+    choose::choose(&entered, &route.source, entry)
         .and_then(|chosen| chosen.call(&entered, &route.tool).err())
         .is_some_and(|fault| fault.starting)
 }

@@ -6,4 +6,5 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Route, Table};
+pub(crate) use names::{Named, assign};
+pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Route, Source, Table};

@@ -1,6 +1,10 @@
 //! The table of one gateway or agent.
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use super::names::{self, Named};
 use crate::domain::{Audience, Consumer, Entry, Lifecycle, ToolSet};
@@ -46,17 +50,24 @@ pub(crate) struct Candidate<'a> {
     pub(crate) tools: Option<&'a ToolSet>,
 }
 
+/// Whose server has something that a gateway or agent exposes.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// Uid of the entry.
+    pub(crate) entry_uid: Arc<str>,
+    /// What it is pinned to; `None`: resolved at call time.
+    pub(crate) pinned: Option<Arc<Pinned>>,
+}
+
 /// Where an exposed name leads. There are a million of these: what they hold is shared.
 #[derive(Debug)]
 pub(crate) struct Route {
     /// The name to call it by.
     pub(crate) exposed_name: Arc<str>,
-    /// Uid of the entry.
-    pub(crate) entry_uid: Arc<str>,
     /// The server's own name of the tool.
     pub(crate) tool: Arc<str>,
-    /// What it is pinned to; `None`: resolved at call time.
-    pub(crate) pinned: Option<Arc<Pinned>>,
+    /// Whose server has it.
+    pub(crate) source: Arc<Source>,
 }
 
 /// Everything one gateway or agent exposes, to all callers together.
@@ -64,13 +75,53 @@ pub(crate) struct Route {
 pub(crate) struct Table {
     /// Sorted by exposed name.
     routes: Box<[Route]>,
+    /// Those with all of an entry, also its prompts and resources: in the order of entries' uids.
+    whole: Box<[Arc<Source>]>,
+}
+
+/// The sources of a table in the making. Tools that are resolved at call time share one for their entry.
+#[derive(Default)]
+struct Sources<'a> {
+    unpinned: HashMap<&'a str, Arc<Source>>,
+    whole: Vec<Arc<Source>>,
+}
+
+impl<'a> Sources<'a> {
+    fn of(&mut self, entry: &'a Entry, pinned: Option<&Arc<Pinned>>) -> Arc<Source> {
+        let source = |pinned| {
+            let entry_uid = Arc::clone(&entry.uid);
+            Arc::new(Source { entry_uid, pinned })
+        };
+        match pinned {
+            // Each has been agreed to by itself.
+            Some(pinned) => source(Some(Arc::clone(pinned))),
+            None => Arc::clone(self.unpinned.entry(&entry.uid).or_insert_with(|| source(None))),
+        }
+    }
+
+    fn of_whole(&mut self, entry: &'a Entry, pinned: Option<&Arc<Pinned>>) -> Arc<Source> {
+        let source = self.of(entry, pinned);
+        self.whole.push(Arc::clone(&source));
+        source
+    }
+
+    fn whole(self) -> Box<[Arc<Source>]> {
+        let mut whole = self.whole;
+        let identity = |source: &Source| {
+            let pinned = source.pinned.as_ref().map(|pinned| Arc::clone(&pinned.installation));
+            (Arc::clone(&source.entry_uid), pinned)
+        };
+        whole.sort_by_cached_key(|source| identity(source));
+        whole.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        whole.into()
+    }
 }
 
 /// A route that is to get a name.
 struct Wanted<'a> {
     entry: &'a Entry,
     tool: &'a Arc<str>,
-    pinned: Option<&'a Arc<Pinned>>,
+    source: Arc<Source>,
     explicit: Option<&'a str>,
     /// Uid of its assignment; empty for automatic mode.
     assignment: &'a str,
@@ -79,7 +130,8 @@ struct Wanted<'a> {
 impl Wanted<'_> {
     /// What distinguishes two routes, independent of the order in which they were made: entry, pinned, chosen name, tool.
     fn identity(&self) -> [&str; 4] {
-        let pinned = self.pinned.map(|pinned| &*pinned.installation).unwrap_or_default();
+        let pinned = &self.source.pinned;
+        let pinned = pinned.as_ref().map(|pinned| &*pinned.installation).unwrap_or_default();
         [&self.entry.uid, pinned, self.explicit.unwrap_or_default(), self.tool]
     }
 }
@@ -92,6 +144,11 @@ impl Table {
             .binary_search_by(by_name)
             .ok()
             .map(|index| &self.routes[index])
+    }
+
+    /// Of which entries it has all, also the prompts and resources.
+    pub(crate) fn whole(&self) -> &[Arc<Source>] {
+        &self.whole
     }
 
     /// All routes, sorted by exposed name.
@@ -111,6 +168,7 @@ impl Table {
         automatic: impl IntoIterator<Item = Candidate<'a>>,
     ) -> Self {
         let mut wanted: Vec<Wanted<'a>> = Vec::new();
+        let mut sources = Sources::default();
         let mut whole = Vec::new();
         for (uid, assignment) in assigned {
             let Some(candidate) = entry(&assignment.entry_uid).filter(|candidate| !candidate.entry.deleted) else {
@@ -120,7 +178,7 @@ impl Table {
                 Some(tool) => wanted.push(Wanted {
                     entry: candidate.entry,
                     tool,
-                    pinned: assignment.pinned.as_ref(),
+                    source: sources.of(candidate.entry, assignment.pinned.as_ref()),
                     explicit: assignment.exposed_name.as_deref(),
                     assignment: uid,
                 }),
@@ -135,10 +193,11 @@ impl Table {
         let mut covered: HashSet<&str> = HashSet::new();
         for (uid, assignment, candidate) in whole {
             covered.insert(&candidate.entry.uid);
+            let source = sources.of_whole(candidate.entry, assignment.pinned.as_ref());
             wanted.extend(others(candidate).map(|tool| Wanted {
                 entry: candidate.entry,
                 tool,
-                pinned: assignment.pinned.as_ref(),
+                source: Arc::clone(&source),
                 explicit: None,
                 assignment: uid,
             }));
@@ -147,18 +206,19 @@ impl Table {
             .into_iter()
             .filter(|candidate| selects(consumer, candidate.entry) && !covered.contains(&*candidate.entry.uid));
         for candidate in selected {
+            let source = sources.of_whole(candidate.entry, None);
             wanted.extend(others(candidate).map(|tool| Wanted {
                 entry: candidate.entry,
                 tool,
-                pinned: None,
+                source: Arc::clone(&source),
                 explicit: None,
                 assignment: "",
             }));
         }
-        Self::named(consumer, wanted)
+        Self::named(consumer, wanted, sources.whole())
     }
 
-    fn named(consumer: &Consumer, mut wanted: Vec<Wanted<'_>>) -> Self {
+    fn named(consumer: &Consumer, mut wanted: Vec<Wanted<'_>>, whole: Box<[Arc<Source>]>) -> Self {
         // Of equal assignments, the first by uid is used.
         wanted.sort_unstable_by(|a, b| (a.identity(), a.assignment).cmp(&(b.identity(), b.assignment)));
         wanted.dedup_by(|a, b| a.identity() == b.identity());
@@ -177,13 +237,12 @@ impl Table {
             .zip(names)
             .map(|(wanted, name)| Route {
                 exposed_name: name.into(),
-                entry_uid: Arc::clone(&wanted.entry.uid),
                 tool: Arc::clone(wanted.tool),
-                pinned: wanted.pinned.cloned(),
+                source: Arc::clone(&wanted.source),
             })
             .collect();
         routes.sort_unstable_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
-        Self { routes }
+        Self { routes, whole }
     }
 }
 

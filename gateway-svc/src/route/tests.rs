@@ -92,7 +92,13 @@ fn names(table: &Table) -> Vec<&str> {
 
 /// Exposed name and the installation it is pinned to.
 fn bindings(table: &Table) -> Vec<(&str, Option<&str>)> {
-    let binding = |route: &'_ Route| route.pinned.as_ref().map(|pinned| pinned.installation.to_string());
+    let binding = |route: &'_ Route| {
+        route
+            .source
+            .pinned
+            .as_ref()
+            .map(|pinned| pinned.installation.to_string())
+    };
     assert!(table.routes().is_sorted_by_key(|route| &route.exposed_name));
     table
         .routes()
@@ -101,7 +107,7 @@ fn bindings(table: &Table) -> Vec<(&str, Option<&str>)> {
             assert_eq!(binding(table.find(&route.exposed_name).unwrap()), binding(route));
             (
                 &*route.exposed_name,
-                route.pinned.as_ref().map(|pinned| &*pinned.installation),
+                route.source.pinned.as_ref().map(|pinned| &*pinned.installation),
             )
         })
         .collect()
@@ -221,6 +227,6 @@ fn does_not_depend_on_the_order_of_assignments() {
         let assigned = order.map(|(uid, assignment)| (uid, assignment));
         let table = Table::build(&consumer(false, "core"), assigned, candidate, []);
         let [route] = table.routes() else { panic!("{table:?}") };
-        assert_eq!(route.pinned, consented("red"));
+        assert_eq!(route.source.pinned, consented("red"));
     }
 }

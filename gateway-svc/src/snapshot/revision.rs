@@ -31,7 +31,7 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
         remote,
         self_hosted: matches!(revision.server, Some(Server::SelfHosted(_))),
         shared: tenancy::is_shared(revision),
-        session_each: has_process_each(revision),
+        session_each: has_session_each(revision),
         destination: destination::of(revision).map(|destination| strings.get(&destination)),
         vends_headers: vends_headers(revision),
         credential: revision.credential_model.as_ref().map(kind).unwrap_or_default(),
@@ -45,13 +45,14 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
     })
 }
 
-fn has_process_each(revision: &EntryRevision) -> bool {
+/// Whether clients have sessions of their own: at all servers but stdio servers with one process for all.
+fn has_session_each(revision: &EntryRevision) -> bool {
     let Some(Server::SelfHosted(SelfHostedServer {
         transport: Some(Transport::Stdio(stdio)),
         ..
     })) = &revision.server
     else {
-        return false;
+        return true;
     };
     stdio.process_model() == ProcessModel::OnePerSession
 }

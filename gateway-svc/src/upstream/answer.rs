@@ -2,16 +2,17 @@
 
 mod resume;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::resume::Resumed;
 use super::{
+    asking::Asking,
     error::UpstreamError,
-    message::{Message, Outgoing, Reply},
+    message::{List, Message, Outgoing, Reply, ServerRequest},
     pending::Pending,
     pool::Body,
     room::{FREE, Room},
@@ -57,8 +58,17 @@ async fn unless_cancelled<T>(
 pub(crate) enum Event {
     /// A notification for the client, ready to be passed on.
     Notification(Bytes),
-    /// The upstream's list of tools has changed.
-    ToolsChanged,
+    /// A list of the upstream's has changed.
+    ListChanged(List),
+    /// The upstream withdraws a request of its own: the notification, and where the id of that is in it.
+    Withdrawn {
+        /// `notifications/cancelled`, verbatim.
+        text: Bytes,
+        /// Where the id is that the upstream knows its request by.
+        id: Range<usize>,
+    },
+    /// A request of the upstream's own, for the client.
+    Request(Asking),
     /// The reply; nothing follows.
     Reply(Reply),
 }
@@ -227,37 +237,35 @@ impl Answers {
                 Some(Event::Reply(reply))
             }
             Message::Notification(message) => Some(Event::Notification(message)),
-            Message::ToolsChanged => Some(Event::ToolsChanged),
+            Message::ListChanged(list) => Some(Event::ListChanged(list)),
+            Message::Withdrawn { text, id } => Some(Event::Withdrawn { text, id }),
             Message::Nothing => None,
-            Message::Request { method, id } => {
+            Message::Request(request) => {
                 // Further requests are not answered; the call goes on.
                 let now = Instant::now();
                 let asked_until = self.asked_until.max(now) + A_REQUEST;
-                if asked_until <= now + A_REQUEST * MAX_REQUESTS {
-                    self.asked_until = asked_until;
-                    self.respond(&method, &id);
+                if asked_until > now + A_REQUEST * MAX_REQUESTS {
+                    return Ok(None);
                 }
-                None
+                self.asked_until = asked_until;
+                self.asked(request)
             }
         })
     }
 
-    /// Answers a request of the upstream, in the background: it declared to us that it would send none but pings.
-    fn respond(&self, method: &str, id: &[u8]) {
-        let mut body = BytesMut::from(&b"{\"jsonrpc\":\"2.0\",\"id\":"[..]);
-        body.put_slice(id);
-        body.put_slice(match method {
-            "ping" => b",\"result\":{}}",
-            _ => b",\"error\":{\"code\":-32601,\"message\":\"this client takes no requests but ping\"}}",
-        });
-        let (upstreams, target, session) = (
-            self.pending.upstreams.clone(),
-            Arc::clone(&self.pending.target),
-            Arc::clone(&self.session),
-        );
-        // A server that sends requests faster than it accepts answers gets none.
-        if session.side_messages.available_permits() > 0 {
-            tokio::spawn(async move { upstreams.send(&target, &session, body.freeze()).await });
+    /// A request of the upstream's own: for the client, where that has the session alone and has said what it can be asked.
+    fn asked(&self, request: ServerRequest) -> Option<Event> {
+        let is_ping = &*request.method == "ping";
+        let (upstreams, target) = (self.pending.upstreams.clone(), Arc::clone(&self.pending.target));
+        let has_client = target.profile.is_some();
+        let asking = Asking::new(request, upstreams, target, Arc::clone(&self.session));
+        if is_ping {
+            asking.pong();
+        } else if has_client {
+            return Some(Event::Request(asking));
+        } else {
+            asking.refuse("this client takes no requests but ping");
         }
+        None
     }
 }

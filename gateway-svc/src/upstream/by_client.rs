@@ -1,7 +1,7 @@
 //! The index of the sessions that one client alone uses, by client.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,8 +9,9 @@ use std::{
 use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::{
+    client::Client,
     session::Session,
-    target::{Client, Scope, SessionKey},
+    target::{Scope, SessionKey},
 };
 
 /// How long a client that has ended is remembered: longer than a call that was under way then can take to open a session.
@@ -77,6 +78,13 @@ impl ByClient {
         if own.is_empty() {
             open.remove(client);
         }
+    }
+
+    /// The installations that a client has sessions with, by their uids.
+    pub(super) fn installations(&self, client: &Client) -> BTreeSet<Arc<str>> {
+        let open = self.open();
+        let own = open.get(client).into_iter().flat_map(HashMap::keys);
+        own.map(|key| Arc::clone(&key.installation)).collect()
     }
 
     /// The clients that have sessions.

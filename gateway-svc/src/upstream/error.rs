@@ -55,6 +55,9 @@ pub(crate) enum UpstreamError {
     /// The client cancelled the call.
     #[error("the call was cancelled")]
     Cancelled,
+    /// The server does not offer what the request is about, and was not sent it.
+    #[error("the server does not offer this")]
+    NotOffered,
 }
 
 impl UpstreamError {
@@ -66,7 +69,7 @@ impl UpstreamError {
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::InsufficientScope { .. } => "SCOPE_REQUIRED",
-            Self::Invalid(_) | Self::Cancelled => "UPSTREAM_INVALID",
+            Self::Invalid(_) | Self::Cancelled | Self::NotOffered => "UPSTREAM_INVALID",
         }
     }
 
@@ -101,6 +104,7 @@ impl UpstreamError {
             Self::RuntimeEnded => format!(
                 "The runtime of the MCP server of {name} ended before the server had answered, and is started again. If this happens again, an admin finds the reason in Chandlery's log."
             ),
+            Self::NotOffered => format!("The MCP server of {name} does not offer this."),
             Self::NoRoom { .. } => format!("The tools of {name} could not be read: {self}."),
             // Where the entry has a credential, the vendor is asked for a newer one first, and people for another.
             Self::Unauthorized => format!(
@@ -137,7 +141,8 @@ impl UpstreamError {
         }
     }
 
-    pub(super) fn invalid(what: impl Into<String>) -> Self {
+    /// Its answer cannot be used, since this is wrong with it.
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
     }
 }

@@ -59,6 +59,9 @@ impl Upstreams {
         let mut renewed = false;
         loop {
             let session = self.session(target).await?;
+            if !session.offers.answers(&request.method) {
+                return Err(UpstreamError::NotOffered);
+            }
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
                 .await
                 .map_err(|_| UpstreamError::Timeout {

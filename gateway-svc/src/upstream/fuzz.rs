@@ -193,11 +193,26 @@ fn answers_are_passed_on_under_the_clients_id_alone() {
                             assert_eq!(passed["method"], theirs["method"]);
                             assert!(passed.get("id").is_none());
                         }
-                        Message::Request { method, id } => {
-                            assert_eq!(theirs["method"], Value::from(method));
+                        Message::Request(request) => {
+                            assert_eq!(theirs["method"], Value::from(&*request.method));
+                            let id = request.id();
                             assert_eq!(theirs["id"], serde_json::from_slice::<Value>(&id).expect("it is JSON"));
+                            let passed = request.with_id(b"\"gateway\"");
+                            let mut passed: Value = serde_json::from_slice(&passed).expect("it stays JSON");
+                            assert_eq!(passed["id"], "gateway");
+                            passed["id"] = theirs["id"].clone();
+                            if request.progress_token().is_some() {
+                                assert_eq!(passed["params"]["_meta"]["progressToken"], "gateway");
+                                passed["params"]["_meta"]["progressToken"] =
+                                    theirs["params"]["_meta"]["progressToken"].clone();
+                            }
+                            assert_eq!(passed, theirs);
                         }
-                        Message::ToolsChanged | Message::Nothing => {}
+                        Message::Withdrawn { text, id } => {
+                            let id: Value = serde_json::from_slice(&text[id]).expect("it is JSON");
+                            assert_eq!(theirs["params"]["requestId"], id);
+                        }
+                        Message::ListChanged(_) | Message::Nothing => {}
                     }
                 }
             }

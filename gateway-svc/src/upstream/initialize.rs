@@ -16,7 +16,7 @@ use super::{
     pending::Pending,
     pool::Body,
     post::Begun,
-    session::Session,
+    session::{Offers, Session},
     target::{Revision, Target},
     upstreams::Upstreams,
 };
@@ -34,7 +34,7 @@ impl Upstreams {
             let (this, target) = (self.clone(), Arc::clone(target));
             tokio::spawn(async move {
                 let session = Session::new(Some(id), Arc::new(Semaphore::new(0)));
-                this.end(&target.key, &session).await;
+                this.end_session(&target.key, target.headers.clone(), &session).await;
             });
         }
         match shaken {
@@ -61,11 +61,10 @@ impl Upstreams {
     ) -> Result<Arc<Session>, UpstreamError> {
         let limits = self.limits();
         let deadline = Instant::now() + limits.initialize;
-        let params = format!(
-            r#"{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{{"name":"chandlery","title":"Chandlery","version":"{}"}}}}"#,
-            target.key.revision.as_str(),
-            env!("CARGO_PKG_VERSION"),
-        );
+        let profile = target.profile.as_ref().unwrap_or(&self.inner.own_profile);
+        let (capabilities, info) = (profile.capabilities(), profile.info());
+        let revision = target.key.revision.as_str();
+        let params = format!(r#"{{"protocolVersion":"{revision}","capabilities":{capabilities},"clientInfo":{info}}}"#);
         let request = self.request("initialize", params.as_bytes(), &[]);
         let response = self.post(target, None, request.body.clone(), limits.initialize).await?;
         let id = response.headers().get("mcp-session-id").cloned();
@@ -92,7 +91,7 @@ impl Upstreams {
             Begun::Events(body) => self.initialize_reply(target, request, body, deadline).await?,
             Begun::SessionLost => return Err(UpstreamError::invalid("it does not answer initialize")),
         };
-        session.version = agreed(&reply, target)?;
+        (session.version, session.offers) = agreed(&reply, target)?;
         let session = Arc::new(session);
         let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let response = self
@@ -127,18 +126,17 @@ impl Upstreams {
     }
 }
 
-/// The version header for the revision that the upstream chose.
-fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, UpstreamError> {
+/// The version header for the revision that the upstream chose, and what it offers.
+fn agreed(reply: &Reply, target: &Target) -> Result<(Option<HeaderValue>, Offers), UpstreamError> {
     if let Some(said) = reply.refusal() {
         let said = shorten(&said, target);
         return Err(UpstreamError::invalid(format!("it refuses initialize: {said}")));
     }
     let result = reply.result().unwrap_or_default();
     let text = std::str::from_utf8(&result).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
-    let version = Object::parse(text)?
-        .string("protocolVersion")
-        .map(|version| version.into_owned());
-    match version.as_deref() {
+    let result = Object::parse(text)?;
+    let version = result.string("protocolVersion");
+    let header = match version.as_deref() {
         // This revision has no such header; servers that answer it here speak streamable HTTP all the same.
         Some("2024-11-05") => Ok(None),
         Some(version) => match Revision::parse(version) {
@@ -152,7 +150,8 @@ fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, Upstrea
         None => Err(UpstreamError::invalid(
             "its answer to initialize names no protocolVersion",
         )),
-    }
+    };
+    Ok((header?, Offers::of(&result)))
 }
 
 /// Limits what a server adds to logs and errors. Secrets are masked first, since a part of a secret is one, too.

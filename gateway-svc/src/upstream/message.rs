@@ -16,6 +16,7 @@ const TOO_LONG: &str = "[its error is too long to be quoted]";
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(super) id: u64,
+    pub(super) method: Box<str>,
     pub(super) body: Bytes,
     /// The client's progress token, verbatim, where it requested progress; the upstream gets `id` instead.
     pub(super) progress_token: Option<Bytes>,
@@ -51,6 +52,7 @@ impl Outgoing {
         body.push(b'}');
         Self {
             id,
+            method: method.into(),
             body: body.into(),
             progress_token,
             caller: None,
@@ -97,6 +99,16 @@ impl Reply {
         self.error.clone().map(|range| self.text.slice(range))
     }
 
+    /// Whether it is the error of a server that does not know the method.
+    pub(crate) fn is_unknown_method(&self) -> bool {
+        let code = || {
+            let error = self.error()?;
+            let error = Object::parse(std::str::from_utf8(&error).ok()?).ok()?;
+            error.get("code")?.parse::<i64>().ok()
+        };
+        code() == Some(-32601)
+    }
+
     /// What the error says, for people; `None` for a result.
     pub(crate) fn refusal(&self) -> Option<String> {
         let error = self.error()?;
@@ -108,17 +120,88 @@ impl Reply {
     }
 }
 
+/// A request of a server's own, verbatim.
+#[derive(Debug)]
+pub(super) struct ServerRequest {
+    pub(super) method: Box<str>,
+    text: Bytes,
+    id: Range<usize>,
+    /// Where the token is under which it is told of progress.
+    progress_token: Option<Range<usize>>,
+}
+
+impl ServerRequest {
+    /// Its id, verbatim.
+    pub(super) fn id(&self) -> Bytes {
+        self.text.slice(self.id.clone())
+    }
+
+    /// The token under which it is told of progress, verbatim.
+    pub(super) fn progress_token(&self) -> Option<Bytes> {
+        self.progress_token.clone().map(|range| self.text.slice(range))
+    }
+
+    /// The message with another id, and with this as the progress token, if it has one.
+    pub(super) fn with_id(&self, id: &[u8]) -> Bytes {
+        let mut changes = [Some(self.id.clone()), self.progress_token.clone()];
+        changes.sort_unstable_by_key(|range| range.as_ref().map(|range| range.start));
+        let mut out = BytesMut::with_capacity(self.text.len() + 2 * id.len());
+        let mut copied = 0;
+        for range in changes.into_iter().flatten() {
+            out.put_slice(&self.text[copied..range.start]);
+            out.put_slice(id);
+            copied = range.end;
+        }
+        out.put_slice(&self.text[copied..]);
+        out.freeze()
+    }
+}
+
+/// Where `_meta.progressToken` is in a message with these `params`.
+fn progress_token(text: &str, params: Range<usize>) -> Option<Range<usize>> {
+    member(text, member(text, params, "_meta")?, "progressToken")
+}
+
+/// Where this member is of the object in this place of the text.
+fn member(text: &str, object: Range<usize>, name: &str) -> Option<Range<usize>> {
+    let start = object.start;
+    let inner = Object::parse(&text[object]).ok()?.range(name)?;
+    Some(start + inner.start..start + inner.end)
+}
+
+/// What a server lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum List {
+    Tools,
+    Prompts,
+    /// Resources and their templates.
+    Resources,
+}
+
+impl List {
+    /// The notification that it has changed.
+    pub(crate) const fn changed(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::Tools => br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
+            Self::Prompts => br#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#,
+            Self::Resources => br#"{"jsonrpc":"2.0","method":"notifications/resources/list_changed"}"#,
+        })
+    }
+}
+
 /// What an upstream says.
 #[derive(Debug)]
 pub(super) enum Message {
     /// The answer.
     Reply(Reply),
-    /// A request of its own, and the id of that, verbatim.
-    Request { method: String, id: Bytes },
+    /// A request of its own.
+    Request(ServerRequest),
     /// For the client: a notification, ready to be passed on.
     Notification(Bytes),
-    /// Its list of tools has changed.
-    ToolsChanged,
+    /// A list of its has changed.
+    ListChanged(List),
+    /// It withdraws a request of its own, which has this id, verbatim; the notification, and where the id is in it.
+    Withdrawn { text: Bytes, id: Range<usize> },
     /// Ignored.
     Nothing,
 }
@@ -138,12 +221,21 @@ impl Message {
         if let Some(method) = object.get("method") {
             let method = json::unescape(method).ok_or_else(|| UpstreamError::invalid("its method is not a string"))?;
             if let Some(id) = object.range("id") {
-                return Ok(Self::Request {
-                    method: method.into_owned(),
-                    id: text.slice(id),
-                });
+                let params = object.range("params");
+                return Ok(Self::Request(ServerRequest {
+                    method: method.into_owned().into(),
+                    progress_token: params.clone().and_then(|params| progress_token(decoded, params)),
+                    id,
+                    text: text.clone(),
+                }));
             }
-            return Ok(Self::notification(&method, object.get("params"), &text, request));
+            return Ok(Self::notification(
+                &method,
+                object.range("params"),
+                decoded,
+                &text,
+                request,
+            ));
         }
         let id = object
             .range("id")
@@ -169,20 +261,28 @@ impl Message {
         }))
     }
 
-    fn notification(method: &str, params: Option<&str>, text: &Bytes, request: &Outgoing) -> Self {
+    fn notification(
+        method: &str,
+        params: Option<Range<usize>>,
+        decoded: &str,
+        text: &Bytes,
+        request: &Outgoing,
+    ) -> Self {
+        let inside = params.clone().map(|params| &decoded[params]);
         match method {
-            "notifications/progress" => match (relabel_progress(params, request), &request.progress_token) {
+            "notifications/progress" => match (relabel_progress(inside, request), &request.progress_token) {
                 (Some(message), Some(_)) => Self::Notification(message),
                 _ => Self::Nothing,
             },
-            "notifications/tools/list_changed" => Self::ToolsChanged,
-            // Neither is offered to clients yet, and the last answers requests they never see.
-            "notifications/prompts/list_changed"
-            | "notifications/resources/list_changed"
-            | "notifications/resources/updated"
-            | "notifications/roots/list_changed"
-            | "notifications/elicitation/complete"
-            | "notifications/cancelled" => Self::Nothing,
+            "notifications/tools/list_changed" => Self::ListChanged(List::Tools),
+            "notifications/prompts/list_changed" => Self::ListChanged(List::Prompts),
+            "notifications/resources/list_changed" => Self::ListChanged(List::Resources),
+            "notifications/cancelled" => match params.and_then(|params| member(decoded, params, "requestId")) {
+                Some(id) => Self::Withdrawn { text: text.clone(), id },
+                None => Self::Nothing,
+            },
+            // Clients say this, not servers.
+            "notifications/roots/list_changed" | "notifications/initialized" => Self::Nothing,
             _ => Self::Notification(text.clone()),
         }
     }

@@ -4,8 +4,10 @@
 //! answers are validated before they are passed on.
 
 mod answer;
+mod asking;
 mod by_client;
 mod challenge;
+mod client;
 mod connect;
 mod error;
 mod exchange;
@@ -28,14 +30,17 @@ mod tools;
 mod upstreams;
 
 pub(crate) use answer::{Answer, Answers, Event};
+pub(crate) use asking::Asking;
+pub(crate) use client::{Client, Profile};
 pub(crate) use error::UpstreamError;
 pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
-pub(crate) use message::{Outgoing, Reply};
+pub(crate) use message::{List, Outgoing, Reply};
+pub(crate) use own_sessions::OwnSession;
 pub(crate) use pool::Pool;
 pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
-pub(crate) use target::{Client, Endpoint, Revision, Scope, Target};
+pub(crate) use target::{Endpoint, Revision, Scope, Target};
 pub(crate) use tools::ListedTool;
 pub(crate) use upstreams::Upstreams;
 

@@ -1,13 +1,17 @@
 //! Opens and ends the sessions that one client alone uses.
 //!
-//! For each of them the orchestrator runs a process, until the session is ended or has been idle for long.
+//! A stdio server that the orchestrator runs may have a process for each of them, until the session is ended or has been idle for long.
 
-use std::{panic::resume_unwind, sync::Arc};
+use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc};
+
+use bytes::Bytes;
+use http::HeaderMap;
 
 use super::{
+    client::Client,
     error::UpstreamError,
     session::Session,
-    target::{Client, SessionKey, Target},
+    target::{SessionKey, Target},
     upstreams::Upstreams,
 };
 
@@ -27,10 +31,13 @@ impl Upstreams {
                     return Err(UpstreamError::Cancelled);
                 }
                 let session = this.initialize(&target).await?;
+                if let Some(level) = this.inner.levels.get(&client) {
+                    this.set_level_in(&target, &session, &level).await;
+                }
                 if own.add(&client, &target.key, &session) {
                     return Ok(session);
                 }
-                this.end(&target.key, &session).await;
+                this.end_session(&target.key, target.headers.clone(), &session).await;
                 Err(UpstreamError::Cancelled)
             });
             let sessions = &this.inner.sessions;
@@ -44,28 +51,75 @@ impl Upstreams {
         }
     }
 
-    /// Ends the sessions that are this client's alone, in the background, and any that a call of it still opens.
-    pub(crate) fn end_client(&self, client: Client) {
-        let own = self.inner.by_client.end(client);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        if own.is_empty() {
-            return;
-        }
-        let this = self.clone();
-        runtime.spawn(async move {
-            for (key, session) in own {
-                this.inner.sessions.invalidate(&key).await;
-                this.end(&key, &session).await;
-            }
-        });
+    /// The installations that this client has sessions of its own with, by their uids.
+    pub(crate) fn installations_of(&self, client: &Client) -> BTreeSet<Arc<str>> {
+        self.inner.by_client.installations(client)
     }
 
-    /// Ends a session where the orchestrator runs its server.
-    pub(super) async fn end(&self, key: &SessionKey, session: &Session) {
-        if key.endpoint.hosted {
-            self.delete(&key.endpoint, session).await;
+    /// Sends a notification in the session of this target, if there is one.
+    pub(crate) async fn tell(&self, target: &Arc<Target>, message: Bytes) {
+        if let Some(session) = self.inner.sessions.get(&target.key).await {
+            self.send(target, &session, message).await;
         }
+    }
+
+    /// Remembers the level of the log messages that this client gets, for the sessions that it will have.
+    pub(crate) fn remember_level(&self, client: &Client, level: &str) {
+        self.inner.levels.insert(client.clone(), level.into());
+    }
+
+    /// Sets the level of log messages in the session of this target, if there is one and the server has log messages.
+    pub(crate) async fn set_level(&self, target: &Arc<Target>, level: &str) {
+        let Some(session) = self.inner.sessions.get(&target.key).await else {
+            return;
+        };
+        self.set_level_in(target, &session, level).await;
+    }
+
+    pub(super) async fn set_level_in(&self, target: &Target, session: &Session, level: &str) {
+        if session.offers.logging {
+            let params = format!(r#"{{"level":{level}}}"#);
+            let request = self.request("logging/setLevel", params.as_bytes(), &[]);
+            self.send(target, session, request.body).await;
+        }
+    }
+
+    /// Takes the sessions out that are this client's alone, and those that a call of it still opens are ended at once.
+    pub(crate) fn end_client(&self, client: Client) -> Vec<OwnSession> {
+        let own = self.inner.by_client.end(client);
+        own.into_iter()
+            .map(|(key, session)| OwnSession { key, session })
+            .collect()
+    }
+
+    /// Tells a server that a session is over. `headers` are those of calls to it.
+    pub(crate) async fn end(&self, own: OwnSession, headers: HeaderMap) {
+        self.inner.sessions.invalidate(&own.key).await;
+        self.end_session(&own.key, headers, &own.session).await;
+    }
+
+    pub(super) async fn end_session(&self, key: &SessionKey, headers: HeaderMap, session: &Session) {
+        if session.id.is_some() {
+            self.delete(&key.endpoint, headers, session).await;
+        }
+    }
+}
+
+/// A session that was one client's alone.
+#[derive(Debug)]
+pub(crate) struct OwnSession {
+    key: SessionKey,
+    session: Arc<Session>,
+}
+
+impl OwnSession {
+    /// Uid of the installation.
+    pub(crate) fn installation(&self) -> &Arc<str> {
+        &self.key.installation
+    }
+
+    /// Whether the orchestrator runs the server: it requires no headers.
+    pub(crate) fn is_hosted(&self) -> bool {
+        self.key.endpoint.hosted
     }
 }

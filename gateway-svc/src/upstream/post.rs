@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{
     challenge, connect,
     error::UpstreamError,
-    pool::{Body, PoolError},
+    pool::{Body, Pool, PoolError},
     session::Session,
     target::{Endpoint, Target},
     upstreams::Upstreams,
@@ -109,6 +109,17 @@ impl Upstreams {
         self.exchange(target, request, self.inner.limits.headers).await
     }
 
+    /// The connections for requests to this endpoint, with a secret or without.
+    fn pool(&self, endpoint: &Endpoint, secret: bool) -> &Pool {
+        if endpoint.hosted {
+            &self.inner.hosted
+        } else if secret && !endpoint.is_tls() {
+            &self.inner.plain_with_secrets
+        } else {
+            &self.inner.remote
+        }
+    }
+
     async fn exchange(
         &self,
         target: &Target,
@@ -116,14 +127,8 @@ impl Upstreams {
         within: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
         let endpoint = &target.key.endpoint;
-        let client = if endpoint.hosted {
-            &self.inner.hosted
-        } else if target.secret && !endpoint.is_tls() {
-            &self.inner.plain_with_secrets
-        } else {
-            &self.inner.remote
-        };
-        match timeout(within, client.request(&endpoint.uri, request)).await {
+        let pool = self.pool(endpoint, target.secret);
+        match timeout(within, pool.request(&endpoint.uri, request)).await {
             Ok(Ok(response)) if endpoint.hosted => not_taken(&response).map_or(Ok(response), Err),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
@@ -138,12 +143,13 @@ impl Upstreams {
         }
     }
 
-    /// Ends a session of a self-hosted server (DELETE); failures are only logged.
-    pub(super) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
+    /// Ends a session (DELETE); failures are only logged.
+    pub(super) async fn delete(&self, endpoint: &Endpoint, own: HeaderMap, session: &Session) {
+        let secret = own.values().any(HeaderValue::is_sensitive);
         let mut request = http::Request::new(Full::default());
         *request.method_mut() = Method::DELETE;
-        *request.headers_mut() = headers(HeaderMap::new(), endpoint, Some(session));
-        let ended = self.inner.hosted.request(&endpoint.uri, request);
+        *request.headers_mut() = headers(own, endpoint, Some(session));
+        let ended = self.pool(endpoint, secret).request(&endpoint.uri, request);
         if !matches!(timeout(self.inner.limits.side_message, ended).await, Ok(Ok(_))) {
             tracing::debug!("the upstream was not told that a session is over");
         }

@@ -8,7 +8,10 @@ use masking::{Needles, without_hidden};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::connect;
+use super::{
+    client::{Client, Profile},
+    connect,
+};
 
 /// A legacy revision of MCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -118,15 +121,6 @@ pub(super) struct SessionKey {
     pub(super) scope: Scope,
 }
 
-/// A client, as an upstream with a session for each client distinguishes them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Client {
-    /// A client's session, by its id.
-    Session([u8; 12]),
-    /// A caller without one, by the name of the person or team.
-    Caller(Arc<str>),
-}
-
 /// An installation's server, as one caller reaches it now.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -136,6 +130,8 @@ pub(crate) struct Target {
     pub(super) secret: bool,
     /// Who the calls are made for, as a bridge distinguishes callers.
     pub(crate) caller: Option<HeaderValue>,
+    /// What the client says of itself, whose session this is alone; `None`: the gateway speaks for itself.
+    pub(super) profile: Option<Profile>,
 }
 
 impl Target {
@@ -187,6 +183,15 @@ impl Target {
             headers,
             secret,
             caller: None,
+            profile: None,
+        }
+    }
+
+    /// For calls of a client that says this of itself, in sessions of its own.
+    pub(crate) fn speaking_for(self, profile: Profile) -> Self {
+        Self {
+            profile: Some(profile),
+            ..self
         }
     }
 

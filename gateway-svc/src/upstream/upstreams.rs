@@ -10,17 +10,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use moka::future::Cache;
+use moka::{future::Cache, sync};
 use service_kit::{egress::EgressPolicy, turns::OwnTurns};
 
 use super::{
-    by_client::ByClient, limits::Limits, message::Outgoing, pool::Pool, room::Rooms, session::Session,
+    by_client::ByClient,
+    client::{Client, Profile},
+    limits::Limits,
+    message::Outgoing,
+    pool::Pool,
+    room::Rooms,
+    session::Session,
     target::SessionKey,
 };
 
 /// A session that was not used for this time is forgotten.
 const SESSION_IDLE: Duration = Duration::from_secs(3600);
 const SESSIONS: u64 = 50_000;
+/// A level that no session was opened with for this time is forgotten.
+const LEVEL_IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// All upstreams.
 #[derive(Clone)]
@@ -35,6 +43,8 @@ pub(super) struct Inner {
     pub(super) hosted: Pool,
     pub(super) sessions: Cache<SessionKey, Arc<Session>>,
     pub(super) by_client: Arc<ByClient>,
+    /// The levels of log messages that clients have set, as JSON.
+    pub(super) levels: sync::Cache<Client, Arc<str>>,
     pub(super) limits: Limits,
     next_id: AtomicU64,
     /// For answers to callers.
@@ -42,6 +52,7 @@ pub(super) struct Inner {
     /// For answers to the gateway itself, each upstream its own.
     pub(super) own_rooms: Rooms,
     pub(super) turns: OwnTurns,
+    pub(super) own_profile: Profile,
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -72,11 +83,16 @@ impl Upstreams {
             hosted: Pool::new(None, limits.connect),
             sessions,
             by_client,
+            levels: sync::Cache::builder()
+                .max_capacity(SESSIONS)
+                .time_to_idle(LEVEL_IDLE)
+                .build(),
             limits,
             next_id: AtomicU64::new(1),
             rooms,
             own_rooms,
             turns: OwnTurns::default(),
+            own_profile: Profile::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -13,7 +13,7 @@ async fn invalid_messages_are_refused_with_a_code() {
         ("[]", 400, -32600),
         (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, 400, -32600),
         (r#"{"jsonrpc":"2.0","id":1,"method":"nothing"}"#, 200, -32601),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#, 200, -32601),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/lists"}"#, 200, -32601),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#,
             200,

@@ -129,7 +129,7 @@ async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
         progress,
         r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#
     );
-    assert!(matches!(answers.next().await.unwrap(), Event::ToolsChanged));
+    assert!(matches!(answers.next().await.unwrap(), Event::ListChanged(List::Tools)));
     assert!(matches!(answers.next().await.unwrap(), Event::Reply(_)));
     let mut answered = Vec::new();
     while answered.len() < 2 {

@@ -109,6 +109,13 @@ impl Server {
     }
 }
 
+/// Ends a client's sessions.
+async fn end(upstreams: &Upstreams, client: Client) {
+    for own in upstreams.end_client(client) {
+        upstreams.end(own, HeaderMap::new()).await;
+    }
+}
+
 fn clients() -> [Client; 2] {
     [1, 2].map(|id| Client::Session([id; 12]))
 }
@@ -123,7 +130,7 @@ async fn clients_with_sessions_of_their_own_share_none_and_end_theirs() {
     for (client, expected) in all.into_iter().zip(["s0", "s1", "s2", "s3"]) {
         assert_eq!(server.session(&upstreams, client).await.unwrap(), expected);
     }
-    upstreams.end_client(one.clone());
+    end(&upstreams, one.clone()).await;
     assert_eq!(server.next_ended().await, "s0");
     for (client, expected) in [(Some(two), "s1"), (Some(alice), "s2"), (None, "s3")] {
         assert_eq!(server.session(&upstreams, client).await.unwrap(), expected);
@@ -143,7 +150,7 @@ async fn a_session_that_opens_when_its_client_has_ended_is_ended() {
     let upstreams = upstreams(patient());
     let [client, other] = clients();
     let begun = server.initializing(&upstreams, &client).await;
-    upstreams.end_client(client);
+    end(&upstreams, client).await;
     server.answers.send_replace(true);
     assert_eq!(server.next_ended().await, "s0");
     assert_eq!(begun.await.unwrap().unwrap_err(), UpstreamError::Cancelled);
@@ -176,7 +183,7 @@ async fn a_session_whose_call_was_given_up_meanwhile_ends_with_its_client() {
     server.answers.send_replace(true);
     // Waits for the session that is being opened.
     assert_eq!(server.session(&upstreams, Some(&client)).await.unwrap(), "s0");
-    upstreams.end_client(client);
+    end(&upstreams, client).await;
     assert_eq!(server.next_ended().await, "s0");
 }
 

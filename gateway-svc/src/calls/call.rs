@@ -1,0 +1,202 @@
+//! A call as a client makes it, and the request that the upstream gets for it.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{CallError, Caller, ConsumerRef, Links},
+    json, resolve,
+    route::Source,
+    snapshot::Snapshot,
+    upstream::{self, Outgoing, Profile, Revision, Together, Upstreams},
+};
+
+/// Who makes requests, and by which gateway or agent.
+pub(crate) struct Visitor<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) consumer: &'a ConsumerRef,
+    /// Of the client's HTTP or gRPC request.
+    pub(crate) headers: &'a HeaderMap,
+    /// Who is charged for the memory of answers: a person or a team.
+    pub(crate) subject: &'a Arc<str>,
+    /// Which client this is to servers with a session for each: the client's MCP session, or a caller without one.
+    pub(crate) client: upstream::Client,
+    /// What the client says of itself to servers with a session for each; `None`: it has nothing to say.
+    pub(crate) profile: Option<&'a Profile>,
+    /// The revision that it speaks.
+    pub(crate) revision: Revision,
+}
+
+/// A request as a client makes it, which one upstream answers.
+pub(crate) struct Call<'a> {
+    pub(crate) visitor: &'a Visitor<'a>,
+    /// Its method.
+    pub(crate) method: &'a str,
+    /// Where it goes.
+    pub(crate) to: To<'a>,
+    /// The other members of `params`, verbatim.
+    pub(crate) params: &'a [(&'a str, &'a str)],
+    /// The client's `progressToken` and the other members of `_meta`.
+    pub(crate) meta: Option<Meta<'a>>,
+    /// Members of the message besides those of JSON-RPC.
+    pub(crate) extra: &'a [(Cow<'a, str>, &'a str)],
+    /// The batch that the call belongs to, whose answers are kept until all have arrived.
+    pub(crate) together: Option<&'a Arc<Together>>,
+    /// Cancels the call.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To<'a> {
+    /// To the tool of this exposed name. The upstream gets `name`: its own name of the tool.
+    Tool(&'a str),
+    /// To the server of a source. The upstream gets this member of `params`, a name and JSON, in place of what the client sent.
+    Source(&'a Source, Option<(&'a str, &'a str)>),
+}
+
+impl To<'_> {
+    /// Where that is at this moment, or why nowhere.
+    pub(super) fn resolve(
+        self,
+        snapshot: &Snapshot,
+        visitor: &Visitor<'_>,
+        links: &Links,
+    ) -> Result<resolve::Target, CallError> {
+        let Visitor { caller, consumer, .. } = visitor;
+        match self {
+            Self::Tool(exposed_name) => resolve::call(snapshot, caller, consumer, exposed_name, links),
+            Self::Source(source, _) => resolve::source(snapshot, caller, consumer, source, links)
+                .unwrap_or_else(|| Err(CallError::ConsumerNotFound((*consumer).clone()))),
+        }
+    }
+
+    /// Whether it fails only because the server is being started.
+    pub(super) fn is_starting(self, snapshot: &Snapshot, visitor: &Visitor<'_>) -> bool {
+        let Visitor { caller, consumer, .. } = visitor;
+        match self {
+            Self::Tool(exposed_name) => resolve::is_starting(snapshot, caller, consumer, exposed_name),
+            Self::Source(source, _) => resolve::source_is_starting(snapshot, caller, consumer, source),
+        }
+    }
+}
+
+/// `_meta` of a request, apart from the progress token.
+#[derive(Debug)]
+pub(crate) struct Meta<'a> {
+    /// `progressToken`, verbatim.
+    pub(crate) progress_token: Option<&'a str>,
+    /// The other members, verbatim.
+    pub(crate) members: Vec<(Cow<'a, str>, &'a str)>,
+}
+
+impl Call<'_> {
+    /// The request for the upstream, which knows the tool, if it is one, by this name.
+    pub(super) fn outgoing(&self, upstreams: &Upstreams, tool: Option<&str>) -> Outgoing {
+        let params = |token: Option<u64>| params(self, tool, token);
+        let request = match self.meta.as_ref().and_then(|meta| meta.progress_token) {
+            Some(token) => {
+                let token = Bytes::copy_from_slice(token.as_bytes());
+                upstreams.request_with_progress(self.method, token, |id| params(Some(id)), self.extra)
+            }
+            None => upstreams.request(self.method, &params(None), self.extra),
+        };
+        request.made_for(self.visitor.subject, self.together)
+    }
+}
+
+/// `params` for the upstream: its own names, the gateway's progress token, and the rest byte for byte. Empty if there is nothing.
+fn params(call: &Call<'_>, tool: Option<&str>, token: Option<u64>) -> Vec<u8> {
+    let own = match call.to {
+        To::Tool(_) => None,
+        To::Source(_, own) => own,
+    };
+    if tool.is_none() && own.is_none() && call.params.is_empty() && call.meta.is_none() {
+        return Vec::new();
+    }
+    let size: usize = call
+        .params
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 4)
+        .sum();
+    let own_size = tool.map_or(0, str::len) + own.map_or(0, |(_, value)| value.len());
+    let mut out = Vec::with_capacity(size + own_size + 128);
+    out.push(b'{');
+    if let Some(tool) = tool {
+        out.extend_from_slice(b"\"name\":");
+        json::push_string(&mut out, tool);
+    }
+    if let Some((name, value)) = own {
+        member(&mut out, name, value);
+    }
+    for (name, value) in call.params {
+        member(&mut out, name, value);
+    }
+    if let Some(meta) = &call.meta {
+        separate(&mut out);
+        out.extend_from_slice(b"\"_meta\":{");
+        if let Some(token) = token {
+            member(&mut out, "progressToken", &token.to_string());
+        }
+        for (name, value) in &meta.members {
+            member(&mut out, name, value);
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
+    out
+}
+
+/// Adds a member to an object that is being written.
+fn member(out: &mut Vec<u8>, name: &str, value: &str) {
+    separate(out);
+    json::push_string(out, name);
+    out.push(b':');
+    out.extend_from_slice(value.as_bytes());
+}
+
+fn separate(out: &mut Vec<u8>) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::ConsumerKind, snapshot::testing::person};
+
+    #[test]
+    fn params_keep_everything_but_name_and_token() {
+        let caller = person("alice");
+        let visitor = Visitor {
+            caller: &caller,
+            consumer: &ConsumerRef::new(ConsumerKind::Gateway, "g"),
+            headers: &HeaderMap::new(),
+            subject: &"users/alice".into(),
+            client: upstream::Client::Caller("users/alice".into()),
+            profile: None,
+            revision: Revision::LATEST,
+        };
+        let call = Call {
+            visitor: &visitor,
+            method: "tools/call",
+            to: To::Tool("e__t"),
+            params: &[("arguments", r#"{"n":12345678901234567890,"x":1.0}"#), ("new", "[1]")],
+            meta: Some(Meta {
+                progress_token: Some("\"p\""),
+                members: vec![("a/b".into(), "1e3")],
+            }),
+            extra: &[],
+            together: None,
+            cancel: CancellationToken::new(),
+        };
+        assert_eq!(
+            String::from_utf8(params(&call, Some("t"), Some(5))).unwrap(),
+            r#"{"name":"t","arguments":{"n":12345678901234567890,"x":1.0},"new":[1],"_meta":{"progressToken":5,"a/b":1e3}}"#
+        );
+    }
+}

@@ -1,0 +1,54 @@
+//! The end of a client, which ends its sessions with upstreams.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use http::HeaderMap;
+
+use super::Calls;
+use crate::{
+    domain::CallerToken,
+    upstream::{Client, OwnSession},
+};
+
+/// How many upstreams are told at a time.
+const AT_A_TIME: usize = 8;
+
+impl Calls {
+    /// Ends the sessions with upstreams that are this client's alone, in the background, and any that a call of it still opens. `token` is
+    /// what the client calls with.
+    pub(crate) fn end_client(self: &Arc<Self>, client: Client, token: Option<Arc<CallerToken>>) {
+        let own = self.upstreams.end_client(client);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if own.is_empty() {
+            return;
+        }
+        let this = Arc::clone(self);
+        runtime.spawn(async move {
+            let (this, token) = (&this, token.as_deref());
+            let end = |own: OwnSession| async move {
+                let headers = this.headers_to_end(&own, token).await;
+                this.upstreams.end(own, headers).await;
+            };
+            stream::iter(own).for_each_concurrent(AT_A_TIME, end).await;
+        });
+    }
+
+    /// What a request to this server carries; nothing where that is unknown by now, and a server may still accept it.
+    async fn headers_to_end(&self, own: &OwnSession, token: Option<&CallerToken>) -> HeaderMap {
+        if own.is_hosted() {
+            return HeaderMap::new();
+        }
+        let running = self.store.load().ok().and_then(|snapshot| {
+            let installation = snapshot.installation(own.installation())?;
+            snapshot.running(installation)
+        });
+        let Some(running) = running else {
+            return HeaderMap::new();
+        };
+        let vended = self.vendor.headers(&running, token, None).await;
+        vended.map(|vended| vended.headers.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,155 @@
+//! Asks servers for their lists.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Item, ListKind, Listed, Listing, item};
+use crate::{
+    calls::{Call, CallEvent, Calls, Outcome, To, Visitor, failure::upstream_failed},
+    domain::{CallError, Entry},
+    resolve::{self, Reached},
+    route::Source,
+    upstream::{Reply, UpstreamError},
+};
+
+/// How many servers are asked at a time for one client; how long each may take.
+const AT_A_TIME: usize = 16;
+const WITHIN: Duration = Duration::from_secs(15);
+/// Of one server.
+const MOST_ITEMS: usize = 10_000;
+const MOST_BYTES: usize = 16 << 20;
+const MOST_PAGES: usize = 500;
+const MOST_CURSOR: usize = 4 << 10;
+
+impl Calls {
+    /// The list as it is now, of all servers that the visitor reaches. One that fails keeps what it listed last; if all fail, so does this.
+    pub(crate) async fn list(&self, visitor: &Visitor<'_>, kind: ListKind) -> Result<Arc<Listing>, CallError> {
+        let before = self.lists.get(visitor, kind);
+        let asked = stream::iter(self.reached(visitor)?).map(|Reached { source, entry }| async move {
+            let listed = tokio::time::timeout(WITHIN, self.list_of(visitor, kind, &source)).await;
+            (source, entry, listed)
+        });
+        let mut asked = asked.buffered(AT_A_TIME);
+        let (mut lists, mut failed) = (Vec::new(), None);
+        while let Some((source, entry, listed)) = asked.next().await {
+            let items = match listed {
+                Ok(Ok(items)) => items,
+                // It offers none.
+                Ok(Err(CallError::NotOffered)) => continue,
+                late_or_failed => {
+                    let error = late_or_failed.ok().and_then(Result::err);
+                    tracing::info!(entry = %entry, list = kind.method(), error = ?error, "a server did not list what it has");
+                    failed = error.or(failed);
+                    let Some(known) = before.as_ref().map(|before| before.of_source(&source)) else {
+                        continue;
+                    };
+                    known
+                }
+            };
+            lists.push(Listed { source, entry, items });
+        }
+        drop(asked);
+        if let Some(error) = failed.filter(|_| lists.is_empty()) {
+            return Err(error);
+        }
+        let prefixed = self
+            .store
+            .load()?
+            .consumer(visitor.consumer)
+            .is_none_or(|consumer| !consumer.omit_entry_prefix);
+        let listing = Arc::new(Listing::of(kind, prefixed, lists));
+        self.lists.remember(visitor, kind, &listing);
+        Ok(listing)
+    }
+
+    /// The sources of the gateway or agent with all of an entry, which the visitor sees.
+    pub(super) fn sources(&self, visitor: &Visitor<'_>) -> Vec<Arc<Source>> {
+        self.reached(visitor)
+            .map(|reached| reached.into_iter().map(|reached| reached.source).collect())
+            .unwrap_or_default()
+    }
+
+    /// The sources that the visitor reaches at this moment, with the slugs of their entries. Of two that lead to the same
+    /// installation, the first.
+    fn reached(&self, visitor: &Visitor<'_>) -> Result<Vec<Reached>, CallError> {
+        let snapshot = self.store.load()?;
+        resolve::whole(&snapshot, visitor.caller, visitor.consumer)
+    }
+
+    async fn list_of(
+        &self,
+        visitor: &Visitor<'_>,
+        kind: ListKind,
+        source: &Arc<Source>,
+    ) -> Result<Vec<Item>, CallError> {
+        let (mut items, mut size): (Vec<Item>, usize) = (Vec::new(), 0);
+        let (mut cursor, mut pages): (Option<String>, usize) = (None, 0);
+        loop {
+            pages += 1;
+            let params: Vec<(&str, &str)> = cursor.iter().map(|cursor| ("cursor", cursor.as_str())).collect();
+            let call = Call {
+                visitor,
+                method: kind.method(),
+                to: To::Source(source, None),
+                params: &params,
+                meta: None,
+                extra: &[],
+                together: None,
+                cancel: CancellationToken::new(),
+            };
+            let (entry, result) = self.result(&call).await?;
+            let failed = |error| upstream_failed(error, &entry);
+            size += result.len();
+            let page = item::read(&result, kind, source, MOST_ITEMS).map_err(failed)?;
+            items.extend(page.items);
+            if items.len() > MOST_ITEMS || size > MOST_BYTES {
+                return Err(failed(UpstreamError::invalid(format!(
+                    "its answer to {} is too long",
+                    kind.method()
+                ))));
+            }
+            match page.next_cursor {
+                None => return Ok(items),
+                Some(next) if next.len() > MOST_CURSOR || cursor.as_ref() == Some(&next) || pages == MOST_PAGES => {
+                    return Err(failed(UpstreamError::invalid(format!(
+                        "its answers to {} do not end",
+                        kind.method()
+                    ))));
+                }
+                Some(next) => cursor = Some(next),
+            }
+        }
+    }
+
+    /// Makes a request of the gateway's own and waits for the result: the entry, and JSON.
+    async fn result(&self, call: &Call<'_>) -> Result<(Arc<Entry>, Bytes), CallError> {
+        let (entry, reply): (Arc<Entry>, Reply) = match self.call(call).await? {
+            Outcome::Whole(reply, entry) => (entry, reply),
+            Outcome::Stream(mut stream) => loop {
+                match stream.next().await? {
+                    CallEvent::Reply(reply) => break (Arc::clone(stream.entry()), reply),
+                    CallEvent::Request(asking) => asking.refuse("this request is not a client's"),
+                    CallEvent::Notification(_) | CallEvent::Withdrawn { .. } => {}
+                }
+            },
+        };
+        match reply.result() {
+            Some(result) => Ok((entry, result)),
+            None if reply.is_unknown_method() => Err(CallError::NotOffered),
+            None => {
+                let refused = UpstreamError::invalid(format!("it refuses {}", call.method));
+                Err(upstream_failed(refused, &entry))
+            }
+        }
+    }
+}
+
+impl Listing {
+    fn of_source(&self, source: &Source) -> Vec<Item> {
+        let of_it = |item: &&Item| super::same(&item.source, source);
+        self.items.iter().filter(of_it).cloned().collect()
+    }
+}

@@ -1,0 +1,50 @@
+//! Who calls an upstream, as one with a session for each client distinguishes them.
+
+use std::sync::Arc;
+
+/// A client, as an upstream with a session for each client distinguishes them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// A client's session, by its id.
+    Session([u8; 12]),
+    /// A caller without one, by the name of the person or team.
+    Caller(Arc<str>),
+}
+
+/// What a client says of itself in `initialize`: an upstream with a session for each client gets the same. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Profile {
+    /// `capabilities`, then `clientInfo`.
+    text: Arc<str>,
+    /// Where the second begins.
+    info: usize,
+}
+
+impl Profile {
+    /// Of two JSON objects.
+    pub(crate) fn new(capabilities: &str, info: &str) -> Self {
+        Self {
+            text: [capabilities, info].concat().into(),
+            info: capabilities.len(),
+        }
+    }
+
+    /// `capabilities`, a JSON object.
+    pub(crate) fn capabilities(&self) -> &str {
+        &self.text[..self.info]
+    }
+
+    /// `clientInfo`, a JSON object.
+    pub(crate) fn info(&self) -> &str {
+        &self.text[self.info..]
+    }
+}
+
+impl Default for Profile {
+    /// The gateway's own, which answers no requests of a server.
+    fn default() -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        let info = format!(r#"{{"name":"chandlery","title":"Chandlery","version":"{version}"}}"#);
+        Self::new("{}", &info)
+    }
+}
