@@ -3,7 +3,6 @@
 use std::{borrow::Cow, ops::Range, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use service_kit::turns::{SHORT, off_thread};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -12,12 +11,13 @@ use super::{
     body, failure,
     in_flight::Guard,
     params::Parts,
+    resumable::Live,
     rpc::{INVALID_REQUEST, RpcError},
     session::Session,
 };
 use crate::{
     calls::{Call, CallEvent, CallStream, Outcome, To, Visitor},
-    upstream::{EVENT, EVENT_ENDS, Together, in_one_line, push_event},
+    upstream::{Revision, Together},
 };
 
 /// A request to be answered.
@@ -142,7 +142,8 @@ pub(super) enum Next {
 }
 
 impl Messages {
-    async fn next(&mut self) -> Next {
+    /// The next message. Must not be called again after the last. Nothing is lost if this is dropped before it is ready.
+    pub(super) async fn next(&mut self) -> Next {
         loop {
             return match self.stream.next().await {
                 Ok(CallEvent::Notification(message)) => Next::Notification(message),
@@ -183,34 +184,12 @@ impl Messages {
         Some(out.freeze())
     }
 
-    /// As server-sent events.
-    pub(super) fn into_events(mut self) -> impl futures::Stream<Item = Bytes> + Send + 'static {
+    /// As server-sent events, which the client can go on with if its connection breaks.
+    pub(super) fn into_events(mut self, subject: &Arc<str>) -> impl futures::Stream<Item = Bytes> + Send + 'static {
         self.asks = true;
-        async_stream::stream! {
-            loop {
-                let (pieces, is_last) = match self.next().await {
-                    Next::Notification(message) => (body::whole(message), false),
-                    Next::Last(pieces) => (pieces, true),
-                    Next::End => return,
-                };
-                let length: usize = pieces.iter().map(Bytes::len).sum();
-                if length > SHORT {
-                    // A large message is sent in its own pieces. They hold their room until they are sent, also where a copy is sent.
-                    yield Bytes::from_static(EVENT);
-                    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-                        let piece = piece.clone();
-                        yield off_thread(piece.len(), || in_one_line(piece)).await;
-                    }
-                    yield Bytes::from_static(EVENT_ENDS);
-                } else {
-                    let mut event = BytesMut::with_capacity(length + 32);
-                    push_event(&mut event, &pieces.each_ref().map(|piece| &piece[..]));
-                    yield event.freeze();
-                }
-                if is_last {
-                    return;
-                }
-            }
-        }
+        // Clients of older revisions fail on events without data.
+        let primed = self.session.revision >= Revision::V2025_11_25;
+        let (of, session) = (Arc::clone(&self.mcp.resumable), self.session.id);
+        Live::new(self, &of, session, subject).into_events(0, primed)
     }
 }

@@ -7,11 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, Method, StatusCode, header::ALLOW};
+use service_kit::quota::until_sent;
 
 use super::{
     Mcp, body, list,
     media::accepts,
     refusal::{plain, refused, too_many, unavailable},
+    resumable::Place,
     rpc::TRANSPORT_ERROR,
     visit::Visit,
 };
@@ -59,7 +61,7 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
     };
     match head.method {
         Method::POST => visit.post(body).await,
-        Method::GET => visit.get(),
+        Method::GET => visit.get().await,
         Method::DELETE => visit.delete(),
         _ => {
             let mut response = plain(
@@ -77,7 +79,7 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
 
 impl Visit {
     /// The stream on which a client learns that its list of tools has changed.
-    fn get(self) -> Response {
+    async fn get(self) -> Response {
         if !accepts(&self.headers, "text/event-stream") {
             return plain(
                 StatusCode::NOT_ACCEPTABLE,
@@ -93,12 +95,19 @@ impl Visit {
             Ok(open) => open,
             Err(exceeded) => return too_many(&exceeded, None),
         };
+        let last = self.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        match last.and_then(|last| self.mcp.resumable.place(last)) {
+            None => {}
+            Some(Place::Here { stream, number }) => {
+                if let Some(live) = self.mcp.resumable.take(session.id, stream).await {
+                    return until_sent(open, body::events(live.into_events(number, false)));
+                }
+                return over();
+            }
+            Some(Place::Elsewhere) => return over(),
+        }
+        let last = last.map(str::to_owned);
         let ended = self.mcp.sessions.listen(&session);
-        let last = self
-            .headers
-            .get("last-event-id")
-            .and_then(|id| id.to_str().ok())
-            .map(str::to_owned);
         let name = self.consumer.name.clone();
         body::events(list::changes(
             self.mcp,
@@ -121,4 +130,10 @@ impl Visit {
             Err(response) => *response,
         }
     }
+}
+
+/// Nobody has the rest of a stream.
+fn over() -> Response {
+    let why = "the stream of this event is over, or it was another replica's: send the request again if its answer did not come";
+    plain(StatusCode::GONE, TRANSPORT_ERROR, why)
 }

@@ -20,6 +20,7 @@ mod message;
 mod params;
 mod post;
 mod refusal;
+mod resumable;
 mod rpc;
 mod session;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use crate::{
 use asked::Asked;
 pub use batch::MAX_BATCH;
 use in_flight::InFlight;
+use resumable::Resumable;
 use session::Sessions;
 
 /// Bytes of messages that are in memory at a time; and those of one caller.
@@ -68,6 +70,7 @@ pub(crate) struct Mcp {
     hosts: Hosts,
     in_flight: Arc<InFlight>,
     asked: Arc<Asked>,
+    resumable: Arc<Resumable>,
     bodies: Buffers,
     /// For messages that take long to parse.
     turns: OwnTurns,
@@ -103,6 +106,7 @@ impl Mcp {
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
             in_flight: Arc::default(),
             asked: Arc::default(),
+            resumable: Arc::default(),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),
             clock,

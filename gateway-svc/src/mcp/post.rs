@@ -91,7 +91,7 @@ impl Visit {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
             Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
-                body::events(messages.into_events())
+                body::events(messages.into_events(&self.identified.subject))
             }
             stream => match stream.into_message().await {
                 Some(message) => body::pieces(message),

@@ -84,6 +84,8 @@ pub(crate) struct Answers {
     events: Events,
     /// Received, not yet examined.
     came: Bytes,
+    /// The data of an event, not yet judged.
+    unjudged: Option<Bytes>,
     /// Something has been received that is not blank.
     begun: bool,
     received: usize,
@@ -125,6 +127,7 @@ impl Answers {
             cancel,
             events,
             came: Bytes::new(),
+            unjudged: None,
             begun: false,
             received: 0,
             turn: 0,
@@ -143,15 +146,22 @@ impl Answers {
                 self.turn = 0;
                 tokio::task::yield_now().await;
             }
+            if let Some(data) = self.unjudged.clone() {
+                // It stays until it is judged: this future may be dropped meanwhile.
+                let judged = self.judge(data).await;
+                self.unjudged = None;
+                match judged? {
+                    Some(event) => return Ok(event),
+                    None => continue,
+                }
+            }
             if let Some(data) = self.events.next() {
                 let data = match self.room.take() {
                     Some(room) => room.hold(data),
                     None => data,
                 };
-                if !data.iter().all(u8::is_ascii_whitespace)
-                    && let Some(event) = self.judge(data).await?
-                {
-                    return Ok(event);
+                if !data.iter().all(u8::is_ascii_whitespace) {
+                    self.unjudged = Some(data);
                 }
                 continue;
             }

@@ -2,10 +2,12 @@
 
 mod admission;
 mod calls;
+mod events;
 mod limits;
 mod messages;
 mod relay;
 mod requests;
+mod resumes;
 mod streams;
 
 use std::{sync::Mutex, time::Duration};

@@ -1,68 +1,13 @@
 //! What goes between a client and a server besides calls of tools: in both directions, and each client apart from the others.
 
-use futures::StreamExt as _;
 use pretty_assertions::assert_eq;
 
-use super::*;
-
-/// The messages in the events of a stream that are there at the moment, or that come.
-struct Events {
-    body: Body,
-    text: String,
-}
-
-impl Events {
-    fn of(response: Response) -> Self {
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self {
-            body: response.into_body(),
-            text: String::new(),
-        }
-    }
-
-    async fn next(&mut self) -> Value {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let data = event
-                    .lines()
-                    .find_map(|line| line.strip_prefix("data: "))
-                    .map(str::to_owned);
-                self.text = rest.to_owned();
-                if let Some(data) = data {
-                    return serde_json::from_str(&data).unwrap();
-                }
-                continue;
-            }
-            let frame = self.body.frame().await.expect("a message comes").unwrap();
-            self.text += std::str::from_utf8(&frame.into_data().unwrap()).unwrap();
-        }
-    }
-}
-
-/// A stream that the test writes to, one message an event.
-fn written() -> (mpsc::UnboundedSender<Value>, impl Fn() -> Response + Send + Sync) {
-    let (write, read) = mpsc::unbounded_channel::<Value>();
-    let read = Mutex::new(Some(read));
-    let respond = move || {
-        let read = read.lock().unwrap().take().expect("it is asked once");
-        let events = tokio_stream::wrappers::UnboundedReceiverStream::new(read)
-            .map(|message| Ok::<_, std::convert::Infallible>(format!("data: {message}\n\n")));
-        ([("content-type", "text/event-stream")], Body::from_stream(events)).into_response()
-    };
-    (write, respond)
-}
+use super::{
+    events::{Events, written},
+    *,
+};
 
 impl World {
-    /// The next message of the upstream's that this is said of.
-    async fn saw(&mut self, is: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let (message, _) = self.seen.recv().await.unwrap();
-            if is(&message) {
-                return message;
-            }
-        }
-    }
-
     /// The answer at the gateway with all of an entry.
     async fn ask_all(&self, session: &str, method: &str, params: Value) -> Value {
         let body = json!({"jsonrpc": "2.0", "id": 5, "method": method, "params": params}).to_string();
