@@ -16,6 +16,7 @@ mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contracts::registry::ProcessModel;
 use integration_tests::{
     conformance::{self, Checks, Side},
     walk,
@@ -85,8 +86,8 @@ async fn through_a_gateway(client: Era, server: Era, exceptions: &[Exception]) {
     examine(client, &gateway.url(), exceptions).await;
 }
 
-async fn through_the_bridge(client: Era, server: Era, exceptions: &[Exception]) {
-    let gateway = Gateway::start(local(server)).await;
+async fn through_the_bridge(client: Era, server: Era, model: ProcessModel, exceptions: &[Exception]) {
+    let gateway = Gateway::start(local(server, model)).await;
     examine(client, &gateway.url(), exceptions).await;
 }
 
@@ -121,24 +122,35 @@ async fn a_modern_client_of_a_legacy_server() {
     through_a_gateway(Era::Modern, Era::Legacy, exceptions::MODERN_TO_LEGACY).await;
 }
 
+/// One process for all.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_legacy_client_of_a_legacy_server_that_the_bridge_runs() {
-    through_the_bridge(Era::Legacy, Era::Legacy, exceptions::LEGACY_TO_LEGACY).await;
+async fn a_legacy_client_of_a_legacy_process_of_all() {
+    let exceptions = exceptions::LEGACY_TO_LEGACY_OF_BRIDGE;
+    through_the_bridge(Era::Legacy, Era::Legacy, ProcessModel::Unspecified, exceptions).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_legacy_client_of_a_legacy_process() {
+    let exceptions = exceptions::LEGACY_TO_LEGACY_OF_BRIDGE;
+    through_the_bridge(Era::Legacy, Era::Legacy, ProcessModel::OnePerSession, exceptions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the bridge does not speak 2026-07-28 to servers yet: issue 10"]
-async fn a_modern_client_of_a_modern_server_that_the_bridge_runs() {
-    through_the_bridge(Era::Modern, Era::Modern, exceptions::MODERN_TO_MODERN).await;
+async fn a_modern_client_of_a_modern_process() {
+    let exceptions = exceptions::MODERN_TO_MODERN;
+    through_the_bridge(Era::Modern, Era::Modern, ProcessModel::OnePerSession, exceptions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the bridge does not speak 2026-07-28 to servers yet: issue 10"]
-async fn a_legacy_client_of_a_modern_server_that_the_bridge_runs() {
-    through_the_bridge(Era::Legacy, Era::Modern, exceptions::LEGACY_TO_MODERN).await;
+async fn a_legacy_client_of_a_modern_process() {
+    let exceptions = exceptions::LEGACY_TO_MODERN;
+    through_the_bridge(Era::Legacy, Era::Modern, ProcessModel::OnePerSession, exceptions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_modern_client_of_a_legacy_server_that_the_bridge_runs() {
-    through_the_bridge(Era::Modern, Era::Legacy, exceptions::MODERN_TO_LEGACY).await;
+async fn a_modern_client_of_a_legacy_process() {
+    let exceptions = exceptions::MODERN_TO_LEGACY;
+    through_the_bridge(Era::Modern, Era::Legacy, ProcessModel::OnePerSession, exceptions).await;
 }

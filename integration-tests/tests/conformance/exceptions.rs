@@ -12,51 +12,37 @@ pub(super) enum Instead {
 /// Why, what they come to, and the scenarios.
 pub(super) type Exception = (&'static str, Instead, &'static [&'static str]);
 
-const ONLY_TOOLS: Exception = (
-    "a gateway relays only tools yet: issue 10",
-    Instead::Fails,
-    &[
-        "completion-complete",
-        "resources-list",
-        "resources-read-text",
-        "resources-read-binary",
-        "resources-templates-read",
-        "resources-subscribe",
-        "resources-unsubscribe",
-        "prompts-list",
-        "prompts-get-simple",
-        "prompts-get-with-args",
-        "prompts-get-embedded-resource",
-        "prompts-get-with-image",
-    ],
-);
-const NO_RELAY: Exception = (
-    "a gateway does not relay yet what a server asks of a client, nor its log: issue 10",
-    Instead::Fails,
-    &[
-        "logging-set-level",
-        "tools-call-with-logging",
-        "tools-call-sampling",
-        "tools-call-elicitation",
-        "elicitation-sep1034-defaults",
-        "elicitation-sep1330-enums",
-    ],
-);
-const NO_RESUMPTION: Exception = (
-    "the client of a gateway cannot resume the answer to a call yet: issue 10",
-    Instead::Fails,
-    &["server-sse-polling"],
-);
 /// The server itself answers with streams, which a scenario examines further.
 const LISTS_ARE_JSON: Exception = (
     "a gateway knows the lists, and answers with JSON",
     Instead::Passes(1),
     &["server-sse-multiple-streams"],
 );
+const NO_RESUMPTION: Exception = (
+    "the client of a gateway cannot resume the answer to a call yet: issue 10",
+    Instead::Fails,
+    &["server-sse-polling"],
+);
+const NOBODY_TO_ASK: Exception = (
+    "the bridge initializes a server without the capabilities of a client, and relays nothing that it asks: issue 10",
+    Instead::Fails,
+    &[
+        "tools-call-sampling",
+        "tools-call-elicitation",
+        "elicitation-sep1034-defaults",
+        "elicitation-sep1330-enums",
+    ],
+);
+const NO_LOG: Exception = (
+    "the bridge sends a server's log to streams that a gateway does not open yet: issue 10",
+    Instead::Fails,
+    &["tools-call-with-logging"],
+);
 const NO_MODERN_SERVERS: Exception = (
     "a gateway does not speak 2026-07-28 to servers yet: issue 10",
     Instead::Fails,
     &[
+        "completion-complete",
         "tools-list",
         "tools-call-simple-text",
         "tools-call-image",
@@ -65,6 +51,20 @@ const NO_MODERN_SERVERS: Exception = (
         "tools-call-mixed-content",
         "tools-call-error",
         "tools-call-with-progress",
+        "tools-call-with-logging",
+        "tools-call-sampling",
+        "tools-call-elicitation",
+        "elicitation-sep1034-defaults",
+        "elicitation-sep1330-enums",
+        "resources-read-text",
+        "resources-read-binary",
+        "resources-templates-read",
+        "resources-subscribe",
+        "resources-unsubscribe",
+        "prompts-get-simple",
+        "prompts-get-with-args",
+        "prompts-get-embedded-resource",
+        "prompts-get-with-image",
         "json-schema-2020-12",
     ],
 );
@@ -113,8 +113,8 @@ const NO_MODERN_CLIENTS: Exception = (
     ],
 );
 
-pub(super) const LEGACY_TO_LEGACY: &[Exception] = &[ONLY_TOOLS, NO_RELAY, NO_RESUMPTION, LISTS_ARE_JSON];
-pub(super) const LEGACY_TO_MODERN: &[Exception] =
-    &[ONLY_TOOLS, NO_RELAY, NO_RESUMPTION, LISTS_ARE_JSON, NO_MODERN_SERVERS];
+pub(super) const LEGACY_TO_LEGACY: &[Exception] = &[LISTS_ARE_JSON, NO_RESUMPTION];
+pub(super) const LEGACY_TO_LEGACY_OF_BRIDGE: &[Exception] = &[LISTS_ARE_JSON, NO_RESUMPTION, NOBODY_TO_ASK, NO_LOG];
+pub(super) const LEGACY_TO_MODERN: &[Exception] = &[LISTS_ARE_JSON, NO_RESUMPTION, NO_MODERN_SERVERS];
 pub(super) const MODERN_TO_MODERN: &[Exception] = &[NO_MODERN_CLIENTS];
 pub(super) const MODERN_TO_LEGACY: &[Exception] = &[NO_MODERN_CLIENTS];

@@ -1,6 +1,6 @@
 //! The server that has all that the suite expects, `node/conformance_server.mjs`.
 
-use contracts::registry::{Entry, entry::Server};
+use contracts::registry::{Entry, ProcessModel, StdioTransport, entry::Server, self_hosted_server::Transport};
 use integration_tests::{
     eventually,
     process::Program,
@@ -52,7 +52,7 @@ impl Remote {
 }
 
 /// The entry of the server over standard input and output, which the bridge runs.
-pub(super) fn local(era: Era) -> Entry {
+pub(super) fn local(era: Era, model: ProcessModel) -> Entry {
     let (hook, script) = (own("node/resolve.mjs"), own("node/conformance_server.mjs"));
     let arguments = [
         "--import",
@@ -67,6 +67,9 @@ pub(super) fn local(era: Era) -> Entry {
         server
             .environment
             .insert("CHANDLERY_TEST_NODE_MODULES".to_owned(), modules);
+        server.transport = Some(Transport::Stdio(StdioTransport {
+            process_model: model.into(),
+        }));
     }
     entry
 }
