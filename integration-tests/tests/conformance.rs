@@ -68,6 +68,9 @@ fn problem((name, checks): Expected, found: &BTreeMap<String, Checks>, exception
         None if conforms(checks) => None,
         None => Some(format!("{name}: {checks} checks expected, {}", told(found))),
         Some((why, ..)) if conforms(checks) => Some(format!("{name} conforms, and is still an exception: {why}")),
+        Some((why, Instead::Fails, _)) if found.failed.is_empty() && found.warned.is_empty() => {
+            Some(format!("{name} does not fail, although {why}: {}", told(found)))
+        }
         Some((why, Instead::Passes(other), _)) if !conforms(*other) => Some(format!(
             "{name}: {other} checks expected, because {why}, {}",
             told(found)
