@@ -11,13 +11,12 @@ use super::{
     body, failure,
     in_flight::Guard,
     params::Parts,
-    resumable::Live,
     rpc::{INVALID_REQUEST, RpcError},
     session::Session,
 };
 use crate::{
     calls::{Call, CallEvent, CallStream, Outcome, To, Visitor},
-    upstream::{Revision, Together},
+    upstream::Together,
 };
 
 /// A request to be answered.
@@ -184,12 +183,8 @@ impl Messages {
         Some(out.freeze())
     }
 
-    /// As server-sent events, which the client can go on with if its connection breaks.
-    pub(super) fn into_events(mut self, subject: &Arc<str>) -> impl futures::Stream<Item = Bytes> + Send + 'static {
-        self.asks = true;
-        // Clients of older revisions fail on events without data.
-        let primed = self.session.revision >= Revision::V2025_11_25;
-        let (of, session) = (Arc::clone(&self.mcp.resumable), self.session.id);
-        Live::new(self, &of, session, subject).into_events(0, primed)
+    /// For a client that gets the messages as they come, and so can be asked something.
+    pub(super) fn asking(self) -> Self {
+        Self { asks: true, ..self }
     }
 }

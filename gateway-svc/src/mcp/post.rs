@@ -19,10 +19,11 @@ use super::{
     initialize,
     media::{accepts, content_is_json},
     refusal::{IN_A_SECOND, later, plain, too_many},
+    resumable::Live,
     rpc::{self, INVALID_REQUEST, Kind, Message, PARSE_ERROR, TRANSPORT_ERROR},
     visit::{SESSION_ID, Visit},
 };
-use crate::{buffers::Unread, json};
+use crate::{buffers::Unread, json, upstream::Revision};
 
 /// The largest message taken from a client.
 const MAX_BODY: usize = 4 << 20;
@@ -91,7 +92,14 @@ impl Visit {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
             Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
-                body::events(messages.into_events(&self.identified.subject))
+                let live = Live::new(
+                    messages.asking(),
+                    &self.mcp.resumable,
+                    session.id,
+                    &self.identified.subject,
+                );
+                // Clients of older revisions fail on events without data.
+                body::events(live.into_events(0, session.revision >= Revision::V2025_11_25))
             }
             stream => match stream.into_message().await {
                 Some(message) => body::pieces(message),
