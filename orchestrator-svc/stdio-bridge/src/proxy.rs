@@ -11,14 +11,16 @@ use hyper_util::{
 use tokio::net::TcpListener;
 
 use crate::{
-    answer::{Body, text},
+    answer::{Body, json, text},
     asked::asked,
+    envelope::error,
     event::EndReason,
     http::NOT_TAKEN_HEADER,
     process::StartError,
     redact::Redactor,
     screen::{Rules, screened},
     seats::CALLER_HEADER,
+    stdio::SERVER_ENDED,
     tree::{Listens, listens},
 };
 
@@ -150,9 +152,20 @@ impl Proxy {
                 let redactor = Arc::clone(&self.redactor);
                 screened(response, Rules { redactor, description })
             }
-            Err(_) => text(StatusCode::BAD_GATEWAY, "The MCP server did not answer, or broke off."),
+            Err(error) => unanswered(error.is_connect()),
         }
     }
+}
+
+/// The server ended the connection: it ends, or is stopped. Not necessarily by a fault of its own, so the caller gets an answer and not a broken one.
+fn unanswered(not_received: bool) -> Response<Body> {
+    let why = if not_received {
+        "The MCP server accepts no connections: it has ended, or is being stopped. It did not receive the request: try again in a moment."
+    } else {
+        "The MCP server ended the connection before it had answered: it has ended, or was stopped. It may have done its work: check that, then try \
+         again. The log of its runtime may say why."
+    };
+    json(StatusCode::BAD_GATEWAY, error("null", SERVER_ENDED, why))
 }
 
 /// The values of the headers that [`SECRET_HEADERS`] names.

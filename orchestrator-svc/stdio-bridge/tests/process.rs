@@ -347,6 +347,31 @@ async fn proxies_a_server_with_a_port_of_its_own() {
     assert!(seen["host"].as_str().unwrap().starts_with("127.0.0.1:"));
 }
 
+/// Servers also end because they are stopped: that is no answer that cannot be used.
+#[tokio::test]
+async fn a_call_whose_server_ends_is_answered() {
+    let bridge = Bridge::ready_with("", |spec| {
+        let ends = HTTP_SERVER.replace("self.send_response(200)", "os._exit(3)");
+        spec.arguments = vec!["-c".to_owned(), ends];
+        spec.transport = Transport::StreamableHttp {
+            port: 0,
+            path: String::new(),
+        };
+    })
+    .await;
+    let response = bridge.client().send("POST", &[], r#"{"a":1}"#.to_owned()).await;
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!(null), &json!(-32000))
+    );
+    let why = answer["error"]["message"].as_str().unwrap();
+    assert!(why.contains("before it had answered"), "{why}");
+}
+
 /// Secrets that the server gets with each request, not when it starts.
 #[tokio::test]
 async fn masks_the_headers_that_the_gateway_names_as_secret() {
