@@ -1,5 +1,6 @@
 //! The conversation with one stdio server, for many clients.
 
+mod overlong;
 mod reading;
 mod silence;
 mod unread;

@@ -270,6 +270,28 @@ async fn messages_on_one_line_are_all_received() {
 }
 
 #[tokio::test]
+async fn the_callers_of_a_line_that_is_too_long_are_all_answered() {
+    let mut bridge = Bridge::ready_with("good", |spec| spec.limits.message_bytes = 100_000).await;
+    let client = bridge.client();
+    for order in ["OTHER{LONG}", "{LONG}OTHER"] {
+        let echo = client.call(json!(1), "echo", json!({})).await;
+        let other = echo["result"]["id"].as_u64().unwrap() + 1;
+        let waiting = waiting(&mut bridge).await;
+        let good = format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{"a":1}}}}"#);
+        let long = r#"{"jsonrpc":"2.0","id":ID,"result":["LONG"]}"#;
+        let text = order.replace("{LONG}", long).replace("OTHER", &good);
+        let too_long = raw(&client, &text, "\n").await;
+        assert!(fault(&too_long).contains("is longer than 100000 bytes"), "{too_long}");
+        let answer = waiting.await.unwrap();
+        if order.starts_with("OTHER") {
+            assert_eq!(answer["result"]["a"], 1, "{answer}");
+        } else {
+            assert!(fault(&answer).contains("is longer than 100000 bytes"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_caller_of_a_second_answer_that_breaks_off_on_the_same_line_is_told() {
     let mut bridge = impatient().await;
     let client = bridge.client();

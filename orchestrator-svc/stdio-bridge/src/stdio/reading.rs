@@ -4,7 +4,7 @@ use std::{mem, sync::atomic::Ordering};
 
 use tokio::process::ChildStdout;
 
-use super::{NOTIFICATION_BYTES, Session};
+use super::{NOTIFICATION_BYTES, Session, overlong::Overlong};
 use crate::{
     envelope::{Kind, Members, batch, fault, one_line},
     lines::{Line, Lines, Next},
@@ -23,7 +23,7 @@ impl Session {
         // A message of several lines, so far.
         let mut open: Option<Scan> = None;
         // The line that has begun, if it is too long to be kept.
-        let mut overlong = Scan::default();
+        let mut overlong = Overlong::default();
         // The requests with lower ids were sent before the last silence within the line that has begun.
         let mut before = None;
         loop {
@@ -43,7 +43,7 @@ impl Session {
                     let begun = lines.begun().filter(|line| !line.cut);
                     let begun = begun.map_or(&[][..], |line| &line.bytes);
                     // The line that has begun may be a further one of the message, or begin another.
-                    let mut another = overlong.clone();
+                    let mut another = overlong.last().clone();
                     another.push(begun);
                     let told = self.silence(&another, before).await;
                     if let Some(mut message) = open.clone() {
@@ -53,7 +53,7 @@ impl Session {
                     before = Some(self.next_id.load(Ordering::Relaxed));
                     // What comes next may be the rest of the message, or another one on the same line.
                     if told && let Some(broken) = lines.break_off() {
-                        self.line(broken, Scan::default(), &mut open).await;
+                        self.line(broken, Overlong::default(), &mut open).await;
                     }
                 }
                 Ok(None) | Err(_) => return,
@@ -61,8 +61,8 @@ impl Session {
         }
     }
 
-    /// Processes a line. `scan` has seen it if it is too long to be kept.
-    async fn line(&self, mut line: Line, mut scan: Scan, open: &mut Option<Scan>) {
+    /// Processes a line. `overlong` has seen it if it is too long to be kept.
+    async fn line(&self, mut line: Line, overlong: Overlong, open: &mut Option<Scan>) {
         one_line(&mut line.bytes);
         // Parsers may ignore it (RFC 8259, section 8.1).
         if !line.cut && line.bytes.starts_with(BYTE_ORDER_MARK) {
@@ -73,7 +73,7 @@ impl Session {
             return;
         }
         if line.cut {
-            return self.receive_other(&line, scan, open).await;
+            return self.overlong(&line, overlong, open).await;
         }
         if self.receive_any(&line.bytes).await {
             return self.abandon(open.take()).await;
@@ -92,6 +92,7 @@ impl Session {
             line.bytes = [broken, rest].concat();
         }
         if !line.bytes.trim_ascii().is_empty() {
+            let mut scan = Scan::default();
             scan.push(&line.bytes);
             if let Some(open) = open {
                 open.push(&line.bytes);
@@ -101,6 +102,20 @@ impl Session {
         if received {
             self.abandon(open.take()).await;
         }
+    }
+
+    /// Processes a line of which the beginning is kept. It may have messages before and behind the one that is too long.
+    async fn overlong(&self, line: &Line, seen: Overlong, open: &mut Option<Scan>) {
+        let received = line.bytes.len() - self.receive_first(&line.bytes).await.len();
+        let (closed, last) = seen.behind(received);
+        let why = format!(
+            "is longer than {} bytes, or on a line that is",
+            self.limits.message_bytes
+        );
+        for scan in closed.filter(Scan::is_rpc) {
+            self.drop_answers(&scan, &why).await;
+        }
+        self.receive_other(line, last, open).await;
     }
 
     /// Processes the messages that a text begins with, one after the other: threads of a server may write a message and its line end separately.
