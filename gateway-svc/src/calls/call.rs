@@ -129,39 +129,17 @@ fn params(call: &Call<'_>, tool: Option<&str>, token: Option<u64>) -> Vec<u8> {
         out.extend_from_slice(b"\"name\":");
         json::push_string(&mut out, tool);
     }
-    if let Some((name, value)) = own {
-        member(&mut out, name, value);
-    }
-    for (name, value) in call.params {
-        member(&mut out, name, value);
-    }
+    json::push_members(&mut out, own.into_iter().chain(call.params.iter().copied()));
     if let Some(meta) = &call.meta {
-        separate(&mut out);
-        out.extend_from_slice(b"\"_meta\":{");
+        json::push_member(&mut out, "_meta", "{");
         if let Some(token) = token {
-            member(&mut out, "progressToken", &token.to_string());
+            json::push_member(&mut out, "progressToken", &token.to_string());
         }
-        for (name, value) in &meta.members {
-            member(&mut out, name, value);
-        }
+        json::push_members(&mut out, meta.members.iter().map(|(name, value)| (&**name, *value)));
         out.push(b'}');
     }
     out.push(b'}');
     out
-}
-
-/// Adds a member to an object that is being written.
-fn member(out: &mut Vec<u8>, name: &str, value: &str) {
-    separate(out);
-    json::push_string(out, name);
-    out.push(b':');
-    out.extend_from_slice(value.as_bytes());
-}
-
-fn separate(out: &mut Vec<u8>) {
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
 }
 
 #[cfg(test)]

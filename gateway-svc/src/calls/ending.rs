@@ -5,14 +5,11 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use http::HeaderMap;
 
-use super::Calls;
+use super::{Calls, everywhere::AT_A_TIME};
 use crate::{
     domain::CallerToken,
     upstream::{Client, OwnSession},
 };
-
-/// How many upstreams are told at a time.
-const AT_A_TIME: usize = 8;
 
 impl Calls {
     /// Ends the sessions with upstreams that are this client's alone, in the background, and any that a call of it still opens. `token` is
@@ -41,14 +38,7 @@ impl Calls {
         if own.is_hosted() {
             return HeaderMap::new();
         }
-        let running = self.store.load().ok().and_then(|snapshot| {
-            let installation = snapshot.installation(own.installation())?;
-            snapshot.running(installation)
-        });
-        let Some(running) = running else {
-            return HeaderMap::new();
-        };
-        let vended = self.vendor.headers(&running, token, None).await;
-        vended.map(|vended| vended.headers.clone()).unwrap_or_default()
+        let vended = self.vended(own.installation(), token).await;
+        vended.map(|(_, vended)| vended.headers.clone()).unwrap_or_default()
     }
 }

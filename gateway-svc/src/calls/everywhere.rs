@@ -6,45 +6,48 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 
 use super::{Calls, Visitor, targets};
-use crate::upstream::{Scope, Target};
+use crate::{
+    domain::{CallerToken, Running},
+    upstream::{Scope, Target},
+    vend::Vended,
+};
 
 /// How many upstreams are told at a time.
-const AT_A_TIME: usize = 8;
+pub(super) const AT_A_TIME: usize = 8;
 
 impl Calls {
     /// Sends a notification to every server that this client has a session of its own with.
     pub(crate) async fn tell_all(&self, visitor: &Visitor<'_>, message: &Bytes) {
         let tell = |target: Arc<Target>| async move { self.upstreams.tell(&target, message.clone()).await };
-        self.own_targets(visitor)
-            .await
-            .for_each_concurrent(AT_A_TIME, tell)
-            .await;
+        self.own_targets(visitor).for_each_concurrent(AT_A_TIME, tell).await;
     }
 
     /// Sets the level of the log messages that this client gets, at every server that it has a session of its own with, now or later.
     pub(crate) async fn set_level(&self, visitor: &Visitor<'_>, level: &str) {
         self.upstreams.remember_level(&visitor.client, level);
         let set = |target: Arc<Target>| async move { self.upstreams.set_level(&target, level).await };
-        self.own_targets(visitor)
-            .await
-            .for_each_concurrent(AT_A_TIME, set)
-            .await;
+        self.own_targets(visitor).for_each_concurrent(AT_A_TIME, set).await;
     }
 
     /// The servers that this client has a session of its own with.
-    async fn own_targets<'a>(&'a self, visitor: &'a Visitor<'_>) -> impl futures::Stream<Item = Arc<Target>> + 'a {
+    fn own_targets<'a>(&'a self, visitor: &'a Visitor<'_>) -> impl futures::Stream<Item = Arc<Target>> + 'a {
         let open = self.upstreams.installations_of(&visitor.client);
         stream::iter(open).filter_map(move |uid| async move {
-            let running = {
-                let snapshot = self.store.load().ok()?;
-                snapshot.running(snapshot.installation(&uid)?)?
-            };
-            let token = visitor.caller.token.as_deref();
-            let vended = self.vendor.headers(&running, token, None).await.ok()?;
+            let (running, vended) = self.vended(&uid, visitor.caller.token.as_deref()).await?;
             let scope = Scope::Client(visitor.client.clone());
             let headers = vended.headers.clone();
             let target = targets::target(&running, vended.generations, visitor.revision, headers, scope);
             target.ok().map(Arc::new)
         })
+    }
+
+    /// What the installation of this uid runs at this moment, and the headers for it. `None`: it has gone, or there are none.
+    pub(super) async fn vended(&self, uid: &str, token: Option<&CallerToken>) -> Option<(Running, Arc<Vended>)> {
+        let running = {
+            let snapshot = self.store.load().ok()?;
+            snapshot.running(snapshot.installation(uid)?)?
+        };
+        let vended = self.vendor.headers(&running, token, None).await.ok()?;
+        Some((running, vended))
     }
 }

@@ -26,8 +26,8 @@ use crate::{
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
 use failure::upstream_failed;
-pub(crate) use lists::ListKind;
 use lists::Lists;
+pub(crate) use lists::{Item, ListKind};
 use outcome::At;
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use targets::Targets;

@@ -60,6 +60,23 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// The reply, for whoever waits for it alone, and the entry whose server gave it. The server is told `why` nobody answers its requests.
+    pub(super) async fn reply(self, why: &'static str) -> Result<(Arc<Entry>, Reply), CallError> {
+        let mut stream = match self {
+            Self::Whole(reply, entry) => return Ok((entry, reply)),
+            Self::Stream(stream) => stream,
+        };
+        loop {
+            match stream.next().await? {
+                CallEvent::Reply(reply) => return Ok((stream.at.running.entry, reply)),
+                CallEvent::Request(asking) => asking.refuse(why),
+                CallEvent::Notification(_) | CallEvent::Withdrawn { .. } => {}
+            }
+        }
+    }
+}
+
 impl CallStream {
     /// Whether the tool has an output schema.
     pub(crate) fn declares_output(&self) -> bool {
@@ -67,11 +84,6 @@ impl CallStream {
             .definition
             .as_ref()
             .is_some_and(|definition| definition.declares_output())
-    }
-
-    /// The entry whose server was called.
-    pub(crate) fn entry(&self) -> &Arc<Entry> {
-        &self.at.running.entry
     }
 
     /// The next message. Must not be called again after the reply or an error.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use service_kit::turns::in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, CallEvent, Calls, Outcome, To, Visitor};
+use super::{Call, Calls, To, Visitor};
 use crate::{
     domain::{CallError, Caller, ConsumerRef, Entry},
     json::{self, Object},
@@ -50,17 +50,9 @@ impl Calls {
             together: None,
             cancel: CancellationToken::new(),
         };
-        let mut stream = match self.call(&call).await? {
-            Outcome::Whole(reply, entry) => return result(&entry, &reply),
-            Outcome::Stream(stream) => stream,
-        };
-        loop {
-            match stream.next().await? {
-                CallEvent::Reply(reply) => return result(stream.entry(), &reply),
-                CallEvent::Request(asking) => asking.refuse("this caller answers no requests"),
-                CallEvent::Notification(_) | CallEvent::Withdrawn { .. } => {}
-            }
-        }
+        let answered = self.call(&call).await?.reply("this caller answers no requests");
+        let (entry, reply) = answered.await?;
+        result(&entry, &reply)
     }
 
     /// Whether the tool, as this caller sees it, has an output schema.

@@ -234,6 +234,23 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(&mut *out, text).expect("a Vec takes every byte");
 }
 
+/// Appends a member to an object that is being written, with a comma before it unless the object has just begun.
+pub(crate) fn push_member(out: &mut Vec<u8>, name: &str, value: &str) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    push_string(out, name);
+    out.push(b':');
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// Appends members, as [`push_member`].
+pub(crate) fn push_members<'a>(out: &mut Vec<u8>, members: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in members {
+        push_member(out, name, value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -11,9 +11,8 @@ use std::{
 use aws_lc_rs::aead::NONCE_LEN;
 use bytes::Bytes;
 
+use super::shards::Shards;
 use crate::upstream::Asking;
-
-const SHARDS: usize = 64;
 
 /// Session, and the id under which the client got the request, as JSON.
 type Key = ([u8; NONCE_LEN], Box<str>);
@@ -21,21 +20,10 @@ type Key = ([u8; NONCE_LEN], Box<str>);
 /// Requests that wait.
 #[derive(Debug)]
 pub(super) struct Asked {
-    shards: [Mutex<HashMap<Key, Arc<Asking>>>; SHARDS],
+    waiting: Shards<HashMap<Key, Arc<Asking>>>,
     /// Begins the ids of this replica: a client may have requests of several.
     replica: String,
     next: AtomicU64,
-}
-
-impl Default for Asked {
-    fn default() -> Self {
-        let replica = service_kit::random::uuid().simple().to_string();
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            replica: replica[..8].to_owned(),
-            next: AtomicU64::new(1),
-        }
-    }
 }
 
 /// A request that waits, until this is dropped.
@@ -47,12 +35,21 @@ pub(super) struct Waiting {
 }
 
 impl Asked {
+    /// Of the replica with this id.
+    pub(super) fn new(replica: String) -> Self {
+        Self {
+            waiting: Shards::default(),
+            replica,
+            next: AtomicU64::new(1),
+        }
+    }
+
     /// Registers a request for the client of this session.
     pub(super) fn register(self: &Arc<Self>, session: [u8; NONCE_LEN], asking: Asking) -> Waiting {
         let id = format!("\"{}-{}\"", self.replica, self.next.fetch_add(1, Ordering::Relaxed));
         let key = (session, id.into_boxed_str());
         let asking = Arc::new(asking);
-        self.shard(&key).insert(key.clone(), Arc::clone(&asking));
+        self.waiting.of(session).insert(key.clone(), Arc::clone(&asking));
         Waiting {
             asked: Arc::clone(self),
             key,
@@ -63,19 +60,13 @@ impl Asked {
     /// The request that the client of this session knows by this id, if it still waits.
     pub(super) fn find(&self, session: [u8; NONCE_LEN], id: &str) -> Option<Arc<Asking>> {
         let key: Key = (session, id.into());
-        self.shard(&key).get(&key).cloned()
+        self.waiting.of(session).get(&key).cloned()
     }
 
     /// The same, which waits no longer: it is answered once.
     pub(super) fn take(&self, session: [u8; NONCE_LEN], id: &str) -> Option<Arc<Asking>> {
         let key: Key = (session, id.into());
-        self.shard(&key).remove(&key)
-    }
-
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Asking>>> {
-        // The session's part is random. Nothing panics between two changes that belong together.
-        let shard = &self.shards[usize::from(key.0[0]) % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.of(session).remove(&key)
     }
 }
 
@@ -93,6 +84,6 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.asked.shard(&self.key).remove(&self.key);
+        self.asked.waiting.of(self.key.0).remove(&self.key);
     }
 }

@@ -5,16 +5,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use aws_lc_rs::aead::NONCE_LEN;
 use tokio_util::sync::CancellationToken;
 
-use super::rpc::is_id;
+use super::{rpc::is_id, shards::Shards};
 
-const SHARDS: usize = 64;
 /// How long a cancellation that finds no call is remembered; and of how many, of one session and of all in a shard, the latest are.
 const REMEMBERED: Duration = Duration::from_secs(30);
 const REMEMBERED_EACH: usize = 64;
@@ -24,9 +23,9 @@ const REMEMBERED_IN_ALL: usize = 256;
 type Key = ([u8; NONCE_LEN], Box<str>);
 
 /// Calls in progress.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct InFlight {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Shards<Shard>,
 }
 
 #[derive(Debug, Default)]
@@ -75,14 +74,6 @@ pub(super) struct Guard {
     key: Key,
 }
 
-impl Default for InFlight {
-    fn default() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-        }
-    }
-}
-
 impl InFlight {
     /// Registers a call, whose message arrived at `came`. `None`: one with this id is in progress in the session.
     pub(super) fn begin(
@@ -93,7 +84,7 @@ impl InFlight {
         cancel: CancellationToken,
     ) -> Option<Guard> {
         let key: Key = (session, id.into());
-        let mut shard = self.shard(&key);
+        let mut shard = self.shards.of(session);
         if shard.calls.contains_key(&key) {
             return None;
         }
@@ -114,23 +105,17 @@ impl InFlight {
             return;
         }
         let key: Key = (session, id.into());
-        let mut shard = self.shard(&key);
+        let mut shard = self.shards.of(session);
         match shard.calls.get(&key) {
             Some(call) => call.cancel(),
             None => shard.remember(key),
         }
     }
-
-    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        // The session's part is random. Nothing panics between two changes that belong together.
-        let shard = &self.shards[usize::from(key.0[0]) % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.calls.shard(&self.key).calls.remove(&self.key);
+        self.calls.shards.of(self.key.0).calls.remove(&self.key);
     }
 }
 
@@ -183,7 +168,7 @@ mod tests {
         for id in 0..REMEMBERED_IN_ALL * 2 {
             calls.cancel([1; NONCE_LEN], &id.to_string());
         }
-        assert_eq!(calls.shards[1].lock().unwrap().cancelled.len(), REMEMBERED_EACH + 1);
+        assert_eq!(calls.shards.of([1; NONCE_LEN]).cancelled.len(), REMEMBERED_EACH + 1);
         let is_cancelled = |session, id: &str| begin(&calls, session, id, came).unwrap().1.is_cancelled();
         assert!(is_cancelled(65, "1"), "others' are not forgotten for one");
         assert!(is_cancelled(1, "511") && !is_cancelled(1, "447"));

@@ -75,14 +75,7 @@ fn shown(info: &Object<'_>) -> String {
 
 fn members<'a>(of: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = Vec::from(b"{");
-    for (name, value) in of {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        json::push_string(&mut out, name);
-        out.push(b':');
-        out.extend_from_slice(value.as_bytes());
-    }
+    json::push_members(&mut out, of);
     out.push(b'}');
     String::from_utf8(out).unwrap_or_default()
 }

@@ -8,21 +8,18 @@ use service_kit::{page_token::PageTokens, quota::InFlight, turns::off_thread};
 
 use super::{
     Mcp,
-    rpc::{INVALID_PARAMS, RpcError},
+    page::{PAGE, Pages},
+    rpc::RpcError,
     session::Listening,
 };
 use crate::{
     domain::{Caller, ConsumerRef},
     identity::Identified,
-    json::{self, Object},
+    json::Object,
     resolve::{self, Page},
     upstream::Revision,
 };
 
-/// Tools a page.
-pub(super) const PAGE: usize = 200;
-/// A page ends after this many bytes.
-pub(super) const PAGE_BYTES: usize = 512 << 10;
 /// The shortest time between two looks at the list, however fast the registry changes.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The cost of a tool in a list, as the number of bytes that take as long to parse (measured: 500 ns).
@@ -36,49 +33,9 @@ pub(super) fn page(
     consumer: &ConsumerRef,
     params: Option<&Object<'_>>,
 ) -> Result<Vec<u8>, RpcError> {
-    let invalid = invalid_cursor;
-    let binding = format!("tools/list {consumer} {}", caller.subject_name());
-    let after: Option<String> = match params.and_then(|params| params.get("cursor")) {
-        None | Some("null") => None,
-        Some(cursor) => {
-            let cursor = json::unescape(cursor)
-                .filter(|cursor| !cursor.is_empty())
-                .ok_or_else(invalid)?;
-            cursors.open(&binding, &cursor).map_err(|_| invalid())?
-        }
-    };
-    let Page { tools, more } = find(after.as_deref(), PAGE)?;
-    let (mut size, mut shown) = (0, 0);
-    for tool in &tools {
-        size += tool.definition.len(&tool.exposed_name) + 1;
-        shown += 1;
-        if size > PAGE_BYTES {
-            break;
-        }
-    }
-    let more = more || shown < tools.len();
-    let shown = &tools[..shown];
-    let mut out = Vec::with_capacity(size + 128);
-    out.extend_from_slice(b"{\"tools\":[");
-    for (index, tool) in shown.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        tool.definition.write(&tool.exposed_name, &mut out);
-    }
-    out.push(b']');
-    if let Some(last) = shown.last().filter(|_| more) {
-        out.extend_from_slice(b",\"nextCursor\":");
-        json::push_string(&mut out, &cursors.seal(&binding, &&*last.exposed_name));
-    }
-    out.push(b'}');
-    Ok(out)
-}
-
-/// The error of a cursor that is not one of the list's.
-pub(super) fn invalid_cursor() -> RpcError {
-    let what = "the cursor was not made for this list: ask for the first page without one";
-    RpcError::new(INVALID_PARAMS, what)
+    let pages = Pages::new(cursors, format!("tools/list {consumer} {}", caller.subject_name()));
+    let Page { tools, more } = find(pages.after(params)?.as_deref(), PAGE)?;
+    Ok(pages.write("tools", &tools, more))
 }
 
 /// The events of a stream that a client holds open: one each time its list of tools has changed.
@@ -153,7 +110,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::{ConsumerKind, Definition, ExposedTool, Subject};
+    use crate::{
+        domain::{ConsumerKind, Definition, ExposedTool, Subject},
+        mcp::{page::PAGE_BYTES, rpc::INVALID_PARAMS},
+    };
 
     fn tool(name: &str) -> ExposedTool {
         ExposedTool {

@@ -22,21 +22,6 @@ use crate::{
     upstream::Together,
 };
 
-/// `prompts/get`
-const PROMPT: Shape = Shape {
-    key: "name",
-    others: &["arguments", "_meta"],
-};
-/// `resources/read`, `resources/subscribe` and `resources/unsubscribe`
-const RESOURCE: Shape = Shape {
-    key: "uri",
-    others: &["_meta"],
-};
-/// `completion/complete`
-const COMPLETION: Shape = Shape {
-    key: "ref",
-    others: &["argument", "context", "_meta"],
-};
 /// The levels of log messages, as JSON (RFC 5424).
 const LEVELS: [&str; 8] = [
     "\"debug\"",
@@ -66,9 +51,9 @@ impl Visit {
             }
             Kind::Response { id, outcome } => {
                 if let Some(asking) = self.mcp.asked.take(session.id, id) {
-                    asking
-                        .answer(&members(std::iter::once(*outcome).chain(message.extra())))
-                        .await;
+                    let mut rest = inner(std::iter::once(*outcome).chain(message.extra()));
+                    rest.push(b'}');
+                    asking.answer(&rest).await;
                 }
                 Answer::Nothing
             }
@@ -125,9 +110,9 @@ impl Visit {
             | "resources/unsubscribe"
             | "completion/complete" => {
                 let shape = match method {
-                    "prompts/get" => &PROMPT,
-                    "completion/complete" => &COMPLETION,
-                    _ => &RESOURCE,
+                    "prompts/get" => &params::PROMPT,
+                    "completion/complete" => &params::COMPLETION,
+                    _ => &params::RESOURCE,
                 };
                 match self.parts(params, shape).await {
                     Ok(parts) => self.routed(request, shape, parts).await,
@@ -286,19 +271,7 @@ fn reference(text: &str) -> Result<Reference, &'static str> {
 /// Members with a comma before each.
 fn inner<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut out = Vec::new();
-    for (name, value) in members {
-        out.push(b',');
-        json::push_string(&mut out, name);
-        out.push(b':');
-        out.extend_from_slice(value.as_bytes());
-    }
-    out
-}
-
-/// The rest of a message: members with a comma before each, and its end.
-fn members<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
-    let mut out = inner(members);
-    out.push(b'}');
+    json::push_members(&mut out, members);
     out
 }
 
@@ -307,6 +280,7 @@ fn notification(method: &str, message: &Message<'_>) -> Bytes {
     let mut out = Vec::from(&b"{\"jsonrpc\":\"2.0\",\"method\":"[..]);
     json::push_string(&mut out, method);
     let params = message.params.as_ref().map(|params| ("params", params.text()));
-    out.extend(members(params.into_iter().chain(message.extra())));
+    json::push_members(&mut out, params.into_iter().chain(message.extra()));
+    out.push(b'}');
     out.into()
 }

@@ -17,12 +17,14 @@ mod list;
 mod lists;
 mod media;
 mod message;
+mod page;
 mod params;
 mod post;
 mod refusal;
 mod resumable;
 mod rpc;
 mod session;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod visit;
@@ -95,6 +97,8 @@ impl Mcp {
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
+        // Begins what clients name later: streams, and requests of servers.
+        let replica = service_kit::random::uuid().simple().to_string()[..8].to_owned();
         Self {
             calls,
             identity,
@@ -105,8 +109,8 @@ impl Mcp {
             cursors: PageTokens::new(&config.page_token_key),
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
             in_flight: Arc::default(),
-            asked: Arc::default(),
-            resumable: Arc::default(),
+            asked: Arc::new(Asked::new(replica.clone())),
+            resumable: Arc::new(Resumable::new(replica)),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),
             clock,

@@ -7,9 +7,9 @@ use crate::{
 };
 
 /// The parts of `params`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parts<'a> {
-    /// The member that decides where the request goes, as JSON; empty if there is none.
+    /// The member that decides where the request goes, as JSON.
     pub(super) key: &'a str,
     /// The members besides that, `_meta` and `task`, verbatim.
     pub(super) params: Vec<(&'a str, &'a str)>,
@@ -20,7 +20,7 @@ pub(super) struct Parts<'a> {
 /// What the `params` of a method consist of, as far as they have a meaning to the gateway or a server.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// The member that decides where the request goes; empty if there is none.
+    /// The member that decides where the request goes.
     pub(super) key: &'static str,
     /// The others.
     pub(super) others: &'static [&'static str],
@@ -32,20 +32,27 @@ pub(super) const TOOL: Shape = Shape {
     others: &["arguments", "_meta", "task"],
 };
 
+/// `prompts/get`
+pub(super) const PROMPT: Shape = Shape {
+    key: "name",
+    others: &["arguments", "_meta"],
+};
+/// `resources/read`, `resources/subscribe` and `resources/unsubscribe`
+pub(super) const RESOURCE: Shape = Shape {
+    key: "uri",
+    others: &["_meta"],
+};
+/// `completion/complete`
+pub(super) const COMPLETION: Shape = Shape {
+    key: "ref",
+    others: &["argument", "context", "_meta"],
+};
+
 /// Takes `params` apart.
 pub(super) fn parts<'a>(params: Option<&'a Object<'a>>, shape: &Shape) -> Result<Parts<'a>, RpcError> {
     let invalid = |what: &str| RpcError::new(INVALID_PARAMS, what);
-    let Some(params) = params else {
-        return if shape.key.is_empty() {
-            Ok(Parts::default())
-        } else {
-            Err(invalid(&format!("params.{} is missing", shape.key)))
-        };
-    };
-    let key = params.get(shape.key).unwrap_or_default();
-    if key.is_empty() && !shape.key.is_empty() {
-        return Err(invalid(&format!("params.{} is missing", shape.key)));
-    }
+    let given = params.and_then(|params| Some((params, params.get(shape.key)?)));
+    let (params, key) = given.ok_or_else(|| invalid(&format!("params.{} is missing", shape.key)))?;
     let ambiguous = |of: &str, name: &str| {
         let what = format!("the member {name:?} of {of} can be mistaken for another; send the exact name");
         RpcError::new(INVALID_PARAMS, what)

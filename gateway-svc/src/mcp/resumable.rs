@@ -63,19 +63,17 @@ pub(super) enum Place {
     Elsewhere,
 }
 
-impl Default for Resumable {
-    fn default() -> Self {
-        let replica = service_kit::random::uuid().simple().to_string();
+impl Resumable {
+    /// Of the replica with this id.
+    pub(super) fn new(replica: String) -> Self {
         Self {
-            replica: replica[..8].to_owned(),
+            replica,
             next: AtomicU64::new(1),
             streams: Mutex::default(),
             left: Mutex::default(),
         }
     }
-}
 
-impl Resumable {
     /// Reads the id of an event; `None`: it is not one of these streams'.
     pub(super) fn place(&self, id: &str) -> Option<Place> {
         let (replica, place) = id.split_once('-')?;
@@ -169,7 +167,7 @@ mod tests {
 
     #[test]
     fn ids_name_their_replica() {
-        let (one, other) = (Resumable::default(), Resumable::default());
+        let [one, other] = ["0123abcd", "456789ef"].map(|replica| Resumable::new(replica.to_owned()));
         let id = format!("{}-a-1f", one.replica);
         assert_eq!(one.place(&id), Some(Place::Here { stream: 10, number: 31 }));
         assert_eq!(other.place(&id), Some(Place::Elsewhere));
@@ -180,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_caller_leaves_only_so_many_streams() {
-        let streams = Arc::new(Resumable::default());
+        let streams = Arc::new(Resumable::new("0123abcd".to_owned()));
         let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
         let mut left: Vec<Alone> = (0..MOST_EACH).map(|_| streams.leave(&alice).unwrap()).collect();
         assert!(streams.leave(&alice).is_none());

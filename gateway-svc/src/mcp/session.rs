@@ -272,22 +272,9 @@ mod tests {
     fn an_ended_session_stays_ended() {
         let now = UNIX_EPOCH;
         let sessions = Sessions::new([1; 32]);
-        let handle = sessions.seal(
-            Revision::LATEST,
-            false,
-            &Profile::default(),
-            "users/a",
-            &gateway("g"),
-            now,
-        );
-        let other = sessions.seal(
-            Revision::LATEST,
-            false,
-            &Profile::default(),
-            "users/a",
-            &gateway("g"),
-            now,
-        );
+        let profile = Profile::default();
+        let seal = || sessions.seal(Revision::LATEST, false, &profile, "users/a", &gateway("g"), now);
+        let (handle, other) = (seal(), seal());
         sessions.end(&sessions.open(&handle, "users/a", &gateway("g"), now).unwrap());
         assert_eq!(sessions.open(&handle, "users/a", &gateway("g"), now), None);
         assert!(sessions.open(&other, "users/a", &gateway("g"), now).is_some());

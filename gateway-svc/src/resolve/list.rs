@@ -11,7 +11,7 @@ use super::{
     choose::{self, Chosen},
 };
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, ExposedTool},
+    domain::{CallError, Caller, ConsumerRef, ExposedTool, Running},
     route::{Route, Source},
     snapshot::Snapshot,
 };
@@ -88,16 +88,28 @@ pub(crate) fn whole(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) ->
     let mut installations = HashSet::new();
     let mut reached = Vec::new();
     for source in entered.table.whole() {
-        let Some(entry) = entered.entry(source) else { continue };
-        let running = choose::choose(&entered, source, entry).and_then(|chosen| chosen.reach().ok());
-        if running.is_some_and(|running| installations.insert(Arc::clone(&running.installation.uid))) {
+        if let Some(running) = running(&entered, source)
+            && installations.insert(Arc::clone(&running.installation.uid))
+        {
             reached.push(Reached {
                 source: Arc::clone(source),
-                entry: Arc::clone(&entry.slug),
+                entry: Arc::clone(&running.entry.slug),
             });
         }
     }
     Ok(reached)
+}
+
+/// Whether the gateway or agent has all of this source's entry, and the caller reaches its server.
+pub(crate) fn reaches(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, source: &Source) -> bool {
+    access::enter(snapshot, caller, name)
+        .is_ok_and(|entered| entered.table.has_whole(source) && running(&entered, source).is_some())
+}
+
+/// What the installation of a source runs, if this caller sees the entry and reaches the server.
+fn running(entered: &Entered<'_>, source: &Source) -> Option<Running> {
+    let entry = entered.entry(source)?;
+    choose::choose(entered, source, entry)?.reach().ok()
 }
 
 /// A number that differs where two lists would look different to an MCP client: names and definitions, in order.

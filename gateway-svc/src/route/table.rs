@@ -51,12 +51,22 @@ pub(crate) struct Candidate<'a> {
 }
 
 /// Whose server has something that a gateway or agent exposes.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     /// Uid of the entry.
     pub(crate) entry_uid: Arc<str>,
     /// What it is pinned to; `None`: resolved at call time.
     pub(crate) pinned: Option<Arc<Pinned>>,
+}
+
+impl Source {
+    /// Where it is among the others.
+    fn place(&self) -> (&str, Option<&str>) {
+        (
+            &self.entry_uid,
+            self.pinned.as_ref().map(|pinned| &*pinned.installation),
+        )
+    }
 }
 
 /// Where an exposed name leads. There are a million of these: what they hold is shared.
@@ -75,7 +85,7 @@ pub(crate) struct Route {
 pub(crate) struct Table {
     /// Sorted by exposed name.
     routes: Box<[Route]>,
-    /// Those with all of an entry, also its prompts and resources: in the order of entries' uids.
+    /// Those with all of an entry, also its prompts and resources, by their places.
     whole: Box<[Arc<Source>]>,
 }
 
@@ -107,11 +117,7 @@ impl<'a> Sources<'a> {
 
     fn whole(self) -> Box<[Arc<Source>]> {
         let mut whole = self.whole;
-        let identity = |source: &Source| {
-            let pinned = source.pinned.as_ref().map(|pinned| Arc::clone(&pinned.installation));
-            (Arc::clone(&source.entry_uid), pinned)
-        };
-        whole.sort_by_cached_key(|source| identity(source));
+        whole.sort_by(|one, other| one.place().cmp(&other.place()));
         whole.dedup_by(|one, other| Arc::ptr_eq(one, other));
         whole.into()
     }
@@ -149,6 +155,15 @@ impl Table {
     /// Of which entries it has all, also the prompts and resources.
     pub(crate) fn whole(&self) -> &[Arc<Source>] {
         &self.whole
+    }
+
+    /// Whether it has all of this source's entry.
+    pub(crate) fn has_whole(&self, source: &Source) -> bool {
+        let first = self.whole.partition_point(|known| known.place() < source.place());
+        let mut alike = self.whole[first..]
+            .iter()
+            .take_while(|known| known.place() == source.place());
+        alike.any(|known| **known == *source)
     }
 
     /// All routes, sorted by exposed name.

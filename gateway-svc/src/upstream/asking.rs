@@ -70,20 +70,21 @@ impl Asking {
 
     /// Answers in the background that nobody can.
     pub(crate) fn refuse(self, why: &'static str) {
-        // A server that sends requests faster than it accepts answers gets none.
-        if self.session.side_messages.available_permits() == 0 {
-            return;
-        }
         let mut rest = Vec::from(&b",\"error\":{\"code\":-32601,\"message\":"[..]);
         crate::json::push_string(&mut rest, why);
         rest.extend_from_slice(b"}}");
-        tokio::spawn(async move { self.answer(&rest).await });
+        self.answer_in_background(rest);
     }
 
     /// Answers a `ping` in the background.
     pub(super) fn pong(self) {
+        self.answer_in_background(Vec::from(b",\"result\":{}}"));
+    }
+
+    fn answer_in_background(self, rest: Vec<u8>) {
+        // A server that sends requests faster than it accepts answers gets none.
         if self.session.side_messages.available_permits() > 0 {
-            tokio::spawn(async move { self.answer(b",\"result\":{}}").await });
+            tokio::spawn(async move { self.answer(&rest).await });
         }
     }
 }

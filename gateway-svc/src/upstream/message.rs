@@ -43,12 +43,7 @@ impl Outgoing {
             body.extend_from_slice(b",\"params\":");
             body.extend_from_slice(params);
         }
-        for (name, value) in extra {
-            body.push(b',');
-            json::push_string(&mut body, name);
-            body.push(b':');
-            body.extend_from_slice(value.as_bytes());
-        }
+        json::push_members(&mut body, extra.iter().map(|(name, value)| (&**name, *value)));
         body.push(b'}');
         Self {
             id,

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Item, ListKind, Listed, Listing, item};
 use crate::{
-    calls::{Call, CallEvent, Calls, Outcome, To, Visitor, failure::upstream_failed},
+    calls::{Call, Calls, To, Visitor, failure::upstream_failed},
     domain::{CallError, Entry},
     resolve::{self, Reached},
     route::Source,
-    upstream::{Reply, UpstreamError},
+    upstream::UpstreamError,
 };
 
 /// How many servers are asked at a time for one client; how long each may take.
@@ -28,10 +28,12 @@ impl Calls {
     /// The list as it is now, of all servers that the visitor reaches. One that fails keeps what it listed last; if all fail, so does this.
     pub(crate) async fn list(&self, visitor: &Visitor<'_>, kind: ListKind) -> Result<Arc<Listing>, CallError> {
         let before = self.lists.get(visitor, kind);
-        let asked = stream::iter(self.reached(visitor)?).map(|Reached { source, entry }| async move {
-            let listed = tokio::time::timeout(WITHIN, self.list_of(visitor, kind, &source)).await;
-            (source, entry, listed)
-        });
+        let asked = stream::iter(resolve::whole(&*self.store.load()?, visitor.caller, visitor.consumer)?).map(
+            |Reached { source, entry }| async move {
+                let listed = tokio::time::timeout(WITHIN, self.list_of(visitor, kind, &source)).await;
+                (source, entry, listed)
+            },
+        );
         let mut asked = asked.buffered(AT_A_TIME);
         let (mut lists, mut failed) = (Vec::new(), None);
         while let Some((source, entry, listed)) = asked.next().await {
@@ -63,20 +65,6 @@ impl Calls {
         let listing = Arc::new(Listing::of(kind, prefixed, lists));
         self.lists.remember(visitor, kind, &listing);
         Ok(listing)
-    }
-
-    /// The sources of the gateway or agent with all of an entry, which the visitor sees.
-    pub(super) fn sources(&self, visitor: &Visitor<'_>) -> Vec<Arc<Source>> {
-        self.reached(visitor)
-            .map(|reached| reached.into_iter().map(|reached| reached.source).collect())
-            .unwrap_or_default()
-    }
-
-    /// The sources that the visitor reaches at this moment, with the slugs of their entries. Of two that lead to the same
-    /// installation, the first.
-    fn reached(&self, visitor: &Visitor<'_>) -> Result<Vec<Reached>, CallError> {
-        let snapshot = self.store.load()?;
-        resolve::whole(&snapshot, visitor.caller, visitor.consumer)
     }
 
     async fn list_of(
@@ -126,16 +114,8 @@ impl Calls {
 
     /// Makes a request of the gateway's own and waits for the result: the entry, and JSON.
     async fn result(&self, call: &Call<'_>) -> Result<(Arc<Entry>, Bytes), CallError> {
-        let (entry, reply): (Arc<Entry>, Reply) = match self.call(call).await? {
-            Outcome::Whole(reply, entry) => (entry, reply),
-            Outcome::Stream(mut stream) => loop {
-                match stream.next().await? {
-                    CallEvent::Reply(reply) => break (Arc::clone(stream.entry()), reply),
-                    CallEvent::Request(asking) => asking.refuse("this request is not a client's"),
-                    CallEvent::Notification(_) | CallEvent::Withdrawn { .. } => {}
-                }
-            },
-        };
+        let answered = self.call(call).await?.reply("this request is not a client's");
+        let (entry, reply) = answered.await?;
         match reply.result() {
             Some(result) => Ok((entry, result)),
             None if reply.is_unknown_method() => Err(CallError::NotOffered),
@@ -149,7 +129,7 @@ impl Calls {
 
 impl Listing {
     fn of_source(&self, source: &Source) -> Vec<Item> {
-        let of_it = |item: &&Item| super::same(&item.source, source);
+        let of_it = |item: &&Item| *item.source == *source;
         self.items.iter().filter(of_it).cloned().collect()
     }
 }

@@ -17,6 +17,7 @@ use template::fits;
 use super::{Calls, Visitor};
 use crate::{
     domain::CallError,
+    resolve,
     route::{Named, Source, assign},
     upstream::Client,
 };
@@ -244,15 +245,9 @@ impl Calls {
         find: impl FnOnce(&Listing) -> Option<Found>,
     ) -> Option<Found> {
         let listing = self.lists.get(visitor, kind)?;
-        // Assignments may have changed since.
         let found = find(&listing)?;
-        self.sources(visitor)
-            .iter()
-            .any(|source| same(source, &found.source))
-            .then_some(found)
+        // Assignments may have changed since.
+        let snapshot = self.store.load().ok()?;
+        resolve::reaches(&snapshot, visitor.caller, visitor.consumer, &found.source).then_some(found)
     }
-}
-
-fn same(one: &Source, other: &Source) -> bool {
-    one.entry_uid == other.entry_uid && one.pinned == other.pinned
 }

@@ -167,6 +167,13 @@ async fn prompts_and_resources_find_their_server() {
             );
         }
     }
+    // What was shown is no right to it.
+    let without = world.registry.clone().gateway("all");
+    fill(&mut world.feed, 3, without.objects.clone()).await;
+    let forgotten = world
+        .ask_all(&other, "prompts/get", json!({"name": "mail__part"}))
+        .await;
+    assert_eq!(forgotten, Value::Null);
     // A tool alone brings nothing else of its entry along.
     let session = world.open("alice", "2025-11-25", json!({})).await;
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"prompts/list"}"#;
