@@ -51,15 +51,20 @@ async fn works_for(journey: &OAuthJourney, names: &[&str]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_team_shares_one_token() {
-    let journey = installed(
+/// With a client secret by Basic authentication.
+async fn installed_with_basic() -> OAuthJourney {
+    installed(
         "machine-basic",
         ClientAuthentication::ClientSecretBasic,
         MACHINE_SECRET,
         &[],
     )
-    .await;
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_team_shares_one_token() {
+    let journey = installed_with_basic().await;
     works_for(&journey, &["ann", "ben", "ann"]).await;
     assert_eq!(journey.upstream.callers(), ["machine-basic"; 3]);
     assert_eq!(journey.server.granted("client_credentials").await, 1);
@@ -74,13 +79,7 @@ async fn the_team_shares_one_token() {
 /// With a token that no other has replaced: what replaces a rejected one is itself not replaced for half a minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_valid_token_serves_while_the_authorization_server_is_away() {
-    let journey = installed(
-        "machine-basic",
-        ClientAuthentication::ClientSecretBasic,
-        MACHINE_SECRET,
-        &[],
-    )
-    .await;
+    let journey = installed_with_basic().await;
     works_for(&journey, &["ann"]).await;
     journey.server.set(json!({"fault": {"status": 503}})).await;
     works_for(&journey, &["ann"]).await;
@@ -99,13 +98,7 @@ async fn a_valid_token_serves_while_the_authorization_server_is_away() {
 /// The caller is told to follow the link, and an admin, who can put it right, finds the reason there.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admin_learns_why_there_is_no_token() {
-    let journey = installed(
-        "machine-basic",
-        ClientAuthentication::ClientSecretBasic,
-        MACHINE_SECRET,
-        &[],
-    )
-    .await;
+    let journey = installed_with_basic().await;
     works_for(&journey, &["ann"]).await;
     let admin = journey.stack.admin();
     let request = r::ListInstallationsRequest {

@@ -15,6 +15,7 @@ use super::{
 use crate::domain::{
     authorization::{
         fake::{ISSUER, Script, refused},
+        finishing::Returned,
         plan::{ClientId, ClientPlan, Resource, Server, SignIn, Source as Tokens},
         servers::{ServerError, TokenKind, Upstream},
         starting::Started,
@@ -27,6 +28,14 @@ use crate::domain::{
 
 /// Of [`ISSUER`], in redirect URIs that are registered there.
 const TAG: &str = "hPhi4surPQFoR02ACPwY-g";
+
+/// An answer that comes to this redirect URI, and does not say whose it is.
+fn from_nobody(redirect_uri: String) -> impl FnOnce(&mut Returned) {
+    move |returned| {
+        returned.issuer.clear();
+        returned.redirect_uri = redirect_uri;
+    }
+}
 
 pub(super) fn query(started: &Started) -> BTreeMap<String, String> {
     let url: Url = started.url.parse().unwrap();
@@ -189,19 +198,13 @@ pub(in crate::store) async fn another_servers_answer_is_refused<B: Bench>() {
     // Then the answer of another is seen by where it comes to.
     for elsewhere in ["", "/of-another"] {
         let started = service.start(ALICE).await.unwrap();
-        let answered = service.finish(ALICE, &started, |returned| {
-            returned.issuer.clear();
-            returned.redirect_uri = format!("http://127.0.0.1:8080/oauth/callback{elsewhere}");
-        });
-        foreign(answered.await);
+        let to = format!("http://127.0.0.1:8080/oauth/callback{elsewhere}");
+        foreign(service.finish(ALICE, &started, from_nobody(to)).await);
     }
     assert_eq!(world.servers.requests("authorization_code"), []);
     let started = service.start(ALICE).await.unwrap();
-    let answered = service.finish(ALICE, &started, |returned| {
-        returned.issuer.clear();
-        returned.redirect_uri = query(&started)["redirect_uri"].clone();
-    });
-    answered.await.unwrap();
+    let to = query(&started)["redirect_uri"].clone();
+    service.finish(ALICE, &started, from_nobody(to)).await.unwrap();
 }
 
 pub(in crate::store) async fn a_server_that_cannot_be_used_is_refused<B: Bench>() {
@@ -338,11 +341,7 @@ pub(in crate::store) async fn clients_that_admins_registered_are_not_mixed_up<B:
     let shared = "http://127.0.0.1:8080/oauth/callback";
     // What a server answers that does not say who it is, and whose client has that redirect URI, too.
     let of_another = async |started: &Started| {
-        let answered = service.finish(ALICE, started, |returned| {
-            returned.issuer.clear();
-            returned.redirect_uri = shared.to_owned();
-        });
-        foreign(answered.await);
+        foreign(service.finish(ALICE, started, from_nobody(shared.to_owned())).await);
     };
     let says_who_it_is = service.start(ALICE).await.unwrap();
     assert_eq!(query(&says_who_it_is)["redirect_uri"], shared);
@@ -356,11 +355,8 @@ pub(in crate::store) async fn clients_that_admins_registered_are_not_mixed_up<B:
     of_another(&does_not).await;
     assert_eq!(world.servers.requests("authorization_code"), []);
     let started = service.start(ALICE).await.unwrap();
-    let answered = service.finish(ALICE, &started, |returned| {
-        returned.issuer.clear();
-        returned.redirect_uri = query(&started)["redirect_uri"].clone();
-    });
-    answered.await.unwrap();
+    let to = query(&started)["redirect_uri"].clone();
+    service.finish(ALICE, &started, from_nobody(to)).await.unwrap();
 }
 
 pub(in crate::store) async fn a_code_that_is_not_accepted_connects_nothing<B: Bench>() {

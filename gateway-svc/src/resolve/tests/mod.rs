@@ -31,6 +31,18 @@ fn registry() -> Registry {
         .assign("default", "time", "now")
 }
 
+/// Why Alice's call goes nowhere, as she is told.
+fn told(registry: &Registry) -> String {
+    let called = call(
+        &registry.snapshot(),
+        &person("alice"),
+        &default(),
+        "time__now",
+        &links(),
+    );
+    called.unwrap_err().to_string()
+}
+
 /// The uid of the installation a call goes to, or why nowhere.
 fn goes_to(registry: &Registry, caller: &Caller) -> Result<String, RepairReason> {
     match call(&registry.snapshot(), caller, &default(), "time__now", &links()) {
@@ -239,12 +251,7 @@ fn one_that_was_ready_and_is_broken_is_chosen_and_its_call_fails() {
         goes_to(&broken("CREDENTIAL_REQUIRED"), &person("alice")),
         Err(RepairReason::CredentialRequired)
     );
-    let told = |reason| {
-        let snapshot = broken(reason).snapshot();
-        call(&snapshot, &person("alice"), &default(), "time__now", &links())
-            .unwrap_err()
-            .to_string()
-    };
+    let told = |reason| told(&broken(reason));
     assert!(told("CREDENTIAL_EXPIRED").contains("needs its credential renewed"));
     assert!(told("DESTINATION_CHANGED").contains("has no usable credential"));
     let explanation = explain(
@@ -275,18 +282,8 @@ fn a_self_hosted_server_that_does_not_run_is_unavailable() {
         is_starting(&snapshot, &person("alice"), &default(), "time__now")
     };
     assert!(starting(&registry), "nobody has reported that it failed");
-    let told = call(
-        &registry.snapshot(),
-        &person("alice"),
-        &default(),
-        "time__now",
-        &links(),
-    )
-    .unwrap_err();
-    assert!(
-        told.to_string().ends_with("is being started. Try again in a moment."),
-        "{told}"
-    );
+    let told = told(&registry);
+    assert!(told.ends_with("is being started. Try again in a moment."), "{told}");
     let registry = registry.with(runtime("own", "unix:/run/own.sock"));
     assert_eq!(goes_to(&registry, &person("alice")), Ok("own".to_owned()));
     assert!(!starting(&registry));
@@ -306,14 +303,7 @@ fn a_shared_server_that_has_failed_leads_to_an_admin() {
             ..Made::new("own", "time", "alice")
         })
         .with(failed);
-    let told = call(
-        &registry.snapshot(),
-        &person("alice"),
-        &default(),
-        "time__now",
-        &links(),
-    );
-    let told = told.unwrap_err().to_string();
+    let told = told(&registry);
     let end = "is not running. It exited at once. Ask an admin to repair it, then try again.";
     assert!(told.ends_with(end), "{told}");
 }
