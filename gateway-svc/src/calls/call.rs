@@ -11,7 +11,7 @@ use crate::{
     json, resolve,
     route::Source,
     snapshot::Snapshot,
-    upstream::{self, Outgoing, Profile, Revision, Together, Upstreams},
+    upstream::{self, Era, Outgoing, Profile, Revision, Together, Upstreams},
 };
 
 /// Who makes requests, and by which gateway or agent.
@@ -26,7 +26,9 @@ pub(crate) struct Visitor<'a> {
     pub(crate) client: upstream::Client,
     /// What the client says of itself to servers with a session for each; `None`: it has nothing to say.
     pub(crate) profile: Option<&'a Profile>,
-    /// The revision that it speaks.
+    /// How it speaks.
+    pub(crate) era: Era,
+    /// The legacy revision that a server is spoken to in: the client's own, if it speaks one.
     pub(crate) revision: Revision,
 }
 
@@ -157,6 +159,7 @@ mod tests {
             subject: &"users/alice".into(),
             client: upstream::Client::Caller("users/alice".into()),
             profile: None,
+            era: Era::Legacy,
             revision: Revision::LATEST,
         };
         let call = Call {

@@ -19,7 +19,7 @@ use crate::{
         Feed,
         testing::{Made, Registry, fill, hosted_revision, person, runtime},
     },
-    upstream::{Client, Limits, Revision},
+    upstream::{Client, Era, Limits, Revision},
 };
 
 /// What the registry knows of the server.
@@ -103,6 +103,7 @@ async fn answered_unless(
         subject: &"users/alice".into(),
         client: Client::Caller("users/alice".into()),
         profile: None,
+        era: Era::Legacy,
         revision: Revision::LATEST,
     };
     let call = Call {
@@ -269,6 +270,7 @@ async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
             subject: &caller.subject_name().into(),
             client: Client::Session([session; 12]),
             profile: None,
+            era: Era::Legacy,
             revision: Revision::LATEST,
         };
         let target = Targets::default().get(&target.running, &vended, &target.consumer, &visitor);

@@ -13,7 +13,7 @@ use crate::{
     domain::{CallError, Caller, ConsumerRef, Entry},
     json::{self, Object},
     resolve,
-    upstream::{self, Reply, Revision},
+    upstream::{self, Era, Reply, Revision},
 };
 
 impl Calls {
@@ -38,6 +38,7 @@ impl Calls {
             subject: &caller.subject_name().into(),
             client: upstream::Client::Caller(caller.subject_name().into()),
             profile: None,
+            era: Era::Legacy,
             revision: Revision::LATEST,
         };
         let call = Call {

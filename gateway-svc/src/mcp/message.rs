@@ -19,7 +19,7 @@ use crate::{
     domain::CallError,
     json::{self, Object},
     resolve,
-    upstream::Together,
+    upstream::{Era, Together},
 };
 
 /// The levels of log messages, as JSON (RFC 5424).
@@ -68,6 +68,7 @@ impl Visit {
             subject: &self.identified.subject,
             client: session.client(),
             profile: Some(&session.profile),
+            era: Era::Legacy,
             revision: session.revision,
         }
     }

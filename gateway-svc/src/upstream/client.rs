@@ -2,6 +2,15 @@
 
 use std::sync::Arc;
 
+/// How a client or a server speaks MCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Era {
+    /// With `initialize` and sessions: up to 2025-11-25.
+    Legacy,
+    /// Without: 2026-07-28.
+    Modern,
+}
+
 /// A client, as an upstream with a session for each client distinguishes them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Client {

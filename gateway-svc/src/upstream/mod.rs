@@ -31,7 +31,7 @@ mod upstreams;
 
 pub(crate) use answer::{Answer, Answers, Event};
 pub(crate) use asking::Asking;
-pub(crate) use client::{Client, Profile};
+pub(crate) use client::{Client, Era, Profile};
 pub(crate) use error::UpstreamError;
 pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
