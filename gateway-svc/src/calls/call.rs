@@ -11,7 +11,7 @@ use crate::{
     json, resolve,
     route::Source,
     snapshot::Snapshot,
-    upstream::{self, Era, Outgoing, Profile, Revision, Together, Upstreams},
+    upstream::{self, Era, Mirrored, Outgoing, Profile, Revision, Together, Upstreams},
 };
 
 /// Who makes requests, and by which gateway or agent.
@@ -96,9 +96,9 @@ pub(crate) struct Meta<'a> {
 }
 
 impl Call<'_> {
-    /// The request for the upstream, which knows the tool, if it is one, by this name.
-    pub(super) fn outgoing(&self, upstreams: &Upstreams, tool: Option<&str>) -> Outgoing {
-        let params = |token: Option<u64>| params(self, tool, token);
+    /// The request for the upstream that it was resolved to.
+    pub(super) fn outgoing(&self, upstreams: &Upstreams, resolved: &resolve::Target) -> Outgoing {
+        let params = |token: Option<u64>| params(self, resolved.tool.as_deref(), token);
         let request = match self.meta.as_ref().and_then(|meta| meta.progress_token) {
             Some(token) => {
                 let token = Bytes::copy_from_slice(token.as_bytes());
@@ -106,7 +106,14 @@ impl Call<'_> {
             }
             None => upstreams.request(self.method, &params(None), self.extra),
         };
-        request.made_for(self.visitor.subject, self.together)
+        let schema = resolved
+            .definition
+            .as_ref()
+            .and_then(|definition| definition.mirroring_schema());
+        let mirrored = schema.map(|schema| Mirrored::all(&schema));
+        request
+            .made_for(self.visitor.subject, self.together)
+            .speaking(self.visitor.era, mirrored)
     }
 }
 

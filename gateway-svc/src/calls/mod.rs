@@ -90,7 +90,7 @@ impl Calls {
         loop {
             let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
-            let request = in_place(length, || call.outgoing(&self.upstreams, resolved.tool.as_deref())).await;
+            let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
                     let at = At {

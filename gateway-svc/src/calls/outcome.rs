@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{ToolsChanged, failure::upstream_failed};
 use crate::{
     domain::{CallError, Definition, Entry, Running},
-    upstream::{Answer, Answers, Asking, Event, List, Reply},
+    upstream::{Answer, Asking, Event, List, Messages, Reply},
 };
 
 /// The result of a call.
@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
 
 /// Messages of a call, the last of which is the reply.
 pub(crate) struct CallStream {
-    answers: Box<Answers>,
+    messages: Messages,
     at: At,
 }
 
@@ -55,7 +55,7 @@ impl Outcome {
     pub(super) fn new(answer: Answer, at: At) -> Self {
         match answer {
             Answer::Whole(reply) => Self::Whole(reply, Arc::clone(&at.running.entry)),
-            Answer::Stream(answers) => Self::Stream(CallStream { answers, at }),
+            Answer::Stream(messages) => Self::Stream(CallStream { messages, at }),
         }
     }
 }
@@ -89,7 +89,7 @@ impl CallStream {
     /// The next message. Must not be called again after the reply or an error.
     pub(crate) async fn next(&mut self) -> Result<CallEvent, CallError> {
         loop {
-            match self.answers.next().await {
+            match self.messages.next().await {
                 Ok(Event::Notification(message)) => return Ok(CallEvent::Notification(message)),
                 Ok(Event::Reply(reply)) => return Ok(CallEvent::Reply(reply)),
                 Ok(Event::Request(asking)) => return Ok(CallEvent::Request(asking)),

@@ -2,6 +2,8 @@
 
 use crate::json::{self, Object};
 
+const INPUT_SCHEMA: &str = "inputSchema";
+
 /// A tool's definition as its server gave it, apart from its name: one is kept for all gateways that show the tool, each under a
 /// name of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +11,7 @@ pub(crate) struct Definition {
     /// All members but `name`, byte for byte, each after a comma; and the brace that ends the object.
     rest: Box<str>,
     declares_output: bool,
+    mirrors_arguments: bool,
 }
 
 impl Definition {
@@ -16,24 +19,32 @@ impl Definition {
     pub(crate) fn parse(definition_json: &str) -> Option<Self> {
         let members = Object::parse(definition_json).ok()?;
         let mut rest = Vec::with_capacity(definition_json.len());
-        let mut declares_output = false;
+        let (mut declares_output, mut mirrors_arguments) = (false, false);
         for (key, value) in members.iter().filter(|(key, _)| *key != "name") {
             rest.push(b',');
             json::push_string(&mut rest, key);
             rest.push(b':');
             rest.extend_from_slice(value.as_bytes());
             declares_output |= key == "outputSchema" && value != "null";
+            mirrors_arguments |= key == INPUT_SCHEMA && value.contains("\"x-mcp-header\"");
         }
         rest.push(b'}');
         Some(Self {
             rest: String::from_utf8(rest).ok()?.into(),
             declares_output,
+            mirrors_arguments,
         })
     }
 
     /// Whether the tool has an output schema.
     pub(crate) const fn declares_output(&self) -> bool {
         self.declares_output
+    }
+
+    /// The schema of its arguments, where a modern server may get some of them in headers, too.
+    pub(crate) fn mirroring_schema(&self) -> Option<String> {
+        let whole = self.mirrors_arguments.then(|| self.to_json(""))?;
+        Some(Object::parse(&whole).ok()?.get(INPUT_SCHEMA)?.to_owned())
     }
 
     /// Its length under this name, in bytes.
@@ -74,6 +85,15 @@ mod tests {
         assert_eq!(rename("{", "c"), None);
         let parsed = Definition::parse(definition).unwrap();
         assert_eq!(parsed.len("new"), parsed.to_json("new").len());
+    }
+
+    #[test]
+    fn has_a_schema_to_look_into_only_where_arguments_may_be_in_headers() {
+        let schema = |definition| Definition::parse(definition).unwrap().mirroring_schema();
+        let mirroring = r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}"#;
+        let definition = format!(r#"{{"name":"a","inputSchema":{mirroring}}}"#);
+        assert_eq!(schema(&definition).as_deref(), Some(mirroring));
+        assert_eq!(schema(r#"{"name":"a","inputSchema":{},"x-mcp-header":1}"#), None);
     }
 
     #[test]

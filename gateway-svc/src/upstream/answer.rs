@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use self::resume::Resumed;
 use super::{
     asking::Asking,
+    client::Era,
     error::UpstreamError,
     message::{List, Message, Outgoing, Reply, ServerRequest},
     pending::Pending,
@@ -25,13 +26,20 @@ use super::{
 const MAX_REQUESTS: u32 = 64;
 const A_REQUEST: Duration = Duration::from_secs(1);
 
-/// What came of a request.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// The reply, as JSON.
-    Whole(Reply),
+/// An answer that has begun.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once, and most are the large one"
+)]
+pub(super) enum Started {
+    /// The reply has come, as JSON.
+    Whole {
+        session: Arc<Session>,
+        request: Outgoing,
+        reply: Reply,
+    },
     /// A stream that ends with the reply.
-    Stream(Box<Answers>),
+    Events(Box<Answers>),
 }
 
 /// After this much of a stream, the task yields to others. A server that never stops sends faster than it is read: data is always
@@ -136,6 +144,16 @@ impl Answers {
             room: None,
             _permit: permit,
         }
+    }
+
+    /// The request that is answered.
+    pub(super) fn request(&self) -> &Outgoing {
+        &self.request
+    }
+
+    /// Whether the server speaks a newer revision than the client.
+    pub(super) fn is_for_older_client(&self) -> bool {
+        self.session.is_newer_than(&self.request)
     }
 
     /// The next message. Must not be called again after the reply or an error.
@@ -265,9 +283,13 @@ impl Answers {
 
     /// A request of the upstream's own: for the client, where that has the session alone and has said what it can be asked.
     fn asked(&self, request: ServerRequest) -> Option<Event> {
+        // A modern server sends none.
+        if self.session.era == Era::Modern {
+            return None;
+        }
         let is_ping = &*request.method == "ping";
         let (upstreams, target) = (self.pending.upstreams.clone(), Arc::clone(&self.pending.target));
-        let has_client = target.profile.is_some();
+        let has_client = target.speaks_for_client();
         let asking = Asking::new(request, upstreams, target, Arc::clone(&self.session));
         if is_ping {
             asking.pong();

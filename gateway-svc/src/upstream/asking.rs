@@ -4,10 +4,21 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{message::ServerRequest, session::Session, target::Target, upstreams::Upstreams};
+use super::{
+    message::ServerRequest, modern::question::Question, session::Session, target::Target, upstreams::Upstreams,
+};
 
 /// A request of an upstream's own (sampling, elicitation, roots), which waits for the answer of its client.
-pub(crate) struct Asking {
+pub(crate) struct Asking(By);
+
+enum By {
+    /// As a legacy server has sent it, which gets the answer.
+    Request(Sent),
+    /// As a modern server asks in its result, for whose call the answer is kept.
+    Question(Question),
+}
+
+struct Sent {
     request: ServerRequest,
     upstreams: Upstreams,
     target: Arc<Target>,
@@ -16,7 +27,10 @@ pub(crate) struct Asking {
 
 impl std::fmt::Debug for Asking {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let method = &self.request.method;
+        let method = match &self.0 {
+            By::Request(sent) => &sent.request.method,
+            By::Question(question) => &question.method,
+        };
         f.debug_struct("Asking").field("method", method).finish_non_exhaustive()
     }
 }
@@ -28,44 +42,48 @@ impl Asking {
         target: Arc<Target>,
         session: Arc<Session>,
     ) -> Self {
-        Self {
+        Self(By::Request(Sent {
             request,
             upstreams,
             target,
             session,
-        }
+        }))
+    }
+
+    pub(super) fn of_question(question: Question) -> Self {
+        Self(By::Question(question))
     }
 
     /// The request as the client gets it, under this id, which is JSON. Progress is reported under the same.
     pub(crate) fn with_id(&self, id: &[u8]) -> Bytes {
-        self.request.with_id(id)
+        match &self.0 {
+            By::Request(sent) => sent.request.with_id(id),
+            By::Question(question) => question.with_id(id),
+        }
     }
 
-    /// Its id as the server knows it, verbatim.
+    /// Its id as the server knows it, verbatim; empty if it has none.
     pub(crate) fn own_id(&self) -> Bytes {
-        self.request.id()
+        match &self.0 {
+            By::Request(sent) => sent.request.id(),
+            By::Question(_) => Bytes::new(),
+        }
     }
 
-    /// Sends the client's answer: what follows the id in its message, which begins with a comma.
+    /// Passes on the client's answer: what follows the id in its message, which begins with a comma.
     pub(crate) async fn answer(&self, rest: &[u8]) {
-        let mut body = BytesMut::from(&b"{\"jsonrpc\":\"2.0\",\"id\":"[..]);
-        body.put_slice(&self.request.id());
-        body.put_slice(rest);
-        self.upstreams.send(&self.target, &self.session, body.freeze()).await;
+        match &self.0 {
+            By::Request(sent) => sent.answer(rest).await,
+            By::Question(question) => question.answer(rest),
+        }
     }
 
-    /// Sends what the client reports of its progress: the members of `params` besides the token, each with a comma before it.
+    /// Passes on what the client reports of its progress: the members of `params` besides the token, each with a comma before it.
     pub(crate) async fn progress(&self, members: &[u8]) {
-        let Some(token) = self.request.progress_token() else {
-            return;
-        };
-        let mut body = BytesMut::from(
-            &b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":"[..],
-        );
-        body.put_slice(&token);
-        body.put_slice(members);
-        body.put_slice(b"}}");
-        self.upstreams.send(&self.target, &self.session, body.freeze()).await;
+        // A question in a result has no token.
+        if let By::Request(sent) = &self.0 {
+            sent.progress(members).await;
+        }
     }
 
     /// Answers in the background that nobody can.
@@ -82,9 +100,35 @@ impl Asking {
     }
 
     fn answer_in_background(self, rest: Vec<u8>) {
-        // A server that sends requests faster than it accepts answers gets none.
-        if self.session.side_messages.available_permits() > 0 {
-            tokio::spawn(async move { self.answer(&rest).await });
+        match self.0 {
+            // A server that sends requests faster than it accepts answers gets none.
+            By::Request(sent) if sent.session.side_messages.available_permits() > 0 => {
+                tokio::spawn(async move { sent.answer(&rest).await });
+            }
+            By::Request(_) => {}
+            By::Question(question) => question.answer(&rest),
         }
+    }
+}
+
+impl Sent {
+    async fn answer(&self, rest: &[u8]) {
+        let mut body = BytesMut::from(&b"{\"jsonrpc\":\"2.0\",\"id\":"[..]);
+        body.put_slice(&self.request.id());
+        body.put_slice(rest);
+        self.upstreams.send(&self.target, &self.session, body.freeze()).await;
+    }
+
+    async fn progress(&self, members: &[u8]) {
+        let Some(token) = self.request.progress_token() else {
+            return;
+        };
+        let mut body = BytesMut::from(
+            &b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":"[..],
+        );
+        body.put_slice(&token);
+        body.put_slice(members);
+        body.put_slice(b"}}");
+        self.upstreams.send(&self.target, &self.session, body.freeze()).await;
     }
 }

@@ -2,16 +2,23 @@
 
 use std::sync::Arc;
 
+use service_kit::turns::off_thread;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{Answer, Answers},
+    answer::{Answers, Started},
+    client::Era,
     error::UpstreamError,
-    message::{Message, Outgoing},
+    message::{Message, Outgoing, Reply},
+    messages::{Answer, Messages},
+    modern::{
+        reply::{Judged, is_modern_refusal, judge},
+        rounds::{First, Rounds},
+    },
     pending::Pending,
     pool::Body,
-    post::Begun,
+    post::{Begun, mentions_session},
     session::Session,
     target::{Scope, Target},
     upstreams::Upstreams,
@@ -26,17 +33,53 @@ impl Upstreams {
         cancel: CancellationToken,
     ) -> Result<Answer, UpstreamError> {
         let deadline = Instant::now() + self.inner.limits.total;
+        let started = self.start(target, request, deadline, cancel.clone()).await?;
+        let first = match started {
+            Started::Whole {
+                session,
+                request,
+                reply,
+            } if session.is_newer_than(&request) => {
+                let (judged, length) = (reply.clone(), reply.result().map_or(0, |result| result.len()));
+                match off_thread(length, || judge(judged))
+                    .await
+                    .map_err(|error| error.masked(target))?
+                {
+                    Judged::Complete(reply) => return Ok(Answer::Whole(reply)),
+                    Judged::Asks(_) => First::Reply(Box::new(request), reply),
+                }
+            }
+            Started::Whole { reply, .. } => return Ok(Answer::Whole(reply)),
+            Started::Events(answers) if answers.is_for_older_client() => First::Stream(answers),
+            Started::Events(answers) => return Ok(Answer::Stream(Messages::Plain(answers))),
+        };
+        let rounds = Rounds::new(self.clone(), Arc::clone(target), first, deadline, cancel);
+        Ok(Answer::Stream(Messages::Rounds(Box::new(rounds))))
+    }
+
+    /// The same, for a call that may have further rounds.
+    pub(super) async fn start(
+        &self,
+        target: &Arc<Target>,
+        request: Outgoing,
+        deadline: Instant,
+        cancel: CancellationToken,
+    ) -> Result<Started, UpstreamError> {
         let mut pending = Pending::new(self.clone(), Arc::clone(target), request.id);
-        let answer = tokio::select! {
-            answer = self.call_session(target, &request, deadline) => answer,
+        let sent = tokio::select! {
+            sent = self.call_session(target, &request, deadline) => sent,
             () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
         };
-        match answer {
-            Ok(Started::Whole(message)) => {
+        match sent {
+            Ok(Sent::Whole(session, reply)) => {
                 pending.settle();
-                Ok(message)
+                Ok(Started::Whole {
+                    session,
+                    request,
+                    reply,
+                })
             }
-            Ok(Started::Events(session, permit, body)) => Ok(Answer::Stream(Box::new(Answers::new(
+            Ok(Sent::Events(session, permit, body)) => Ok(Started::Events(Box::new(Answers::new(
                 pending, session, request, body, deadline, cancel, permit,
             )))),
             Err(error) => {
@@ -54,12 +97,18 @@ impl Upstreams {
         target: &Arc<Target>,
         request: &Outgoing,
         deadline: Instant,
-    ) -> Result<Started, UpstreamError> {
+    ) -> Result<Sent, UpstreamError> {
         let limits = &self.inner.limits;
         let mut renewed = false;
+        let mut doubted: Option<(Era, Reply)> = None;
         loop {
             let session = self.session(target).await?;
-            if !session.offers.answers(&request.method) {
+            if let Some((era, refusal)) = doubted.take()
+                && session.era == era
+            {
+                return Ok(Sent::Whole(session, refusal));
+            }
+            if !session.answers(&request.method) {
                 return Err(UpstreamError::NotOffered);
             }
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
@@ -69,16 +118,31 @@ impl Upstreams {
                     within: limits.headers,
                 })?
                 .map_err(|_| UpstreamError::invalid("its session has ended"))?;
-            let response = self
-                .post(target, Some(&session), request.body.clone(), limits.headers)
-                .await?;
+            let response = match session.era {
+                Era::Legacy => {
+                    self.post(target, Some(&session), request.body.clone(), limits.headers)
+                        .await?
+                }
+                Era::Modern => self.post_modern(target, &session, request, limits.headers).await?,
+            };
             match self.begin(response, Some(&session)).await? {
                 Begun::Json(body) => {
                     let text = self.read(body, deadline, target, request).await?;
-                    return whole(self.parse(text, target, request).await?);
+                    let reply = reply(self.parse(text, target, request).await?)?;
+                    return Ok(Sent::Whole(session, reply));
                 }
-                Begun::Refused(text) => return whole(Message::parse(text, request, true)?),
-                Begun::Events(body) => return Ok(Started::Events(session, permit, body)),
+                Begun::Refused(text) => {
+                    let reply = reply(Message::parse(text, request, true)?)?;
+                    if renewed || !is_of_other_era(&session, &reply) {
+                        return Ok(Sent::Whole(session, reply));
+                    }
+                    // Only a server that speaks another era now has not processed it.
+                    renewed = true;
+                    self.inner.eras.invalidate(&target.key.endpoint);
+                    self.forget(target, &session).await;
+                    doubted = Some((session.era, reply));
+                }
+                Begun::Events(body) => return Ok(Sent::Events(session, permit, body)),
                 Begun::SessionLost if renewed => {
                     return Err(UpstreamError::invalid("it loses its session at once"));
                 }
@@ -91,18 +155,21 @@ impl Upstreams {
         }
     }
 
-    /// The session for this target, initialized by the first call that requires it; the others wait for it.
+    /// The session for this target, opened by the first call that requires it; the others wait for it.
     async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
         if let Some(session) = self.inner.sessions.get(&target.key).await {
-            return Ok(session);
+            if !session.is_outdated(self.inner.limits.discovered) {
+                return Ok(session);
+            }
+            self.forget(target, &session).await;
         }
         if let Scope::Client(client) = &target.key.scope {
             return self.own_session(client, target).await;
         }
-        let initialize = Box::pin(self.initialize(target));
+        let open = Box::pin(self.open(target));
         self.inner
             .sessions
-            .try_get_with_by_ref(&target.key, initialize)
+            .try_get_with_by_ref(&target.key, open)
             .await
             .map_err(|error| (*error).clone())
     }
@@ -116,15 +183,26 @@ impl Upstreams {
     }
 }
 
-/// An answer that has begun.
-enum Started {
-    Whole(Answer),
+/// A request that was sent, and whose answer has begun.
+enum Sent {
+    Whole(Arc<Session>, Reply),
     Events(Arc<Session>, tokio::sync::OwnedSemaphorePermit, Body),
 }
 
-fn whole(message: Message) -> Result<Started, UpstreamError> {
+fn reply(message: Message) -> Result<Reply, UpstreamError> {
     match message {
-        Message::Reply(reply) => Ok(Started::Whole(Answer::Whole(reply))),
+        Message::Reply(reply) => Ok(reply),
         _ => Err(UpstreamError::invalid("it is not an answer to the request")),
+    }
+}
+
+/// Whether a refusal in this session looks as if the server spoke another era than it did.
+fn is_of_other_era(session: &Session, reply: &Reply) -> bool {
+    match session.era {
+        Era::Legacy => is_modern_refusal(reply),
+        Era::Modern => {
+            let said = reply.refusal().unwrap_or_default();
+            reply.code() == Some(-32022) || !is_modern_refusal(reply) && mentions_session(said.as_bytes())
+        }
     }
 }

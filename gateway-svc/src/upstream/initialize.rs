@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -76,21 +76,7 @@ impl Upstreams {
         }
         given.clone_from(&id);
         let mut session = Session::new(id, Arc::new(Semaphore::new(limits.concurrency)));
-        let reply = match self.begin(response, None).await? {
-            Begun::Json(body) => {
-                let text = self.read(body, deadline, target, &request).await?;
-                match self.parse(text, target, &request).await? {
-                    Message::Reply(reply) => reply,
-                    _ => return Err(UpstreamError::invalid("it does not answer initialize")),
-                }
-            }
-            Begun::Refused(text) => match Message::parse(text, &request, true)? {
-                Message::Reply(reply) => reply,
-                _ => return Err(UpstreamError::invalid("it does not answer initialize")),
-            },
-            Begun::Events(body) => self.initialize_reply(target, request, body, deadline).await?,
-            Begun::SessionLost => return Err(UpstreamError::invalid("it does not answer initialize")),
-        };
+        let reply = self.only_reply(target, request, response, deadline).await?;
         (session.version, session.offers) = agreed(&reply, target)?;
         let session = Arc::new(session);
         let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -103,7 +89,30 @@ impl Upstreams {
         Ok(session)
     }
 
-    async fn initialize_reply(
+    /// Reads the answer to a request that belongs to no session.
+    pub(super) async fn only_reply(
+        &self,
+        target: &Arc<Target>,
+        request: Outgoing,
+        response: Response<Body>,
+        deadline: Instant,
+    ) -> Result<Reply, UpstreamError> {
+        let message = match self.begin(response, None).await? {
+            Begun::Json(body) => {
+                let text = self.read(body, deadline, target, &request).await?;
+                self.parse(text, target, &request).await?
+            }
+            Begun::Refused(text) => Message::parse(text, &request, true)?,
+            Begun::Events(body) => return self.last_reply(target, request, body, deadline).await,
+            Begun::SessionLost => Message::Nothing,
+        };
+        match message {
+            Message::Reply(reply) => Ok(reply),
+            _ => Err(UpstreamError::invalid(format!("it does not answer {}", request.method))),
+        }
+    }
+
+    async fn last_reply(
         &self,
         target: &Arc<Target>,
         request: Outgoing,

@@ -7,6 +7,10 @@ use std::time::Duration;
 pub(crate) struct Limits {
     /// To connect.
     pub(crate) connect: Duration,
+    /// To answer `server/discover`, where it is not known whether the server speaks a revision that has it.
+    pub(crate) discover: Duration,
+    /// For how long what a modern server says of itself counts. It has no sessions, with which that would end.
+    pub(crate) discovered: Duration,
     /// To answer `initialize`.
     pub(crate) initialize: Duration,
     /// To accept a message that is not a call: a cancellation, or the answer to a ping.
@@ -39,6 +43,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
+            discover: Duration::from_secs(5),
+            discovered: Duration::from_secs(300),
             initialize: Duration::from_secs(30),
             side_message: Duration::from_secs(10),
             headers: Duration::from_secs(300),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{error::UpstreamError, room::Together};
+use super::{client::Era, error::UpstreamError, modern::mirrored::Mirrored, room::Together};
 use crate::json::{self, Object};
 
 /// No error in a longer message is quoted: the bridge of a self-hosted server masks secrets in messages of up to twice this (`screen/held.rs`), and
@@ -18,12 +18,20 @@ pub(crate) struct Outgoing {
     pub(super) id: u64,
     pub(super) method: Box<str>,
     pub(super) body: Bytes,
+    /// Where `params` are in `body`, or would be.
+    params: Range<usize>,
     /// The client's progress token, verbatim, where it requested progress; the upstream gets `id` instead.
     pub(super) progress_token: Option<Bytes>,
     /// Who it is made for; `None`: the gateway itself.
     pub(super) caller: Option<Arc<str>>,
     /// The batch whose answers this one is kept with.
     pub(super) together: Option<Arc<Together>>,
+    /// How the client speaks that gets the answer. An answer for the gateway itself is not changed.
+    pub(super) era: Era,
+    /// Arguments that a modern server gets in headers, too.
+    pub(super) mirrored: Option<Arc<[Mirrored]>>,
+    /// The members of `params` with what a modern server has asked for.
+    pub(super) inputs: Option<Bytes>,
 }
 
 impl Outgoing {
@@ -43,16 +51,46 @@ impl Outgoing {
             body.extend_from_slice(b",\"params\":");
             body.extend_from_slice(params);
         }
+        let params = body.len() - params.len()..body.len();
         json::push_members(&mut body, extra.iter().map(|(name, value)| (&**name, *value)));
         body.push(b'}');
         Self {
             id,
             method: method.into(),
             body: body.into(),
+            params,
             progress_token,
             caller: None,
             together: None,
+            era: Era::Modern,
+            mirrored: None,
+            inputs: None,
         }
+    }
+
+    /// Sets how the client speaks that it is made for, and which arguments a modern server gets in headers, too.
+    pub(crate) fn speaking(self, era: Era, mirrored: Option<Arc<[Mirrored]>>) -> Self {
+        Self { era, mirrored, ..self }
+    }
+
+    /// The same request once more, with what the server has asked for.
+    pub(super) fn again(&self, id: u64, inputs: Bytes) -> Self {
+        Self {
+            id,
+            inputs: Some(inputs),
+            ..self.clone()
+        }
+    }
+
+    /// `params`, a JSON object.
+    pub(super) fn params(&self) -> &str {
+        let params = std::str::from_utf8(&self.body[self.params.clone()]).unwrap_or_default();
+        if params.is_empty() { "{}" } else { params }
+    }
+
+    /// The text behind `params`: the other members, and the end.
+    pub(super) fn behind_params(&self) -> &[u8] {
+        &self.body[self.params.end..]
     }
 
     /// Sets who is charged for the memory of the answer, and the batch whose answers it is kept with, if any.
@@ -96,12 +134,44 @@ impl Reply {
 
     /// Whether it is the error of a server that does not know the method.
     pub(crate) fn is_unknown_method(&self) -> bool {
-        let code = || {
-            let error = self.error()?;
-            let error = Object::parse(std::str::from_utf8(&error).ok()?).ok()?;
-            error.get("code")?.parse::<i64>().ok()
+        self.code() == Some(-32601)
+    }
+
+    /// The code of the error; `None` for a result.
+    pub(super) fn code(&self) -> Option<i64> {
+        let error = self.error()?;
+        let error = Object::parse(std::str::from_utf8(&error).ok()?).ok()?;
+        error.get("code")?.parse().ok()
+    }
+
+    /// An answer with this error, a JSON object.
+    pub(super) fn of_error(error: &str) -> Self {
+        const HEAD: &str = r#"{"id":0,"jsonrpc":"2.0","error":"#;
+        Self {
+            text: format!("{HEAD}{error}}}").into(),
+            id: 6..7,
+            result: None,
+            error: Some(HEAD.len()..HEAD.len() + error.len()),
+        }
+    }
+
+    /// The same with another result.
+    pub(super) fn with_result(&self, result: &[u8]) -> Self {
+        let Some(old) = self.result.clone() else {
+            return self.clone();
         };
-        code() == Some(-32601)
+        let text = [&self.text[..old.start], result, &self.text[old.end..]].concat();
+        let id = if self.id.start > old.end {
+            text.len() - (self.text.len() - self.id.start)..text.len() - (self.text.len() - self.id.end)
+        } else {
+            self.id.clone()
+        };
+        Self {
+            text: text.into(),
+            id,
+            result: Some(old.start..old.start + result.len()),
+            error: None,
+        }
     }
 
     /// What the error says, for people; `None` for a result.

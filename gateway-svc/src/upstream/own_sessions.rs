@@ -30,7 +30,7 @@ impl Upstreams {
                 if own.has_ended(&client) {
                     return Err(UpstreamError::Cancelled);
                 }
-                let session = this.initialize(&target).await?;
+                let session = this.open(&target).await?;
                 if let Some(level) = this.inner.levels.get(&client) {
                     this.set_level_in(&target, &session, &level).await;
                 }

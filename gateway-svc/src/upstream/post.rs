@@ -11,7 +11,9 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::timeout;
 
 use super::{
-    challenge, connect,
+    challenge,
+    client::Era,
+    connect,
     error::UpstreamError,
     pool::{Body, Pool, PoolError},
     session::Session,
@@ -65,8 +67,12 @@ impl Upstreams {
     }
 
     /// Sends a notification, or an answer to the upstream; failures are only logged. A server that does not accept them has a few open, not
-    /// one for each of its requests: a message that gets no permit in time is not sent.
+    /// one for each of its requests: a message that gets no permit in time is not sent. A modern server gets requests alone: what ends one is the
+    /// end of its stream.
     pub(super) async fn send(&self, target: &Target, session: &Session, body: Bytes) {
+        if session.era == Era::Modern {
+            return;
+        }
         let within = self.inner.limits.side_message;
         let Ok(Ok(_place)) = timeout(within, session.side_messages.acquire()).await else {
             return;
@@ -83,10 +89,23 @@ impl Upstreams {
         body: Bytes,
         within: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
+        self.post_with(target, session, HeaderMap::new(), body, within).await
+    }
+
+    /// With further headers.
+    pub(super) async fn post_with(
+        &self,
+        target: &Target,
+        session: Option<&Session>,
+        more: HeaderMap,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Body>, UpstreamError> {
         let endpoint = &target.key.endpoint;
         let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.headers_mut() = headers(target.headers.clone(), endpoint, session);
+        request.headers_mut().extend(more);
         if let (None, Some(caller)) = (session, &target.caller) {
             request.headers_mut().insert(CALLER, caller.clone());
         }
@@ -283,7 +302,7 @@ fn is_media_type(kind: &str) -> bool {
     kind.len() <= MAX_MEDIA_TYPE && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/+-._".contains(&byte))
 }
 
-fn mentions_session(body: &[u8]) -> bool {
+pub(super) fn mentions_session(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body).to_ascii_lowercase();
     text.contains("session") || text.contains("not initialized")
 }

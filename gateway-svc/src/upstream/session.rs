@@ -1,10 +1,11 @@
 //! A session with an upstream.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
+use super::{client::Era, message::Outgoing, modern};
 use crate::json::Object;
 
 /// Messages other than calls that are sent to one session at a time.
@@ -19,7 +20,14 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// Of the result of `initialize`.
+    /// Of a server that does not say it.
+    pub(super) const ALL: Self = Self {
+        prompts: true,
+        resources: true,
+        logging: true,
+    };
+
+    /// Of the result of `initialize` or `server/discover`.
     pub(super) fn of(result: &Object<'_>) -> Self {
         let capabilities = result.get("capabilities").and_then(|text| Object::parse(text).ok());
         let has = |name| {
@@ -35,7 +43,7 @@ impl Offers {
     }
 
     /// Whether a server that offers this answers the method: a list that it does not offer it does not have.
-    pub(super) fn answers(self, method: &str) -> bool {
+    fn answers(self, method: &str) -> bool {
         match method {
             "prompts/list" => self.prompts,
             "resources/list" | "resources/templates/list" => self.resources,
@@ -44,15 +52,18 @@ impl Offers {
     }
 }
 
-/// A session that an upstream has agreed to.
+/// A session that an upstream has agreed to, or what takes the place of one at a server that has none.
 #[derive(Debug)]
 pub(super) struct Session {
+    pub(super) era: Era,
     /// Absent where the upstream keeps no sessions.
     pub(super) id: Option<HeaderValue>,
     /// The header that names the revision; absent for revisions that know none.
     pub(super) version: Option<HeaderValue>,
     /// What the server said that it offers.
     pub(super) offers: Offers,
+    /// When it said it.
+    pub(super) since: Instant,
     /// One for each call that may be in progress.
     pub(super) permits: Arc<Semaphore>,
     /// One for each message other than a call that is being sent: each has a connection of its own.
@@ -63,11 +74,40 @@ impl Session {
     /// A session whose revision is not agreed yet.
     pub(super) fn new(id: Option<HeaderValue>, permits: Arc<Semaphore>) -> Self {
         Self {
+            era: Era::Legacy,
             id,
             version: None,
             offers: Offers::default(),
+            since: Instant::now(),
             permits,
             side_messages: Arc::new(Semaphore::new(SIDE_MESSAGES)),
         }
+    }
+
+    /// What takes the place of a session at a modern server.
+    pub(super) fn modern(offers: Offers, permits: Arc<Semaphore>) -> Self {
+        Self {
+            era: Era::Modern,
+            version: Some(HeaderValue::from_static(modern::REVISION)),
+            offers,
+            ..Self::new(None, permits)
+        }
+    }
+
+    /// Whether the server answers requests of this method.
+    pub(super) fn answers(&self, method: &str) -> bool {
+        // Modern servers tell of changes in a stream that is opened with `subscriptions/listen`.
+        let is_gone = matches!(method, "resources/subscribe" | "resources/unsubscribe");
+        self.offers.answers(method) && !(is_gone && self.era == Era::Modern)
+    }
+
+    /// Whether the server is to be asked again what it offers.
+    pub(super) fn is_outdated(&self, after: Duration) -> bool {
+        self.era == Era::Modern && self.since.elapsed() >= after
+    }
+
+    /// Whether the server speaks a newer revision than the client that this request is made for.
+    pub(super) fn is_newer_than(&self, request: &Outgoing) -> bool {
+        self.era == Era::Modern && request.era == Era::Legacy
     }
 }

@@ -213,6 +213,11 @@ impl Target {
         }
     }
 
+    /// Whether a client answers the server's requests.
+    pub(super) fn speaks_for_client(&self) -> bool {
+        self.profile.is_some()
+    }
+
     /// Uid of the installation.
     pub(crate) fn installation(&self) -> &Arc<str> {
         &self.key.installation

@@ -7,11 +7,7 @@ use service_kit::turns::off_thread;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{Answer, Event},
-    error::UpstreamError,
-    message::Reply,
-    target::Target,
-    upstreams::Upstreams,
+    answer::Event, error::UpstreamError, message::Reply, messages::Answer, target::Target, upstreams::Upstreams,
 };
 use crate::json::{self, Object};
 

@@ -15,18 +15,20 @@ use service_kit::{egress::EgressPolicy, turns::OwnTurns};
 
 use super::{
     by_client::ByClient,
-    client::{Client, Profile},
+    client::{Client, Era, Profile},
     limits::Limits,
     message::Outgoing,
     pool::Pool,
     room::Rooms,
     session::Session,
-    target::SessionKey,
+    target::{Endpoint, SessionKey},
 };
 
 /// A session that was not used for this time is forgotten.
 const SESSION_IDLE: Duration = Duration::from_secs(3600);
 const SESSIONS: u64 = 50_000;
+/// Whether a server has become modern is asked again after this time.
+const ERA: Duration = Duration::from_secs(3600);
 /// A level that no session was opened with for this time is forgotten.
 const LEVEL_IDLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -45,6 +47,8 @@ pub(super) struct Inner {
     pub(super) by_client: Arc<ByClient>,
     /// The levels of log messages that clients have set, as JSON.
     pub(super) levels: sync::Cache<Client, Arc<str>>,
+    /// Which era each server speaks, as far as that is known.
+    pub(super) eras: sync::Cache<Endpoint, Era>,
     pub(super) limits: Limits,
     next_id: AtomicU64,
     /// For answers to callers.
@@ -87,6 +91,7 @@ impl Upstreams {
                 .max_capacity(SESSIONS)
                 .time_to_idle(LEVEL_IDLE)
                 .build(),
+            eras: sync::Cache::builder().max_capacity(SESSIONS).time_to_live(ERA).build(),
             limits,
             next_id: AtomicU64::new(1),
             rooms,
@@ -113,6 +118,11 @@ impl Upstreams {
     ) -> Outgoing {
         let id = self.next_id();
         Outgoing::new(id, method, &params(id), extra, Some(token))
+    }
+
+    /// The same request under a fresh id, with what a modern server has asked for.
+    pub(super) fn again(&self, request: &Outgoing, inputs: Bytes) -> Outgoing {
+        request.again(self.next_id(), inputs)
     }
 
     fn next_id(&self) -> u64 {

@@ -149,6 +149,9 @@ async fn world_with(
             let headers = request.headers().clone();
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let message: Value = serde_json::from_slice(&body).unwrap();
+            if message["method"] == "server/discover" {
+                return StatusCode::NOT_FOUND.into_response();
+            }
             sender.send((message.clone(), headers.clone())).unwrap();
             match message["method"].as_str() {
                 Some("initialize") => axum::Json(

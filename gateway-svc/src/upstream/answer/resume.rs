@@ -6,7 +6,7 @@ use http::HeaderValue;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Answers, unless_cancelled};
-use crate::upstream::{error::UpstreamError, post::Begun};
+use crate::upstream::{client::Era, error::UpstreamError, post::Begun};
 
 /// Before a stream is resumed whose server does not say when.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,6 +26,10 @@ pub(super) struct Resumed {
 impl Answers {
     /// Opens the stream anew, behind the last event that came. False: the server does not number its events, or does not go on.
     pub(super) async fn resume(&mut self) -> Result<bool, UpstreamError> {
+        // Where it has no sessions, closing a stream ends the call.
+        if self.session.era == Era::Modern {
+            return Ok(false);
+        }
         self.room = None;
         self.events.restart();
         // What is between the streams is no message.

@@ -4,6 +4,7 @@ mod answers;
 mod bounds;
 mod cancellation;
 mod connections;
+mod modern;
 mod own_sessions;
 mod resume;
 mod runtime_ends;
@@ -40,6 +41,12 @@ use super::*;
 
 type Handler = Arc<dyn Fn(Value, HeaderMap) -> Response + Send + Sync>;
 
+/// What a server answers that does not know the method.
+fn unknown(message: &Value) -> Response {
+    let error = json!({"code": -32601, "message": "Method not found"});
+    axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "error": error})).into_response()
+}
+
 /// A server that initializes as it should and answers every other request with `handler`.
 async fn server(
     handler: impl Fn(Value, HeaderMap) -> Response + Send + Sync + 'static,
@@ -53,6 +60,9 @@ async fn server(
             let headers = request.headers().clone();
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let message: Value = serde_json::from_slice(&body).unwrap();
+            if message["method"] == "server/discover" {
+                return unknown(&message);
+            }
             seen.send((message.clone(), headers.clone())).unwrap();
             match message["method"].as_str() {
                 Some("initialize") => {
@@ -90,6 +100,7 @@ fn short() -> Limits {
     Limits {
         headers: short,
         idle: short,
+        discover: short,
         initialize: short,
         reconnect: Duration::from_millis(1),
         total: Duration::from_secs(2),
@@ -104,6 +115,7 @@ fn patient() -> Limits {
     Limits {
         headers: long,
         idle: long,
+        discover: long,
         initialize: long,
         total: long,
         ..short()

@@ -50,6 +50,7 @@ async fn respond(State(mut shared): State<Shared>, method: Method, headers: Head
             let id = [("mcp-session-id", format!("s{number}"))];
             (id, reply(json!({"protocolVersion": shared.revision}))).into_response()
         }
+        "server/discover" => unknown(&message),
         "notifications/initialized" => shared.initialized.into_response(),
         _ => reply(json!({"session": session()})).into_response(),
     }

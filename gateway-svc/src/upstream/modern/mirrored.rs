@@ -1,0 +1,159 @@
+//! Arguments that a server gets in headers, too: `x-mcp-header` in the `inputSchema` of a tool.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::header::value;
+use crate::json::{self, Object};
+
+const KEYWORD: &str = "x-mcp-header";
+const PREFIX: &str = "mcp-param-";
+/// Further ones are not sent: no server reads as many headers.
+const MOST: usize = 64;
+
+/// An argument that a server gets in a header, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mirrored {
+    header: HeaderName,
+    /// The names of the members that lead to it.
+    path: Box<[Box<str>]>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Integer,
+    Boolean,
+}
+
+impl Mirrored {
+    /// Those that a schema declares, by `properties` at any depth. A declaration that is not valid is left out.
+    pub(crate) fn all(input_schema: &str) -> Arc<[Self]> {
+        let mut found = Vec::new();
+        collect(input_schema, &mut Vec::new(), &mut found);
+        found.into()
+    }
+
+    /// The header and its value for these arguments, a JSON object; `None` if they have no value for it.
+    pub(super) fn header(&self, arguments: &str) -> Option<(HeaderName, HeaderValue)> {
+        let mut text = arguments;
+        for name in &self.path {
+            text = Object::parse(text).ok()?.get(name)?;
+        }
+        let plain = match self.kind {
+            Kind::Text => json::unescape(text)?,
+            Kind::Boolean => matches!(text, "true" | "false").then(|| text.into())?,
+            Kind::Integer => integer(text)?.to_string().into(),
+        };
+        Some((self.header.clone(), value(&plain)?))
+    }
+}
+
+fn collect(schema: &str, path: &mut Vec<Box<str>>, found: &mut Vec<Mirrored>) {
+    let Ok(object) = Object::parse(schema) else { return };
+    if !path.is_empty()
+        && found.len() < MOST
+        && let Some(name) = object.string(KEYWORD).filter(|name| !name.is_empty())
+        && let Ok(header) = HeaderName::try_from(format!("{PREFIX}{name}"))
+        && let Some(kind) = kind(&object)
+    {
+        let path = path.clone().into();
+        found.push(Mirrored { header, path, kind });
+    }
+    let properties = object.get("properties").and_then(|text| Object::parse(text).ok());
+    for (name, schema) in properties.iter().flat_map(Object::iter) {
+        // Most properties declare nothing, and are not looked into.
+        if schema.contains(KEYWORD) {
+            path.push(name.into());
+            collect(schema, path, found);
+            path.pop();
+        }
+    }
+}
+
+fn kind(schema: &Object<'_>) -> Option<Kind> {
+    match schema.string("type")?.as_ref() {
+        "string" => Some(Kind::Text),
+        "integer" => Some(Kind::Integer),
+        "boolean" => Some(Kind::Boolean),
+        _ => None,
+    }
+}
+
+/// A number as servers compare it: `42.0` and `4.2e1` are 42. `None` if it is no integer that every parser reads exactly.
+fn integer(text: &str) -> Option<i64> {
+    const EXACT: i64 = (1 << 53) - 1;
+    let number = match text.parse::<i64>() {
+        Ok(number) => number,
+        Err(_) => {
+            let number: f64 = text.parse().ok().filter(|_| !text.starts_with('"'))?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a cast saturates, and the bound below refuses that"
+            )]
+            (number.fract() == 0.0).then_some(number as i64)?
+        }
+    };
+    (-EXACT..=EXACT).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn headers(schema: &str, arguments: &str) -> Vec<(String, String)> {
+        let all = Mirrored::all(schema);
+        let headers = all.iter().filter_map(|mirrored| mirrored.header(arguments));
+        let text = |(name, value): (HeaderName, HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+        headers.map(text).collect()
+    }
+
+    #[test]
+    fn declared_arguments_are_repeated_in_headers() {
+        let schema = r#"{"type":"object","properties":{
+            "region":{"type":"string","x-mcp-header":"Region"},
+            "count":{"type":"integer","x-mcp-header":"Count"},
+            "deep":{"type":"object","properties":{"flag":{"type":"boolean","x-mcp-header":"Flag"}}},
+            "plain":{"type":"string"}}}"#;
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            headers(
+                schema,
+                r#"{"region":"eu","count":42.0,"deep":{"flag":true},"plain":"x"}"#
+            ),
+            [
+                ("mcp-param-region", "eu"),
+                ("mcp-param-count", "42"),
+                ("mcp-param-flag", "true")
+            ]
+            .map(pair)
+        );
+        assert_eq!(
+            headers(schema, r#"{"region":"Zürich","count":null,"deep":{}}"#),
+            [("mcp-param-region", "=?base64?WsO8cmljaA==?=")].map(pair)
+        );
+    }
+
+    /// Such a header would say something else than the argument, or be none.
+    #[test]
+    fn what_is_not_valid_is_left_out() {
+        for declaration in [
+            r#"{"type":"string","x-mcp-header":"a b"}"#,
+            r#"{"type":"string","x-mcp-header":""}"#,
+            r#"{"type":"number","x-mcp-header":"X"}"#,
+            r#"{"type":"array","items":{"type":"string","x-mcp-header":"X"}}"#,
+            r#"{"x-mcp-header":"X"}"#,
+        ] {
+            let schema = format!(r#"{{"properties":{{"a":{declaration}}}}}"#);
+            assert_eq!(headers(&schema, r#"{"a":"v"}"#), [], "{declaration}");
+        }
+        let schema = r#"{"properties":{"a":{"type":"integer","x-mcp-header":"A"}}}"#;
+        for value in ["9007199254740993", "1.5", "1e400", "\"1\"", "true"] {
+            assert_eq!(headers(schema, &format!(r#"{{"a":{value}}}"#)), [], "{value}");
+        }
+    }
+}
