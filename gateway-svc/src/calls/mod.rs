@@ -6,6 +6,7 @@ mod everywhere;
 mod failure;
 mod lists;
 mod outcome;
+mod renewal;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use lists::Lists;
 pub(crate) use lists::{Item, ListKind};
 use outcome::At;
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
+use renewal::Renewal;
 use targets::Targets;
 pub(crate) use targets::target;
 use wait::Refusal;
@@ -98,7 +100,14 @@ impl Calls {
                         running: resolved.running,
                         tools_changed: Arc::clone(&self.tools_changed),
                     };
-                    return Ok(Ok(Outcome::new(answer, at)));
+                    let renewal = || Renewal {
+                        vendor: Arc::clone(&self.vendor),
+                        token: caller.token.clone(),
+                        consumer: (*consumer).clone(),
+                        links: self.links.clone(),
+                        generations: Some(vended.generations),
+                    };
+                    return Ok(Ok(Outcome::new(answer, at, renewal)));
                 }
                 Err(error @ UpstreamError::NotTaken) => return Ok(Err(Refusal::new(resolved.running, error))),
                 // The registry may not know yet that the server has ended.

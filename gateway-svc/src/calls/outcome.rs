@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{ToolsChanged, failure::upstream_failed};
+use super::{ToolsChanged, failure::upstream_failed, renewal::Renewal};
 use crate::{
     domain::{CallError, Definition, Entry, Running},
     upstream::{Answer, Asking, Event, List, Messages, Reply},
@@ -22,6 +22,8 @@ pub(crate) enum Outcome {
 pub(crate) struct CallStream {
     messages: Messages,
     at: At,
+    /// Where the server may ask the client first, and gets a credential that is vended.
+    renewal: Option<Box<Renewal>>,
 }
 
 /// One message of a call.
@@ -52,10 +54,14 @@ pub(super) struct At {
 }
 
 impl Outcome {
-    pub(super) fn new(answer: Answer, at: At) -> Self {
+    pub(super) fn new(answer: Answer, at: At, renewal: impl FnOnce() -> Renewal) -> Self {
         match answer {
             Answer::Whole(reply) => Self::Whole(reply, Arc::clone(&at.running.entry)),
-            Answer::Stream(messages) => Self::Stream(CallStream { messages, at }),
+            Answer::Stream(messages) => {
+                let renews = matches!(messages, Messages::Rounds(_)) && at.running.revision.vends_headers;
+                let renewal = renews.then(|| Box::new(renewal()));
+                Self::Stream(CallStream { messages, at, renewal })
+            }
         }
     }
 }
@@ -96,7 +102,15 @@ impl CallStream {
                 Ok(Event::Withdrawn { text, id }) => return Ok(CallEvent::Withdrawn { text, id }),
                 Ok(Event::ListChanged(List::Tools)) => (self.at.tools_changed)(&self.at.running.installation.uid),
                 Ok(Event::ListChanged(list)) => return Ok(CallEvent::Notification(list.changed())),
-                Err(error) => return Err(upstream_failed(error, &self.at.running.entry)),
+                Err(error) => {
+                    let mends = match &mut self.renewal {
+                        Some(renewal) => renewal.mends(&error, &mut self.messages, &self.at.running).await?,
+                        None => false,
+                    };
+                    if !mends {
+                        return Err(upstream_failed(error, &self.at.running.entry));
+                    }
+                }
             }
         }
     }

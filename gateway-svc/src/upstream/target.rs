@@ -213,6 +213,14 @@ impl Target {
         }
     }
 
+    /// With these headers in place of those of the same names.
+    pub(super) fn with_headers(&self, headers: &HeaderMap) -> Self {
+        let mut target = self.clone();
+        target.headers.extend(headers.clone());
+        target.secret = target.headers.values().any(HeaderValue::is_sensitive);
+        target
+    }
+
     /// Whether a client answers the server's requests.
     pub(super) fn speaks_for_client(&self) -> bool {
         self.profile.is_some()

@@ -5,12 +5,19 @@ mod calls;
 mod events;
 mod limits;
 mod messages;
+mod modern_server;
 mod relay;
 mod requests;
 mod resumes;
 mod streams;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -108,6 +115,8 @@ struct World {
     /// Its tokens must have the scope `tools`.
     issuer: TestIssuer,
     seen: mpsc::UnboundedReceiver<(Value, HeaderMap)>,
+    /// Whether the upstream speaks 2026-07-28, and no older revision.
+    modern: Arc<AtomicBool>,
     credentials: Credentials,
     stop: CancellationToken,
 }
@@ -143,14 +152,20 @@ async fn world_with(
 ) -> World {
     let upstream = Arc::new(upstream);
     let (sender, seen) = mpsc::unbounded_channel();
+    let modern = Arc::new(AtomicBool::new(false));
+    let speaks_modern = Arc::clone(&modern);
     let respond = move |request: Request| {
-        let (upstream, sender) = (Arc::clone(&upstream), sender.clone());
+        let (upstream, sender, modern) = (Arc::clone(&upstream), sender.clone(), Arc::clone(&speaks_modern));
         async move {
             let headers = request.headers().clone();
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let message: Value = serde_json::from_slice(&body).unwrap();
             if message["method"] == "server/discover" {
-                return StatusCode::NOT_FOUND.into_response();
+                if !modern.load(Ordering::SeqCst) {
+                    return StatusCode::NOT_FOUND.into_response();
+                }
+                let result = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0, "cacheScope": "private"});
+                return raw(json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string());
             }
             sender.send((message.clone(), headers.clone())).unwrap();
             match message["method"].as_str() {
@@ -261,6 +276,7 @@ async fn world_with(
         registry,
         issuer,
         seen,
+        modern,
         credentials,
         stop,
     }

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use http::HeaderMap;
 use service_kit::turns::off_thread;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,8 @@ pub(crate) struct Rounds {
     deadline: Instant,
     cancel: CancellationToken,
     sent_again: u32,
+    /// What the request was sent again with.
+    inputs: Bytes,
     stage: Stage,
 }
 
@@ -41,6 +45,7 @@ enum Stage {
     Asking(Questions),
     /// The request is sent once more. A future that is kept: one that is dropped and made anew would send it twice.
     Sending(BoxFuture<'static, Result<Started, UpstreamError>>),
+    Failed(UpstreamError),
 }
 
 /// What came of the first request.
@@ -76,11 +81,12 @@ impl Rounds {
             deadline,
             cancel,
             sent_again: 0,
+            inputs: Bytes::new(),
             stage,
         }
     }
 
-    /// The next message. Must not be called again after the reply or an error.
+    /// The next message. Must not be called again after the reply, nor after an error before [`Self::renew`].
     pub(crate) async fn next(&mut self) -> Result<Event, UpstreamError> {
         loop {
             let next = match &mut self.stage {
@@ -104,7 +110,11 @@ impl Rounds {
                         .cancel
                         .run_until_cancelled(timeout_at(self.deadline, questions.inputs()));
                     match inputs.await.ok_or(UpstreamError::Cancelled)? {
-                        Ok(Ok(inputs)) => self.send_again(inputs),
+                        Ok(Ok(inputs)) => {
+                            self.sent_again += 1;
+                            self.inputs = inputs;
+                            self.send()
+                        }
                         Ok(Err(error)) => return Ok(Event::Reply(Reply::of_error(&error))),
                         Err(_) => {
                             return Err(UpstreamError::Timeout {
@@ -114,10 +124,12 @@ impl Rounds {
                         }
                     }
                 }
-                Stage::Sending(sending) => match sending.await? {
-                    Started::Whole { reply, .. } => Stage::Replied(reply),
-                    Started::Events(answers) => Stage::Reading(answers),
+                Stage::Sending(sending) => match sending.await {
+                    Ok(Started::Whole { reply, .. }) => Stage::Replied(reply),
+                    Ok(Started::Events(answers)) => Stage::Reading(answers),
+                    Err(error) => Stage::Failed(error),
                 },
+                Stage::Failed(error) => return Err(error.clone()),
             };
             self.stage = next;
         }
@@ -135,9 +147,14 @@ impl Rounds {
         Ok(Stage::Asking(questions))
     }
 
-    fn send_again(&mut self, inputs: bytes::Bytes) -> Stage {
-        self.sent_again += 1;
-        let request = self.upstreams.again(&self.request, inputs);
+    /// Sends the request again that the server has refused, with these headers in place of those of the same names.
+    pub(crate) fn renew(&mut self, headers: &HeaderMap) {
+        self.target = Arc::new(self.target.with_headers(headers));
+        self.stage = self.send();
+    }
+
+    fn send(&self) -> Stage {
+        let request = self.upstreams.again(&self.request, self.inputs.clone());
         let (upstreams, target, cancel) = (self.upstreams.clone(), Arc::clone(&self.target), self.cancel.clone());
         let deadline = self.deadline;
         Stage::Sending(Box::pin(async move {
