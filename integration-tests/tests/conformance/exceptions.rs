@@ -44,39 +44,10 @@ const NO_LOG: Exception = (
     Instead::Fails,
     &["tools-call-with-logging"],
 );
-const NO_MODERN_TOOLS: Exception = (
-    "a gateway does not list the tools of a server of 2026-07-28 yet: issue 10",
-    Instead::Passes(2),
-    &["tools-list"],
-);
-const NO_MODERN_SERVERS: Exception = (
-    "a gateway does not speak 2026-07-28 to servers yet: issue 10",
+const NO_SUBSCRIPTIONS: Exception = (
+    "a gateway does not listen to subscriptions of a server of 2026-07-28 yet: issue 10",
     Instead::Fails,
-    &[
-        "completion-complete",
-        "tools-call-simple-text",
-        "tools-call-image",
-        "tools-call-audio",
-        "tools-call-embedded-resource",
-        "tools-call-mixed-content",
-        "tools-call-error",
-        "tools-call-with-progress",
-        "tools-call-with-logging",
-        "tools-call-sampling",
-        "tools-call-elicitation",
-        "elicitation-sep1034-defaults",
-        "elicitation-sep1330-enums",
-        "resources-read-text",
-        "resources-read-binary",
-        "resources-templates-read",
-        "resources-subscribe",
-        "resources-unsubscribe",
-        "prompts-get-simple",
-        "prompts-get-with-args",
-        "prompts-get-embedded-resource",
-        "prompts-get-with-image",
-        "json-schema-2020-12",
-    ],
+    &["resources-subscribe", "resources-unsubscribe"],
 );
 const NO_MODERN_CLIENTS: Exception = (
     "a gateway does not speak 2026-07-28 to clients yet: issue 10",
@@ -126,7 +97,6 @@ const NO_MODERN_CLIENTS: Exception = (
 pub(super) const LEGACY_TO_LEGACY: &[Exception] = &[LISTS_ARE_JSON, RESUMED_BY_THE_GATEWAY];
 pub(super) const LEGACY_TO_LEGACY_OF_BRIDGE: &[Exception] =
     &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NOBODY_TO_ASK, NO_LOG];
-pub(super) const LEGACY_TO_MODERN: &[Exception] =
-    &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NO_MODERN_TOOLS, NO_MODERN_SERVERS];
+pub(super) const LEGACY_TO_MODERN: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NO_SUBSCRIPTIONS];
 pub(super) const MODERN_TO_MODERN: &[Exception] = &[NO_MODERN_CLIENTS];
 pub(super) const MODERN_TO_LEGACY: &[Exception] = &[NO_MODERN_CLIENTS];
