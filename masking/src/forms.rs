@@ -3,7 +3,7 @@
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER};
 use zeroize::Zeroizing;
 
-use crate::{hidden::without_hidden, pieces::Forms};
+use crate::{escapes, hidden::without_hidden, pieces::Forms};
 
 /// A shorter secret is looked for only as it is, and masked only where it is a whole word: otherwise, it would mask parts of every line.
 pub(crate) const SHORT: usize = 4;
@@ -38,11 +38,7 @@ pub(crate) fn add(secret: &str, out: &mut Forms) {
     for (kept, blank) in PERCENT {
         out.push(percent(bytes, kept, blank));
     }
-    let json = Zeroizing::new(json(secret));
-    if bytes.contains(&b'/') {
-        out.push(slashes_escaped(&json));
-    }
-    out.push(json.to_vec());
+    escapes::add(secret, out);
 }
 
 /// Adds the lines of a secret's encodings that are wrapped: a log has each line apart, and elsewhere they may be indented. Those of a longer text that
@@ -80,8 +76,7 @@ const PERCENT: [(&[u8], &[u8]); 6] = [
     (b"~/", b"%20"),
 ];
 
-// All allocate once: what a smaller allocation was copied from would not be wiped.
-
+// Allocates once: what a smaller allocation was copied from would not be wiped.
 fn percent(bytes: &[u8], kept: &[u8], blank: &[u8]) -> Vec<u8> {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut out = Vec::with_capacity(bytes.len() * 3);
@@ -92,28 +87,6 @@ fn percent(bytes: &[u8], kept: &[u8], blank: &[u8]) -> Vec<u8> {
             _ if kept.contains(&byte) => out.push(byte),
             _ => out.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
         }
-    }
-    out
-}
-
-/// As in a JSON string.
-fn json(secret: &str) -> Vec<u8> {
-    // Each byte has at most six: `\u0000`.
-    let mut out = Vec::with_capacity(secret.len() * 6 + 2);
-    serde_json::to_writer(&mut out, secret).expect("a string is JSON");
-    out.pop();
-    out.remove(0);
-    out
-}
-
-/// As PHP writes it: `\/` for `/`.
-fn slashes_escaped(json: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(json.len() * 2);
-    for &byte in json {
-        if byte == b'/' {
-            out.push(b'\\');
-        }
-        out.push(byte);
     }
     out
 }
@@ -138,7 +111,6 @@ mod tests {
             "a%21%27%28b%29*%2Fc+d%7Ee%2Bf%3D%3F",
             "a!'(b)*/c%20d~e+f=?",
             "a%21%27%28b%29%2A/c%20d~e%2Bf%3D%3F",
-            r"a!'(b)*\/c d~e+f=?",
         ] {
             let written = written.to_ascii_lowercase();
             assert!(forms.contains(&written), "{written}");

@@ -4,6 +4,7 @@
 //! [`found`] finds them, [`mask`] replaces them in a text, and [`mask_json`] in the strings and numbers of a JSON text. Secrets are wiped from memory.
 
 mod beginnings;
+mod escapes;
 mod forms;
 mod header;
 mod hidden;

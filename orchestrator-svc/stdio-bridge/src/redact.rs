@@ -134,6 +134,8 @@ mod tests {
             HEXLOWER.encode(SECRET.as_bytes()),
             "s3cr3t%2F%C3%9Cn%C3%AF%20%2Bvalue".to_owned(),
             "s3cr3t%2F%C3%9Cn%C3%AF+%2Bvalue".to_owned(),
+            r"s3cr3t/\u00dcn\u00ef +value".to_owned(),
+            r"s3cr3t\\/\\u00dcn\\u00ef +value".to_owned(),
         ];
         for form in encoded {
             let line = format!("before {form} after");
