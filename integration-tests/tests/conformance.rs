@@ -154,6 +154,6 @@ async fn a_legacy_client_of_a_modern_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_modern_client_of_a_legacy_process() {
-    let exceptions = exceptions::MODERN_TO_LEGACY;
+    let exceptions = exceptions::MODERN_TO_LEGACY_OF_BRIDGE;
     through_the_bridge(Era::Modern, Era::Legacy, ProcessModel::OnePerSession, exceptions).await;
 }

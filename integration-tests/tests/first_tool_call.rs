@@ -43,7 +43,7 @@ async fn first_start() -> (Stack, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn python_sdk_in_both_modes() {
     let (stack, token) = first_start().await;
-    for mode in ["auto", "legacy"] {
+    for (mode, revision) in [("auto", "2026-07-28"), ("legacy", "2025-11-25")] {
         let arguments = json!({"name": mode}).to_string();
         let seen = python(
             "mcp_client.py",
@@ -56,7 +56,7 @@ async fn python_sdk_in_both_modes() {
             greeting(&seen["result"]).contains(&format!("Hello, {mode}!")),
             "{mode}: {seen}"
         );
-        assert_eq!(seen["revision"], "2025-11-25", "{mode}: {seen}");
+        assert_eq!(seen["revision"], revision, "{mode}: {seen}");
     }
 }
 

@@ -29,6 +29,11 @@ impl Calls {
         self.own_targets(visitor).for_each_concurrent(AT_A_TIME, set).await;
     }
 
+    /// The same for the sessions that this client will have; those that it has stay as they are.
+    pub(crate) fn remember_level(&self, visitor: &Visitor<'_>, level: &str) {
+        self.upstreams.remember_level(&visitor.client, level);
+    }
+
     /// The servers that this client has a session of its own with.
     fn own_targets<'a>(&'a self, visitor: &'a Visitor<'_>) -> impl futures::Stream<Item = Arc<Target>> + 'a {
         let open = self.upstreams.installations_of(&visitor.client);

@@ -28,7 +28,7 @@ use crate::{
 pub(crate) use call::{Call, Meta, To, Visitor};
 use failure::upstream_failed;
 use lists::Lists;
-pub(crate) use lists::{Item, ListKind};
+pub(crate) use lists::{Found, Item, ListKind};
 use outcome::At;
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use renewal::Renewal;

@@ -83,6 +83,14 @@ impl Outcome {
     }
 }
 
+impl std::fmt::Debug for CallStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallStream")
+            .field("entry", &self.at.running.entry.slug)
+            .finish_non_exhaustive()
+    }
+}
+
 impl CallStream {
     /// Whether the tool has an output schema.
     pub(crate) fn declares_output(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::{
     domain::{CallError, Caller, ConsumerRef, Entry},
     json::{self, Object},
     resolve,
-    upstream::{self, Era, Reply, Revision},
+    upstream::{self, Era, Mirrored, Reply, Revision},
 };
 
 impl Calls {
@@ -61,6 +61,14 @@ impl Calls {
         let snapshot = self.store.load().ok();
         let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
         definition.is_some_and(|definition| definition.declares_output())
+    }
+
+    /// The arguments of a tool that clients of 2026-07-28 repeat in headers. Empty where the caller has no such tool.
+    pub(crate) fn mirrored(&self, caller: &Caller, consumer: &ConsumerRef, exposed_name: &str) -> Arc<[Mirrored]> {
+        let snapshot = self.store.load().ok();
+        let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
+        let schema = definition.and_then(|definition| definition.mirroring_schema());
+        schema.map_or_else(Arc::default, |schema| Mirrored::all(&schema))
     }
 }
 

@@ -251,6 +251,13 @@ pub(crate) fn push_members<'a>(out: &mut Vec<u8>, members: impl IntoIterator<Ite
     }
 }
 
+/// Members of an object, with a comma before each. The values are JSON.
+pub(crate) fn members<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    push_members(&mut out, members);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,9 +18,10 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use http_body::{Frame, SizeHint};
+use service_kit::turns::{SHORT, off_thread};
 use tokio::time::sleep;
 
-use crate::upstream::EVENT_ENDS;
+use crate::upstream::{EVENT, EVENT_ENDS, in_one_line, push_event};
 
 /// Pieces up to this size together are sent as one.
 const JOIN: usize = 8 << 10;
@@ -58,6 +59,33 @@ pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Resp
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+/// Messages, each in pieces, as server-sent events.
+pub(super) fn as_events<P: AsRef<[Bytes]> + Send + 'static>(
+    messages: impl Stream<Item = P> + Send + 'static,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    async_stream::stream! {
+        let mut messages = std::pin::pin!(messages);
+        while let Some(pieces) = messages.next().await {
+            let pieces = pieces.as_ref();
+            let length: usize = pieces.iter().map(Bytes::len).sum();
+            if length > SHORT {
+                // A large message is sent in its own pieces. They hold their room until they are sent, also where a copy is sent.
+                yield Bytes::from_static(EVENT);
+                for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                    let piece = piece.clone();
+                    yield off_thread(piece.len(), || in_one_line(piece)).await;
+                }
+                yield Bytes::from_static(EVENT_ENDS);
+            } else {
+                let mut event = BytesMut::with_capacity(length + 32);
+                let parts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+                push_event(&mut event, &parts);
+                yield event.freeze();
+            }
+        }
+    }
 }
 
 /// Adds a comment wherever `silence`, begun anew after each item, ends before the next item comes.
@@ -127,7 +155,6 @@ impl<P: AsRef<[Bytes]> + Unpin> http_body::Body for Pieces<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::EVENT;
 
     /// Here a comment is due all the time.
     #[tokio::test]

@@ -125,7 +125,8 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
                 To::Tool(name) => calls.declares_output(visitor.caller, visitor.consumer, name),
                 To::Source(..) => false,
             };
-            failure::answer(&error, id, session, of_tool, declares_output).map_or(Answer::Nothing, Answer::whole)
+            failure::answer(&error, id, session.takes_links(), of_tool, declares_output)
+                .map_or(Answer::Nothing, Answer::whole)
         }
     }
 }
@@ -163,7 +164,13 @@ impl Messages {
                 Ok(CallEvent::Reply(reply)) => Next::Last(reply.with_id(self.id.as_bytes())),
                 Err(error) => {
                     let declares_output = || self.stream.declares_output();
-                    let answer = failure::answer(&error, &self.id, &self.session, self.of_tool, declares_output);
+                    let answer = failure::answer(
+                        &error,
+                        &self.id,
+                        self.session.takes_links(),
+                        self.of_tool,
+                        declares_output,
+                    );
                     answer.map_or(Next::End, |message| Next::Last(body::whole(message)))
                 }
             };

@@ -12,6 +12,7 @@ use service_kit::quota::until_sent;
 use super::{
     Mcp, body, list,
     media::accepts,
+    modern,
     refusal::{plain, refused, too_many, unavailable},
     resumable::Place,
     rpc::TRANSPORT_ERROR,
@@ -61,20 +62,18 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
     };
     match head.method {
         Method::POST => visit.post(body).await,
+        _ if modern::named_by(&visit.headers) => not_allowed("use POST", "POST"),
         Method::GET => visit.get().await,
         Method::DELETE => visit.delete(),
-        _ => {
-            let mut response = plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                TRANSPORT_ERROR,
-                "use POST, GET or DELETE",
-            );
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
-            response
-        }
+        _ => not_allowed("use POST, GET or DELETE", "POST, GET, DELETE"),
     }
+}
+
+fn not_allowed(why: &str, allowed: &'static str) -> Response {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, TRANSPORT_ERROR, why);
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 impl Visit {

@@ -2,42 +2,57 @@
 
 use serde_json::json;
 
-use super::{
-    rpc::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, result},
-    session::Session,
-};
-use crate::{
-    domain::{CallError, RESTARTED, Repair},
-    upstream::Revision,
-};
+use super::rpc::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, result};
+use crate::domain::{CallError, RESTARTED, Repair};
 
 /// "URL elicitation required", of 2025-11-25.
-const URL_ELICITATION_REQUIRED: i64 = -32042;
+pub(super) const URL_ELICITATION_REQUIRED: i64 = -32042;
 /// A resource that no server has.
-const RESOURCE_NOT_FOUND: i64 = -32002;
+pub(super) const RESOURCE_NOT_FOUND: i64 = -32002;
 
 /// The member of `_meta` with the error for programs, where `structuredContent` cannot have it.
 const META: &str = "chandlery.dev/error";
 
+/// What a client gets when a call fails.
+pub(super) enum Failure {
+    /// A tool's result, as JSON.
+    Result(String),
+    Error(RpcError),
+}
+
 /// The whole message that answers a call, under the client's id. `None`: the client cancelled the call and expects no answer.
 ///
-/// `declares_output`: the tool has an output schema. Clients validate `structuredContent` against it even in errors, and would show
-/// their user that it is invalid instead of the install link; the error is in `_meta` then.
+/// `takes_links`: the client takes the error that asks to open a link. `of_tool`, `declares_output`: see [`of`].
 pub(super) fn answer(
     error: &CallError,
     id: &str,
-    session: &Session,
+    takes_links: bool,
     of_tool: bool,
     declares_output: impl FnOnce() -> bool,
 ) -> Option<bytes::Bytes> {
+    if let CallError::Repair(repair) = error
+        && takes_links
+    {
+        return Some(elicitation(repair).under(Some(id)));
+    }
+    Some(match of(error, of_tool, declares_output)? {
+        Failure::Result(value) => result(id, value.as_bytes()),
+        Failure::Error(error) => error.under(Some(id)),
+    })
+}
+
+/// What a client gets. `None`: it cancelled the call and expects no answer. `of_tool`: a tool's failure is a result.
+///
+/// `declares_output`: the tool has an output schema. Clients validate `structuredContent` against it even in errors, and would show
+/// their user that it is invalid instead of the install link; the error is in `_meta` then.
+pub(super) fn of(error: &CallError, of_tool: bool, declares_output: impl FnOnce() -> bool) -> Option<Failure> {
     let tool_result = |text: &str, structured: serde_json::Value| {
         if !of_tool {
             let data = Some(structured.to_string());
-            return RpcError {
+            return Failure::Error(RpcError {
                 data,
                 ..RpcError::new(INTERNAL_ERROR, text)
-            }
-            .under(Some(id));
+            });
         }
         let content = json!([{"type": "text", "text": text}]);
         let value = if declares_output() {
@@ -45,12 +60,10 @@ pub(super) fn answer(
         } else {
             json!({"content": content, "structuredContent": structured, "isError": true})
         };
-        result(id, value.to_string().as_bytes())
+        Failure::Result(value.to_string())
     };
+    let rpc = |code, text: String| Failure::Error(RpcError::new(code, text));
     Some(match error {
-        CallError::Repair(repair) if session.opens_links && session.revision >= Revision::V2025_11_25 => {
-            elicitation(repair).under(Some(id))
-        }
         CallError::Repair(repair) => tool_result(
             &format!("{} {}", repair.message, repair.install_url),
             json!({"error": repair.reason.name(), "entry": &*repair.entry, "install_url": repair.install_url}),
@@ -71,23 +84,22 @@ pub(super) fn answer(
             let data = crate::json::Object::parse(error.get())
                 .ok()
                 .and_then(|error| error.get("data").map(str::to_owned));
-            RpcError {
+            Failure::Error(RpcError {
                 code: *code,
                 message: message.clone(),
                 data,
-            }
-            .under(Some(id))
+            })
         }
-        CallError::ToolNotFound(name) => RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}")).under(Some(id)),
+        CallError::ToolNotFound(name) => rpc(INVALID_PARAMS, format!("Unknown tool: {name}")),
         CallError::NotFound { what, name } => {
             let (code, shown) = match *what {
                 "resource" => (RESOURCE_NOT_FOUND, "Resource not found"),
                 _ => (INVALID_PARAMS, "Unknown prompt"),
             };
-            RpcError::new(code, format!("{shown}: {name}")).under(Some(id))
+            rpc(code, format!("{shown}: {name}"))
         }
-        CallError::NotOffered => RpcError::new(METHOD_NOT_FOUND, error.to_string()).under(Some(id)),
-        CallError::InvalidCall(_) => RpcError::new(INVALID_PARAMS, error.to_string()).under(Some(id)),
+        CallError::NotOffered => rpc(METHOD_NOT_FOUND, error.to_string()),
+        CallError::InvalidCall(_) => rpc(INVALID_PARAMS, error.to_string()),
         CallError::Cancelled => return None,
         CallError::Stopping => tool_result(
             &error.to_string(),
@@ -97,7 +109,7 @@ pub(super) fn answer(
         | CallError::ConsumerNotFound(_)
         | CallError::CredentialsUnavailable
         | CallError::RegistryUnavailable
-        | CallError::Internal => RpcError::new(INTERNAL_ERROR, error.to_string()).under(Some(id)),
+        | CallError::Internal => rpc(INTERNAL_ERROR, error.to_string()),
     })
 }
 
@@ -123,7 +135,8 @@ mod tests {
     use super::*;
     use crate::{
         domain::{RepairReason, UpstreamFault},
-        upstream::Profile,
+        mcp::session::Session,
+        upstream::{Profile, Revision},
     };
 
     fn session(revision: Revision, opens_links: bool) -> Session {
@@ -146,7 +159,7 @@ mod tests {
     }
 
     fn parsed(error: &CallError, session: &Session) -> Value {
-        serde_json::from_slice(&answer(error, "7", session, true, || false).unwrap()).unwrap()
+        serde_json::from_slice(&answer(error, "7", session.takes_links(), true, || false).unwrap()).unwrap()
     }
 
     /// A missing credential is answered with a link that a person can open.
@@ -188,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_output_schema_does_not_hide_the_link() {
-        let message = answer(&missing(), "7", &session(Revision::V2025_06_18, false), true, || true).unwrap();
+        let message = answer(&missing(), "7", false, true, || true).unwrap();
         let result = &serde_json::from_slice::<Value>(&message).unwrap()["result"];
         assert!(result.get("structuredContent").is_none());
         assert_eq!(result["_meta"]["chandlery.dev/error"]["error"], "credential_required");
@@ -227,15 +240,6 @@ mod tests {
             message["result"]["structuredContent"],
             json!({"error": "gateway_stopping", "retry_after_seconds": 5})
         );
-        assert!(
-            answer(
-                &CallError::Cancelled,
-                "7",
-                &session(Revision::LATEST, true),
-                true,
-                || false
-            )
-            .is_none()
-        );
+        assert!(answer(&CallError::Cancelled, "7", true, true, || false).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! `initialize`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rpc::{INVALID_PARAMS, RpcError};
 use crate::{
@@ -33,19 +33,27 @@ pub(super) fn wish(params: Option<&Object<'_>>) -> Result<Wish, RpcError> {
         .ok_or_else(|| RpcError::new(INVALID_PARAMS, "params.protocolVersion must name a revision"))?;
     let object = |name| params.and_then(|params| Object::parse(params.get(name)?).ok());
     let (capabilities, info) = (object("capabilities"), object("clientInfo"));
-    let elicitation = capabilities
-        .as_ref()
-        .and_then(|capabilities| Object::parse(capabilities.get("elicitation")?).ok());
-    let opens_links =
-        elicitation.is_some_and(|elicitation| elicitation.get("url").is_some_and(|url| url.starts_with('{')));
     Ok(Wish {
         revision: Revision::parse(&wanted).unwrap_or(Revision::LATEST),
-        opens_links,
-        profile: Profile::new(
-            &capabilities.as_ref().map_or_else(|| "{}".to_owned(), relayed),
-            &info.as_ref().map_or_else(|| "{}".to_owned(), shown),
-        ),
+        opens_links: capabilities.as_ref().is_some_and(opens_links),
+        profile: profile(capabilities.as_ref(), info.as_ref()),
     })
+}
+
+/// Whether a client with these capabilities opens links for its user.
+pub(super) fn opens_links(capabilities: &Object<'_>) -> bool {
+    let elicitation = capabilities
+        .get("elicitation")
+        .and_then(|text| Object::parse(text).ok());
+    elicitation.is_some_and(|elicitation| elicitation.get("url").is_some_and(|url| url.starts_with('{')))
+}
+
+/// What servers learn of a client that says this of itself.
+pub(super) fn profile(capabilities: Option<&Object<'_>>, info: Option<&Object<'_>>) -> Profile {
+    Profile::new(
+        &capabilities.map_or_else(|| "{}".to_owned(), relayed),
+        &info.map_or_else(|| "{}".to_owned(), shown),
+    )
 }
 
 /// The capabilities that servers may use. Tasks are not relayed.
@@ -82,13 +90,6 @@ fn members<'a>(of: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 
 /// The result.
 pub(super) fn result(consumer: &Consumer, revision: Revision) -> Vec<u8> {
-    let mut instructions = format!("Tools of {}.", consumer.display_name);
-    if !consumer.description.is_empty() {
-        instructions = format!("{instructions} {}", consumer.description);
-    }
-    instructions.push_str(
-        " A tool whose server is not connected yet answers with a link: show it to the user, who opens it in a browser, then call the tool again.",
-    );
     json!({
         "protocolVersion": revision.as_str(),
         "capabilities": {
@@ -98,11 +99,28 @@ pub(super) fn result(consumer: &Consumer, revision: Revision) -> Vec<u8> {
             "completions": {},
             "logging": {},
         },
-        "serverInfo": {"name": "chandlery", "title": "Chandlery", "version": env!("CARGO_PKG_VERSION")},
-        "instructions": instructions,
+        "serverInfo": server_info(),
+        "instructions": instructions(consumer),
     })
     .to_string()
     .into_bytes()
+}
+
+/// What the gateway says of itself.
+pub(super) fn server_info() -> Value {
+    json!({"name": "chandlery", "title": "Chandlery", "version": env!("CARGO_PKG_VERSION")})
+}
+
+/// What a model should know of a gateway or agent.
+pub(super) fn instructions(consumer: &Consumer) -> String {
+    let mut instructions = format!("Tools of {}.", consumer.display_name);
+    if !consumer.description.is_empty() {
+        instructions = format!("{instructions} {}", consumer.description);
+    }
+    instructions.push_str(
+        " A tool whose server is not connected yet answers with a link: show it to the user, who opens it in a browser, then call the tool again.",
+    );
+    instructions
 }
 
 #[cfg(test)]

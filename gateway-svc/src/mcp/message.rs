@@ -10,6 +10,7 @@ use super::{
     failure, list,
     lists::Failed,
     params::{self, Parts, Shape},
+    routed::{Routed, Unrouted},
     rpc::{self, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
     session::Session,
     visit::Visit,
@@ -22,8 +23,8 @@ use crate::{
     upstream::{Era, Together},
 };
 
-/// The levels of log messages, as JSON (RFC 5424).
-const LEVELS: [&str; 8] = [
+/// The levels of log messages, as JSON (RFC 5424), from the least severe.
+pub(super) const LEVELS: [&str; 8] = [
     "\"debug\"",
     "\"info\"",
     "\"notice\"",
@@ -51,7 +52,7 @@ impl Visit {
             }
             Kind::Response { id, outcome } => {
                 if let Some(asking) = self.mcp.asked.take(session.id, id) {
-                    let mut rest = inner(std::iter::once(*outcome).chain(message.extra()));
+                    let mut rest = json::members(std::iter::once(*outcome).chain(message.extra()));
                     rest.push(b'}');
                     asking.answer(&rest).await;
                 }
@@ -123,7 +124,7 @@ impl Visit {
             "prompts/list" => list(ListKind::Prompts).await,
             "resources/list" => list(ListKind::Resources).await,
             "resources/templates/list" => list(ListKind::Templates).await,
-            "tools/list" => Answer::whole(match self.list(message) {
+            "tools/list" => Answer::whole(match self.list(params) {
                 Ok(page) => rpc::result(id, &page),
                 Err(error) => error.under(Some(id)),
             }),
@@ -143,7 +144,7 @@ impl Visit {
         }
     }
 
-    async fn parts<'a>(&self, params: Option<&'a Object<'a>>, shape: &Shape) -> Result<Parts<'a>, RpcError> {
+    pub(super) async fn parts<'a>(&self, params: Option<&'a Object<'a>>, shape: &Shape) -> Result<Parts<'a>, RpcError> {
         let length = params.map_or(0, Object::len);
         let _own_turn = self.mcp.turns.take(length, &self.identified.subject).await;
         in_place(length, || params::parts(params, shape)).await
@@ -151,44 +152,15 @@ impl Visit {
 
     /// A request that goes to the server of a prompt or a resource.
     async fn routed(&self, request: call::Request<'_>, shape: &Shape, parts: Parts<'_>) -> Answer {
-        let (calls, visitor, id, session) = (&self.mcp.calls, request.visitor, request.id, request.session);
-        let reference = match shape.key {
-            "ref" => match reference(parts.key) {
-                Ok(reference) => Some(reference),
-                Err(what) => return invalid(id, what),
-            },
-            _ => None,
-        };
-        let key = match &reference {
-            Some(reference) => Some(reference.target.clone()),
-            None => json::unescape(parts.key).map(|key| key.into_owned()),
-        };
-        let Some(key) = key else {
-            return invalid(id, &format!("params.{} must be a string", shape.key));
-        };
-        let found = match (&reference, request.method) {
-            (Some(Reference { member: "name", .. }), _) | (None, "prompts/get") => calls.prompt(visitor, &key).await,
-            (Some(_), _) => calls.template(visitor, &key).await,
-            (None, _) => calls.resource(visitor, &key).await,
-        };
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => return failed(&error, id, session),
-        };
-        let mut own = Vec::new();
-        json::push_string(&mut own, &found.own);
-        let own = String::from_utf8(own).unwrap_or_default();
-        let own = match reference {
-            Some(reference) => reference.of(&own),
-            None => own,
-        };
-        call::call(
-            &self.mcp,
-            request,
-            To::Source(&found.source, Some((shape.key, &own))),
-            parts,
-        )
-        .await
+        let id = request.id;
+        match self.route(request.visitor, request.method, shape, parts.key).await {
+            Ok(Routed { found, own }) => {
+                let to = To::Source(&found.source, Some((shape.key, &own)));
+                call::call(&self.mcp, request, to, parts).await
+            }
+            Err(Unrouted::Invalid(what)) => invalid(id, &what),
+            Err(Unrouted::Failed(error)) => failed(&error, id, request.session),
+        }
     }
 
     async fn notified(&self, session: &Session, visitor: &Visitor<'_>, method: &str, message: &Message<'_>) {
@@ -204,7 +176,7 @@ impl Visit {
                 let asking = param("progressToken").and_then(|token| self.mcp.asked.find(session.id, token));
                 if let (Some(asking), Some(params)) = (asking, params) {
                     let others = params.iter().filter(|(name, _)| *name != "progressToken");
-                    asking.progress(&inner(others)).await;
+                    asking.progress(&json::members(others)).await;
                 }
             }
             // Each server has its own.
@@ -213,7 +185,8 @@ impl Visit {
         }
     }
 
-    fn list(&self, message: &Message<'_>) -> Result<Vec<u8>, RpcError> {
+    /// A page of tools, as a result.
+    pub(super) fn list(&self, params: Option<&Object<'_>>) -> Result<Vec<u8>, RpcError> {
         let (caller, consumer) = (&self.identified.caller, &self.consumer.name);
         let find = |after: Option<&str>, size| {
             let snapshot = self.mcp.store.load();
@@ -221,59 +194,16 @@ impl Visit {
                 .and_then(|snapshot| resolve::page(&snapshot, caller, consumer, after, size))
                 .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))
         };
-        list::page(find, &self.mcp.cursors, caller, consumer, message.params.as_ref())
+        list::page(find, &self.mcp.cursors, caller, consumer, params)
     }
 }
 
 fn failed(error: &CallError, id: &str, session: &Session) -> Answer {
-    failure::answer(error, id, session, false, || false).map_or(Answer::Nothing, Answer::whole)
+    failure::answer(error, id, session.takes_links(), false, || false).map_or(Answer::Nothing, Answer::whole)
 }
 
 fn invalid(id: &str, what: &str) -> Answer {
     Answer::whole(RpcError::new(INVALID_PARAMS, what).under(Some(id)))
-}
-
-/// What a completion is for.
-struct Reference {
-    /// `name` or `uri`.
-    member: &'static str,
-    /// A prompt's name, or the URI of a template.
-    target: String,
-    /// The other members, with a comma before each.
-    others: Vec<u8>,
-}
-
-impl Reference {
-    /// With this, which is JSON, as the name or URI.
-    fn of(self, own: &str) -> String {
-        let others = String::from_utf8(self.others).unwrap_or_default();
-        format!("{{\"{}\":{own}{others}}}", self.member)
-    }
-}
-
-fn reference(text: &str) -> Result<Reference, &'static str> {
-    const KNOWN: &str = "params.ref must be a ref/prompt with a name or a ref/resource with a uri";
-    let object = Object::parse(text).map_err(|_| KNOWN)?;
-    if object.lookalike(&["type", "name", "uri"]).is_some() {
-        return Err(KNOWN);
-    }
-    let member = match object.string("type").as_deref() {
-        Some("ref/prompt") => "name",
-        Some("ref/resource") => "uri",
-        _ => return Err(KNOWN),
-    };
-    Ok(Reference {
-        member,
-        target: object.string(member).ok_or(KNOWN)?.into_owned(),
-        others: inner(object.iter().filter(|(name, _)| *name != member)),
-    })
-}
-
-/// Members with a comma before each.
-fn inner<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
-    let mut out = Vec::new();
-    json::push_members(&mut out, members);
-    out
 }
 
 /// A client's notification, as servers get it.

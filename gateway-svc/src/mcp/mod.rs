@@ -1,7 +1,7 @@
-//! The MCP endpoints, `/mcp/{gateway}` and `/agents/{agent}/mcp`: streamable HTTP, revisions 2025-03-26 to 2025-11-25.
+//! The MCP endpoints, `/mcp/{gateway}` and `/agents/{agent}/mcp`: streamable HTTP, revisions 2025-03-26 to 2026-07-28.
 //!
-//! A request of 2026-07-28 gets the answer of a server of these revisions, after which a client continues with `initialize`.
-//! Sessions are not stored: a handle contains its session. Only what was cancelled or ended is remembered.
+//! Up to 2025-11-25, clients have sessions, which are not stored: a handle contains its session. Only what was cancelled or ended is
+//! remembered. Since 2026-07-28, each request stands alone (`modern/`).
 
 mod asked;
 mod batch;
@@ -17,11 +17,13 @@ mod list;
 mod lists;
 mod media;
 mod message;
+mod modern;
 mod page;
 mod params;
 mod post;
 mod refusal;
 mod resumable;
+mod routed;
 mod rpc;
 mod session;
 mod shards;
@@ -52,6 +54,7 @@ use crate::{
 use asked::Asked;
 pub use batch::MAX_BATCH;
 use in_flight::InFlight;
+use modern::{Parked, Parking, States};
 use resumable::Resumable;
 use session::Sessions;
 
@@ -73,6 +76,8 @@ pub(crate) struct Mcp {
     in_flight: Arc<InFlight>,
     asked: Arc<Asked>,
     resumable: Arc<Resumable>,
+    states: States,
+    parking: Arc<Parking<Box<Parked>>>,
     bodies: Buffers,
     /// For messages that take long to parse.
     turns: OwnTurns,
@@ -111,6 +116,8 @@ impl Mcp {
             in_flight: Arc::default(),
             asked: Arc::new(Asked::new(replica.clone())),
             resumable: Arc::new(Resumable::new(replica)),
+            states: States::new(&config.session_key),
+            parking: Arc::default(),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),
             clock,

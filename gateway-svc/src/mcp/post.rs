@@ -18,6 +18,7 @@ use super::{
     call::Answer,
     initialize,
     media::{accepts, content_is_json},
+    modern,
     refusal::{IN_A_SECOND, later, plain, too_many},
     resumable::Live,
     rpc::{self, INVALID_REQUEST, Kind, Message, PARSE_ERROR, TRANSPORT_ERROR},
@@ -62,6 +63,10 @@ impl Visit {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
+            if modern::named_by(&self.headers) {
+                let why = "this revision has no batches: send each message alone";
+                return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, why);
+            }
             return self.batch(text, own_turn).await;
         }
         let message = match in_place(text.len(), || Message::parse(text)).await {
@@ -69,6 +74,9 @@ impl Visit {
             Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
         };
         drop(own_turn);
+        if modern::speaks(&self.headers, &message) {
+            return self.modern(&message).await;
+        }
         let Kind::Request { id, method } = &message.kind else {
             // Not counted: a caller with the maximum of calls in progress can still cancel them.
             return self.answered(None, &message).await;

@@ -45,6 +45,11 @@ impl Session {
     pub(crate) fn client(&self) -> Client {
         Client::Session(self.id)
     }
+
+    /// Whether the error that asks to open a link is for this client.
+    pub(crate) fn takes_links(&self) -> bool {
+        self.opens_links && self.revision >= Revision::V2025_11_25
+    }
 }
 
 /// Seals and opens sessions.

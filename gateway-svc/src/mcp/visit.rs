@@ -14,7 +14,7 @@ use super::{
 use crate::{domain::Consumer, identity::Identified, upstream::Revision};
 
 pub(super) const SESSION_ID: &str = "mcp-session-id";
-const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
 /// A caller of a gateway or an agent.
 pub(super) struct Visit {

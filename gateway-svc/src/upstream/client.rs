@@ -18,6 +18,13 @@ pub(crate) enum Client {
     Session([u8; 12]),
     /// A caller without one, by the name of the person or team.
     Caller(Arc<str>),
+    /// A caller whose client speaks without sessions. All its requests that say the same share a session.
+    Stateless {
+        /// Name of the person or team.
+        subject: Arc<str>,
+        /// SHA-256 of what the client says of itself, and of the log messages that it requests.
+        profile: [u8; 32],
+    },
 }
 
 /// What a client says of itself in `initialize`: an upstream with a session for each client gets the same. Cheap to clone.

@@ -40,7 +40,7 @@ pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
 pub(crate) use message::{List, Outgoing, Reply};
 pub(crate) use messages::{Answer, Messages};
-pub(crate) use modern::mirrored::Mirrored;
+pub(crate) use modern::{header::text as header_text, mirrored::Mirrored};
 pub(crate) use own_sessions::OwnSession;
 pub(crate) use pool::Pool;
 pub(crate) use room::Together;

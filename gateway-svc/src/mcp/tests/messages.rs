@@ -44,18 +44,6 @@ async fn invalid_messages_are_refused_with_a_code() {
     assert_eq!(world.post("alice", &session, notification).await.status(), 202);
 }
 
-/// A client that tries 2026-07-28 goes on with `initialize`: the answer is an error, and none of that revision's own.
-#[tokio::test]
-async fn a_modern_request_is_answered_as_by_an_older_server() {
-    let world = world(answers("{}")).await;
-    let discover = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
-    let modern = post(discover).by("alice").header("mcp-protocol-version", "2026-07-28");
-    let response = world.send(modern.header("mcp-method", "server/discover")).await;
-    assert_eq!(response.status(), 400);
-    let message: Value = serde_json::from_str(&text(response).await).unwrap();
-    assert_eq!((&message["id"], &message["error"]["code"]), (&json!(1), &json!(-32000)));
-}
-
 #[tokio::test]
 async fn only_the_oldest_revision_has_batches() {
     let world = world(answers(r#"{"content":[]}"#)).await;

@@ -5,6 +5,7 @@ mod calls;
 mod events;
 mod limits;
 mod messages;
+mod modern;
 mod modern_server;
 mod relay;
 mod requests;

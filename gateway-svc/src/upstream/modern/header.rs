@@ -25,6 +25,17 @@ pub(super) fn value(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok().filter(|value| value.len() <= LONGEST)
 }
 
+/// The text that a header stands for; `None` if it stands for none.
+pub(crate) fn text(value: &HeaderValue) -> Option<Cow<'_, str>> {
+    let [prefix, suffix] = ENCODED;
+    let visible = value.to_str().ok()?;
+    let Some(encoded) = visible.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else {
+        return Some(visible.into());
+    };
+    let bytes = BASE64.decode(encoded.as_bytes()).ok()?;
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,8 +50,13 @@ mod tests {
             ("\u{fc}", "=?base64?w7w=?="),
             ("=?base64?YQ==?=", "=?base64?PT9iYXNlNjQ/WVE9PT89?="),
         ] {
-            assert_eq!(value(text).unwrap(), expected, "{text:?}");
+            let header = value(text).unwrap();
+            assert_eq!(header, expected, "{text:?}");
+            assert_eq!(super::text(&header).as_deref(), Some(text));
         }
         assert_eq!(value(&"x".repeat(LONGEST + 1)), None);
+        for odd in ["=?base64?w7?=", "=?base64?/w==?="] {
+            assert_eq!(super::text(&HeaderValue::from_static(odd)), None, "{odd}");
+        }
     }
 }

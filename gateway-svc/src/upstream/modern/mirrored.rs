@@ -1,10 +1,10 @@
 //! Arguments that a server gets in headers, too: `x-mcp-header` in the `inputSchema` of a tool.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::header::value;
+use super::header::{text, value};
 use crate::json::{self, Object};
 
 const KEYWORD: &str = "x-mcp-header";
@@ -38,16 +38,39 @@ impl Mirrored {
 
     /// The header and its value for these arguments, a JSON object; `None` if they have no value for it.
     pub(super) fn header(&self, arguments: &str) -> Option<(HeaderName, HeaderValue)> {
+        Some((self.header.clone(), value(&self.plain(arguments)?)?))
+    }
+
+    /// Whether these headers say of it what these arguments, a JSON object, say: both the same, or neither anything.
+    pub(crate) fn agrees(&self, headers: &HeaderMap, arguments: &str) -> bool {
+        // What no header can hold is in none.
+        let plain = self.plain(arguments).filter(|plain| value(plain).is_some());
+        let mut values = headers.get_all(&self.header).iter();
+        match (plain, values.next(), values.next()) {
+            (None, None, None) => true,
+            (Some(plain), Some(value), None) => text(value).is_some_and(|text| match self.kind {
+                Kind::Integer => integer(&text).is_some_and(|number| number.to_string() == plain),
+                Kind::Text | Kind::Boolean => text == plain,
+            }),
+            _ => false,
+        }
+    }
+
+    /// The name of the header.
+    pub(crate) fn name(&self) -> &str {
+        self.header.as_str()
+    }
+
+    fn plain<'a>(&self, arguments: &'a str) -> Option<Cow<'a, str>> {
         let mut text = arguments;
         for name in &self.path {
             text = Object::parse(text).ok()?.get(name)?;
         }
-        let plain = match self.kind {
-            Kind::Text => json::unescape(text)?,
-            Kind::Boolean => matches!(text, "true" | "false").then(|| text.into())?,
-            Kind::Integer => integer(text)?.to_string().into(),
-        };
-        Some((self.header.clone(), value(&plain)?))
+        match self.kind {
+            Kind::Text => json::unescape(text),
+            Kind::Boolean => matches!(text, "true" | "false").then(|| text.into()),
+            Kind::Integer => integer(text).map(|number| number.to_string().into()),
+        }
     }
 }
 
@@ -136,6 +159,42 @@ mod tests {
             headers(schema, r#"{"region":"Zürich","count":null,"deep":{}}"#),
             [("mcp-param-region", "=?base64?WsO8cmljaA==?=")].map(pair)
         );
+    }
+
+    #[test]
+    fn headers_and_arguments_agree() {
+        let schema =
+            r#"{"properties":{"n":{"type":"integer","x-mcp-header":"N"},"t":{"type":"string","x-mcp-header":"T"}}}"#;
+        let agrees = |of: &[(&'static str, &'static str)], arguments: &str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in of {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            let all = Mirrored::all(schema);
+            all.iter().all(|mirrored| mirrored.agrees(&headers, arguments))
+        };
+        let (n, t) = (("mcp-param-n", "42"), ("mcp-param-t", "=?base64?w7w=?="));
+        for (of, arguments) in [
+            (&[][..], "{}"),
+            (&[n, t], r#"{"n":42.0,"t":"\u00fc"}"#),
+            (&[("mcp-param-n", "42.0"), t], r#"{"n":42,"t":"ü"}"#),
+            (&[n], r#"{"n":42,"t":null}"#),
+            (&[("mcp-param-other", "x")], "{}"),
+        ] {
+            assert!(agrees(of, arguments), "{of:?} {arguments}");
+        }
+        for (of, arguments) in [
+            (&[][..], r#"{"n":42}"#),
+            (&[n], "{}"),
+            (&[n], r#"{"n":43}"#),
+            (&[n], r#"{"n":"42"}"#),
+            (&[n, n], r#"{"n":42}"#),
+            (&[t], r#"{"t":"u"}"#),
+            (&[("mcp-param-t", "=?base64?w7?=")], r#"{"t":"ü"}"#),
+            (&[t], "[]"),
+        ] {
+            assert!(!agrees(of, arguments), "{of:?} {arguments}");
+        }
     }
 
     /// Such a header would say something else than the argument, or be none.

@@ -3,7 +3,7 @@
 pub(super) mod discover;
 #[cfg(test)]
 mod fuzz;
-mod header;
+pub(super) mod header;
 pub(super) mod mirrored;
 pub(super) mod question;
 pub(super) mod reply;

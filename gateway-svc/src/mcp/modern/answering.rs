@@ -1,0 +1,216 @@
+//! What the client gets for a request that goes to a server.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::json;
+use service_kit::turns::in_place;
+
+use super::{
+    super::{
+        Mcp, body,
+        failure::{Failure, URL_ELICITATION_REQUIRED},
+        rpc::{INTERNAL_ERROR, RpcError, result},
+    },
+    envelope::complete,
+    failure,
+    meta::Stated,
+    question::{KEY, Question},
+    reply::{self, lacking},
+    state::{Binding, State},
+};
+use crate::{
+    domain::CallError,
+    json::{self, Object},
+    upstream::Reply,
+};
+
+/// The most links of one error that clients are asked to open.
+const MOST_LINKS: usize = 8;
+
+/// A request, as far as its answer depends on it.
+pub(super) struct Answering {
+    pub(super) mcp: Arc<Mcp>,
+    pub(super) id: Box<str>,
+    /// Who is charged for a call that waits.
+    pub(super) subject: Arc<str>,
+    pub(super) stated: Stated,
+    /// Whether it is a tool's: failures are results then.
+    pub(super) of_tool: bool,
+    /// Whether the answer must say how long it may be kept.
+    pub(super) kept: bool,
+    /// Whether the answer may be that the client must be asked something.
+    pub(super) asks: bool,
+    /// Whether the client has been asked to open a link.
+    pub(super) link_shown: bool,
+    pub(super) binding: Binding,
+}
+
+/// An answer.
+pub(super) struct Answer {
+    pub(super) pieces: Vec<Bytes>,
+    status: StatusCode,
+}
+
+impl Answer {
+    fn whole(message: Bytes) -> Self {
+        Self {
+            pieces: vec![message],
+            status: StatusCode::OK,
+        }
+    }
+
+    /// As the whole response.
+    pub(super) fn respond(self) -> Response {
+        let mut response = body::pieces(self.pieces);
+        *response.status_mut() = self.status;
+        response
+    }
+}
+
+impl Answering {
+    /// For a server's reply.
+    pub(super) async fn reply(&self, reply: &Reply) -> Answer {
+        let Some(result) = reply.result() else {
+            return self.error(reply);
+        };
+        let changes = || {
+            let result = Object::parse(std::str::from_utf8(&result).ok()?).ok()?;
+            if result.get("resultType") != Some("\"input_required\"") {
+                return Some(lacking(&result, self.kept));
+            }
+            let (range, state) = (result.range("requestState")?, result.string("requestState")?);
+            let sealed = self.seal(&State::Server(state.into_owned()));
+            Some(vec![(range, json!(sealed).to_string().into())])
+        };
+        let changes = in_place(result.len(), changes).await.unwrap_or_default();
+        Answer {
+            pieces: reply::pieces(reply, &self.id, changes),
+            status: StatusCode::OK,
+        }
+    }
+
+    /// For a call that failed. `declares_output`: the tool has an output schema.
+    pub(super) fn failed(&self, error: &CallError, declares_output: impl FnOnce() -> bool) -> Answer {
+        if let CallError::Repair(repair) = error
+            && self.shows_links()
+        {
+            return self.open(&[(repair.install_url.clone(), repair.message.clone())]);
+        }
+        match failure::of(error, self.of_tool, declares_output) {
+            Failure::Result(result) => Answer::whole(complete(&self.id, result.into_bytes(), None)),
+            Failure::Error(error) => self.rpc(&error),
+        }
+    }
+
+    /// That the client is to be asked this, and the call waits as this state says.
+    pub(super) fn ask(&self, question: &str, state: &State) -> Answer {
+        self.input_required(&format!("{{\"{KEY}\":{question}}}"), state)
+    }
+
+    /// Whether the client can be asked this now.
+    pub(super) fn can_ask(&self, question: &Question) -> bool {
+        self.asks && question.is_for(self.stated.profile.capabilities())
+    }
+
+    fn error(&self, reply: &Reply) -> Answer {
+        let error = reply.error().unwrap_or_default();
+        let error = std::str::from_utf8(&error)
+            .ok()
+            .and_then(|text| Object::parse(text).ok());
+        let code = error
+            .as_ref()
+            .and_then(|error| error.get("code")?.parse::<i64>().ok())
+            .unwrap_or(INTERNAL_ERROR);
+        let message = || {
+            error
+                .as_ref()
+                .and_then(|error| error.string("message"))
+                .unwrap_or_default()
+                .into_owned()
+        };
+        let data = || error.as_ref().and_then(|error| error.get("data"));
+        let changed = failure::known(RpcError {
+            data: data().map(str::to_owned),
+            ..RpcError::new(code, message())
+        });
+        if code == URL_ELICITATION_REQUIRED {
+            return self.links(&message(), &data().map(links).unwrap_or_default());
+        }
+        if changed.code != code {
+            return self.rpc(&changed);
+        }
+        Answer {
+            pieces: reply.with_id(self.id.as_bytes()).into(),
+            status: failure::status(code),
+        }
+    }
+
+    /// For a server's error that says that links must be opened.
+    fn links(&self, message: &str, links: &[(String, String)]) -> Answer {
+        if self.shows_links() && !links.is_empty() {
+            return self.open(links);
+        }
+        let mut text = message.to_owned();
+        for (url, why) in links {
+            text += &format!("\n{why} {url}");
+        }
+        if !self.of_tool {
+            return self.rpc(&RpcError::new(INTERNAL_ERROR, text));
+        }
+        let value = json!({"content": [{"type": "text", "text": text}], "isError": true});
+        Answer::whole(complete(&self.id, value.to_string().into_bytes(), None))
+    }
+
+    /// Once: a client that repeats the request at once would ask its user without end.
+    fn shows_links(&self) -> bool {
+        self.asks && self.stated.opens_links && !self.link_shown
+    }
+
+    /// That the client is to open these, each with the reason.
+    fn open(&self, links: &[(String, String)]) -> Answer {
+        let requests: serde_json::Map<_, _> = (1..)
+            .zip(links)
+            .map(|(number, (url, message))| {
+                let params = json!({"mode": "url", "url": url, "message": message});
+                (
+                    format!("link-{number}"),
+                    json!({"method": "elicitation/create", "params": params}),
+                )
+            })
+            .collect();
+        self.input_required(&serde_json::Value::from(requests).to_string(), &State::Link)
+    }
+
+    fn input_required(&self, requests: &str, state: &State) -> Answer {
+        let state = json!(self.seal(state));
+        let value = format!(r#"{{"resultType":"input_required","inputRequests":{requests},"requestState":{state}}}"#);
+        Answer::whole(result(&self.id, value.as_bytes()))
+    }
+
+    fn seal(&self, state: &State) -> String {
+        self.mcp.states.seal(&self.binding, state, self.mcp.clock.now())
+    }
+
+    pub(super) fn rpc(&self, error: &RpcError) -> Answer {
+        Answer {
+            pieces: vec![error.under(Some(&self.id))],
+            status: failure::status(error.code),
+        }
+    }
+}
+
+/// The links in the `data` of the error, each with the reason.
+fn links(data: &str) -> Vec<(String, String)> {
+    let link = |text: &str| {
+        let link = Object::parse(text).ok()?;
+        let message = link.string("message").unwrap_or_default();
+        Some((link.string("url")?.into_owned(), message.into_owned()))
+    };
+    let data = Object::parse(data).ok();
+    let elicitations = data.as_ref().and_then(|data| data.get("elicitations"));
+    let elicitations = elicitations.and_then(|list| json::elements(list, MOST_LINKS).ok());
+    elicitations.into_iter().flatten().filter_map(link).collect()
+}

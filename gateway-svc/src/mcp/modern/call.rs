@@ -1,0 +1,186 @@
+//! Requests that one server answers.
+
+use std::{borrow::Cow, sync::Arc};
+
+use axum::response::Response;
+use service_kit::turns::in_place;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        params::{Parts, Shape},
+        routed::{Routed, Unrouted},
+        rpc::{INVALID_PARAMS, RpcError},
+        visit::Visit,
+    },
+    answering::Answering,
+    failure, headers,
+    messages::{Messages, Parked, park},
+    meta::{self, Stated},
+    question::KEY,
+    state::{Binding, State},
+};
+use crate::{
+    calls::{Call, Meta, Outcome, To, Visitor},
+    json::{self, Object},
+};
+
+/// A request to be answered.
+pub(super) struct Request<'a> {
+    pub(super) visitor: &'a Visitor<'a>,
+    pub(super) stated: &'a Stated,
+    pub(super) method: &'a str,
+    pub(super) id: &'a str,
+    pub(super) extra: &'a [(Cow<'a, str>, &'a str)],
+    /// Whether the client takes a stream.
+    pub(super) streams: bool,
+}
+
+const STATE: &str = "requestState";
+const RESPONSES: &str = "inputResponses";
+
+impl Visit {
+    /// Makes the call, or goes on with one that has waited for what the client sends now.
+    pub(super) async fn modern_call(&self, request: Request<'_>, shape: &Shape, mut parts: Parts<'_>) -> Response {
+        let (visitor, method, id) = (request.visitor, request.method, request.id);
+        let invalid = |what: &str| failure::respond(&RpcError::new(INVALID_PARAMS, what), id);
+        let of_tool = method == "tools/call";
+        // Nobody is asked for a completion.
+        let asks = shape.key != "ref";
+        let mut given = (None, None);
+        if asks {
+            given = (take(&mut parts, STATE), take(&mut parts, RESPONSES));
+        }
+        let (state, responses) = given;
+        let mut name = None;
+        if of_tool {
+            let Some(tool) = json::unescape(parts.key) else {
+                return invalid("params.name must name a tool");
+            };
+            let mirrored = self.mcp.calls.mirrored(visitor.caller, visitor.consumer, &tool);
+            let arguments = parts.params.iter().find(|(name, _)| *name == "arguments");
+            let arguments = arguments.map_or("{}", |(_, arguments)| arguments);
+            if let Err(error) = headers::check_arguments(visitor.headers, &mirrored, arguments) {
+                return failure::refuse(&error, id);
+            }
+            name = Some(tool);
+        }
+        let length = parts.params.iter().map(|(_, value)| value.len()).sum();
+        let bind = || Binding::new(visitor.subject, visitor.consumer, method, parts.key, &parts.params);
+        let mut answering = Answering {
+            mcp: Arc::clone(&self.mcp),
+            id: id.into(),
+            subject: Arc::clone(visitor.subject),
+            stated: request.stated.clone(),
+            of_tool,
+            kept: method == "resources/read",
+            asks,
+            link_shown: false,
+            binding: in_place(length, bind).await,
+        };
+        parts.meta = parts.meta.and_then(without_own);
+        let token = parts.meta.as_ref().and_then(|meta| meta.progress_token);
+        let own_state;
+        if let Some(state) = state {
+            let opened = json::unescape(state)
+                .and_then(|state| self.mcp.states.open(&answering.binding, &state, self.mcp.clock.now()));
+            match opened {
+                None => return invalid(NOT_KNOWN),
+                Some(State::Parked(place)) => {
+                    let Some(parked) = self.mcp.parking.take(&place) else {
+                        return invalid(NOT_KNOWN);
+                    };
+                    return resume(answering, *parked, responses, token, request.streams).await;
+                }
+                Some(State::Link) => answering.link_shown = true,
+                Some(State::Server(state)) => {
+                    own_state = serde_json::Value::from(state).to_string();
+                    parts.params.push((STATE, &own_state));
+                    parts.params.extend(responses.map(|responses| (RESPONSES, responses)));
+                }
+            }
+        } else {
+            parts.params.extend(responses.map(|responses| (RESPONSES, responses)));
+        }
+        let routed;
+        let to = if let Some(name) = &name {
+            To::Tool(name)
+        } else {
+            match self.route(visitor, method, shape, parts.key).await {
+                Ok(Routed { found, own }) => routed = (found, own),
+                Err(Unrouted::Invalid(what)) => return invalid(&what),
+                Err(Unrouted::Failed(error)) => return answering.failed(&error, || false).respond(),
+            }
+            To::Source(&routed.0.source, Some((shape.key, &routed.1)))
+        };
+        let call = Call {
+            visitor,
+            method,
+            to,
+            params: &parts.params,
+            meta: parts.meta,
+            extra: request.extra,
+            together: None,
+            // A client that is not interested any more closes its connection, which drops this.
+            cancel: CancellationToken::new(),
+        };
+        match self.mcp.calls.call(&call).await {
+            Ok(Outcome::Whole(reply, _)) => answering.reply(&reply).await.respond(),
+            Ok(Outcome::Stream(stream)) => Messages::new(stream, answering, token).respond(request.streams).await,
+            Err(error) => {
+                let declares_output = || match to {
+                    To::Tool(name) => self.mcp.calls.declares_output(visitor.caller, visitor.consumer, name),
+                    To::Source(..) => false,
+                };
+                answering.failed(&error, declares_output).respond()
+            }
+        }
+    }
+}
+
+const NOT_KNOWN: &str = "params.requestState is not of this request, or the request waits no longer: send it again without requestState and inputResponses";
+
+/// Passes the client's answer on to the server, and goes on with the call.
+async fn resume(
+    answering: Answering,
+    parked: Parked,
+    responses: Option<&str>,
+    token: Option<&str>,
+    streams: bool,
+) -> Response {
+    let responses = responses.and_then(|responses| Object::parse(responses).ok());
+    let answer = responses.as_ref().and_then(|responses| responses.get(KEY));
+    let Some(answer) = answer.filter(|answer| answer.starts_with('{')) else {
+        // What is missing is asked for again.
+        return match park(&answering, parked) {
+            Ok(answer) => answer.respond(),
+            Err(_) => answering.rpc(&RpcError::new(INVALID_PARAMS, NOT_KNOWN)).respond(),
+        };
+    };
+    let mut rest = Vec::from(&b",\"result\":"[..]);
+    rest.extend_from_slice(answer.as_bytes());
+    rest.push(b'}');
+    parked.asking.answer(&rest).await;
+    Messages::resumed(parked.stream, answering, parked.token, token)
+        .respond(streams)
+        .await
+}
+
+/// Takes a member of `params` out.
+fn take<'a>(parts: &mut Parts<'a>, name: &str) -> Option<&'a str> {
+    let index = parts.params.iter().position(|(known, _)| *known == name)?;
+    Some(parts.params.remove(index).1)
+}
+
+/// Without what a request says of its client: servers learn that in the way of their own revision.
+fn without_own(meta: Meta<'_>) -> Option<Meta<'_>> {
+    let Meta {
+        progress_token,
+        mut members,
+    } = meta;
+    members.retain(|(name, _)| !meta::OWN.contains(&&**name));
+    (progress_token.is_some() || !members.is_empty()).then_some(Meta {
+        progress_token,
+        members,
+    })
+}

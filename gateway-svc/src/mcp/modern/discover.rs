@@ -1,0 +1,31 @@
+//! `server/discover`.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{
+    super::initialize::{instructions, server_info},
+    envelope::complete,
+    headers::SUPPORTED,
+};
+use crate::domain::Consumer;
+
+/// How long clients may keep it, in milliseconds.
+const KEPT: u32 = 60_000;
+
+/// The answer.
+pub(super) fn result(id: &str, consumer: &Consumer) -> Bytes {
+    let result = json!({
+        "supportedVersions": SUPPORTED,
+        "capabilities": {
+            "tools": {},
+            "prompts": {},
+            "resources": {},
+            "completions": {},
+            "logging": {},
+        },
+        "instructions": instructions(consumer),
+        "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
+    });
+    complete(id, result.to_string().into_bytes(), Some(KEPT))
+}

@@ -1,0 +1,164 @@
+//! Clients of 2026-07-28: each request stands alone, and says which revision it is of and what its client can do.
+
+mod answering;
+mod call;
+mod discover;
+mod envelope;
+mod failure;
+mod headers;
+mod messages;
+mod meta;
+mod parking;
+mod question;
+mod reply;
+mod state;
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use service_kit::quota::until_sent;
+
+use self::{
+    envelope::{complete, whole},
+    meta::Stated,
+};
+use super::{
+    lists::Failed,
+    media::accepts,
+    params,
+    refusal::too_many,
+    rpc::{INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
+    visit::{PROTOCOL_VERSION, Visit},
+};
+use crate::{
+    calls::{ListKind, Visitor},
+    upstream::{Client, Era, Revision},
+};
+pub(super) use messages::Parked;
+pub(super) use parking::Parking;
+pub(super) use state::States;
+
+/// The revision.
+const REVISION: &str = "2026-07-28";
+/// How long clients may keep lists, in milliseconds: one that changes is announced only to those who listen.
+const LISTS_KEPT: u32 = 5_000;
+
+/// Whether these headers are those of a request of this revision.
+pub(super) fn named_by(headers: &HeaderMap) -> bool {
+    headers.get_all(PROTOCOL_VERSION).iter().any(|value| value == REVISION)
+}
+
+/// Whether a message is of this revision or a later one. Only these say their revision in `_meta`.
+pub(super) fn speaks(headers: &HeaderMap, message: &Message<'_>) -> bool {
+    named_by(headers)
+        || meta::version(message.params.as_ref()).is_some_and(|version| Revision::parse(&version).is_none())
+}
+
+/// What the methods of this revision are asked of.
+const METHODS: [&str; 9] = [
+    "server/discover",
+    "tools/list",
+    "tools/call",
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "completion/complete",
+];
+
+impl Visit {
+    /// Answers a message of this revision.
+    pub(super) async fn modern(&self, message: &Message<'_>) -> Response {
+        let (id, method) = match &message.kind {
+            Kind::Request { id, method } => (*id, &**method),
+            // There are none over HTTP that mean anything: a request is cancelled by closing its stream.
+            Kind::Notification { .. } => return StatusCode::ACCEPTED.into_response(),
+            Kind::Response { .. } => {
+                let why = "a response is not accepted: servers of this revision send no requests";
+                return RpcError::new(INVALID_REQUEST, why).respond(StatusCode::BAD_REQUEST, None);
+            }
+        };
+        let stated = match self.stated(method, message) {
+            Ok(stated) => stated,
+            Err(error) => return failure::refuse(&error, id),
+        };
+        match self.mcp.quotas.call(&self.identified.subject) {
+            Ok(in_flight) => until_sent(in_flight, self.modern_request(id, method, message, stated).await),
+            Err(exceeded) => too_many(&exceeded, Some(id)),
+        }
+    }
+
+    /// What a request says of its client. Fails if it contradicts itself, or is of another revision.
+    fn stated(&self, method: &str, message: &Message<'_>) -> Result<Stated, RpcError> {
+        let params = message.params.as_ref();
+        headers::check_version(&self.headers, meta::version(params).as_deref())?;
+        // First: clients tell by this answer to `initialize` or `ping` that those are not of this revision.
+        if !METHODS.contains(&method) {
+            return Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}")));
+        }
+        let stated = meta::read(params)?;
+        headers::check(&self.headers, method, params)?;
+        Ok(stated)
+    }
+
+    async fn modern_request(&self, id: &str, method: &str, message: &Message<'_>, stated: Stated) -> Response {
+        let visitor = self.modern_visitor(&stated);
+        if let Some(level) = stated.level() {
+            self.mcp.calls.remember_level(&visitor, level);
+        }
+        let params = message.params.as_ref();
+        let list = async |kind| match self.page(&visitor, kind, params).await {
+            Ok(page) => whole(complete(id, page, Some(LISTS_KEPT))),
+            Err(Failed::Cursor(error)) => failure::respond(&error, id),
+            Err(Failed::Call(error)) => failure::answer(&error, id),
+        };
+        let shape = match method {
+            "server/discover" => return whole(discover::result(id, &self.consumer)),
+            "tools/list" => {
+                return match self.list(params) {
+                    Ok(page) => whole(complete(id, page, Some(LISTS_KEPT))),
+                    Err(error) => failure::respond(&error, id),
+                };
+            }
+            "prompts/list" => return list(ListKind::Prompts).await,
+            "resources/list" => return list(ListKind::Resources).await,
+            "resources/templates/list" => return list(ListKind::Templates).await,
+            "tools/call" => &params::TOOL,
+            "prompts/get" => &params::PROMPT,
+            "completion/complete" => &params::COMPLETION,
+            _ => &params::RESOURCE,
+        };
+        let parts = match self.parts(params, shape).await {
+            Ok(parts) => parts,
+            Err(error) => return failure::respond(&error, id),
+        };
+        let request = call::Request {
+            visitor: &visitor,
+            stated: &stated,
+            method,
+            id,
+            extra: &message.extra,
+            streams: accepts(&self.headers, "text/event-stream"),
+        };
+        self.modern_call(request, shape, parts).await
+    }
+
+    fn modern_visitor<'a>(&'a self, stated: &'a Stated) -> Visitor<'a> {
+        let subject = &self.identified.subject;
+        Visitor {
+            caller: &self.identified.caller,
+            consumer: &self.consumer.name,
+            headers: &self.headers,
+            subject,
+            client: Client::Stateless {
+                subject: Arc::clone(subject),
+                profile: stated.digest(),
+            },
+            profile: Some(&stated.profile),
+            era: Era::Modern,
+            revision: Revision::LATEST,
+        }
+    }
+}

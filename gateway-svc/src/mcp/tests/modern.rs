@@ -1,0 +1,98 @@
+//! Clients of 2026-07-28.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+/// A message of this revision.
+fn message(method: &str, mut params: Value, capabilities: &Value) -> String {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
+    });
+    json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string()
+}
+
+impl World {
+    async fn modern(&self, who: &str, method: &str, params: Value, capabilities: &Value) -> (u16, Value) {
+        let name = params["name"]
+            .as_str()
+            .or(params["uri"].as_str())
+            .unwrap_or_default()
+            .to_owned();
+        let ask = post(message(method, params, capabilities)).by(who);
+        let ask = ask
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", method);
+        let response = self
+            .send(ask.header("mcp-name", &name).header("accept", "application/json"))
+            .await;
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&text(response).await).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn each_request_stands_alone() {
+    let world = world(answers(r#"{"content":[],"x":1.0}"#)).await;
+    let (status, found) = world.modern("alice", "server/discover", json!({}), &json!({})).await;
+    assert_eq!(
+        (status, &found["result"]["supportedVersions"][0]),
+        (200, &json!("2026-07-28"))
+    );
+    let (_, listed) = world.modern("alice", "tools/list", json!({}), &json!({})).await;
+    assert_eq!(listed["result"]["tools"][0]["name"], "mail__send");
+    assert_eq!(listed["result"]["cacheScope"], "private");
+    let call = json!({"name": "mail__send", "arguments": {}});
+    let (_, called) = world.modern("alice", "tools/call", call.clone(), &json!({})).await;
+    assert_eq!(
+        called["result"],
+        json!({"content": [], "x": 1.0, "resultType": "complete"})
+    );
+    for (method, expected) in [
+        ("initialize", (404, -32601)),
+        ("ping", (404, -32601)),
+        ("x/y", (404, -32601)),
+    ] {
+        let (status, refused) = world.modern("alice", method, json!({}), &json!({})).await;
+        assert_eq!(
+            (status, refused["error"]["code"].as_i64().unwrap()),
+            expected,
+            "{method}"
+        );
+    }
+    let get = method("GET").by("alice").header("mcp-protocol-version", "2026-07-28");
+    assert_eq!(world.send(get).await.status(), 405);
+    let bare = post(message("tools/call", call, &json!({}))).by("alice");
+    let bare = world.send(bare.header("mcp-protocol-version", "2026-07-28")).await;
+    assert_eq!(bare.status(), 400);
+    assert_eq!(
+        serde_json::from_str::<Value>(&text(bare).await).unwrap()["error"]["code"],
+        -32020
+    );
+}
+
+#[tokio::test]
+async fn a_missing_credential_is_a_question() {
+    let world = world(answers("{}")).await;
+    let call = json!({"name": "mail__send", "arguments": {}});
+    let can = json!({"elicitation": {"url": {}}});
+    let (_, asked) = world.modern("bob", "tools/call", call.clone(), &can).await;
+    let result = &asked["result"];
+    assert_eq!(result["resultType"], "input_required");
+    assert_eq!(result["inputRequests"]["link-1"]["params"]["mode"], "url");
+    let again = |state: &Value| {
+        let mut again = call.clone();
+        again["requestState"] = state.clone();
+        again["inputResponses"] = json!({"link-1": {"action": "accept"}});
+        again
+    };
+    let (_, answered) = world
+        .modern("bob", "tools/call", again(&result["requestState"]), &can)
+        .await;
+    assert_eq!(answered["result"]["isError"], true);
+    for (who, state) in [("alice", &result["requestState"]), ("bob", &json!("forged"))] {
+        let (_, refused) = world.modern(who, "tools/call", again(state), &can).await;
+        assert_eq!(refused["error"]["code"], -32602, "{who}");
+    }
+}
