@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{
-    places::{AT_A_TIME, Places},
+    places::{AT_A_TIME, Place, Places},
     resolve::{ResolveError, Resolver},
 };
 use crate::domain::authorization::servers::{Metadata, ServerError};
@@ -65,10 +65,8 @@ pub(super) enum Limit {
 }
 
 #[derive(Debug)]
-pub(super) struct Request<'a> {
-    pub(super) reach: Reach,
+pub(super) struct Request {
     pub(super) method: Method,
-    pub(super) url: &'a str,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Body>,
     pub(super) limit: Limit,
@@ -78,6 +76,15 @@ pub(super) struct Request<'a> {
 pub(super) struct Body {
     pub(super) content_type: &'static str,
     pub(super) bytes: Bytes,
+}
+
+/// A place for one request to a URL, which has been checked as far as its text says.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    reach: Reach,
+    url: Url,
+    origin: Arc<str>,
+    _place: Place,
 }
 
 pub(super) struct Answer {
@@ -101,17 +108,16 @@ pub(super) struct Http {
     /// For plain HTTP, which goes to fewer addresses.
     plain: Client,
     places: Places,
-    /// How long a request may take, from the wait for a place to the last byte of the answer; twice that where it changes something.
+    /// How long a request may wait for its place. From then on, how long it may take to the last byte of the answer; twice that where it changes
+    /// something.
     patience: Duration,
 }
 
-impl<'a> Request<'a> {
+impl Request {
     /// Asks for a JSON document.
-    pub(super) fn get(url: &'a str, limit: usize) -> Self {
+    pub(super) fn get(limit: usize) -> Self {
         Self {
-            reach: Reach::Allowed,
             method: Method::GET,
-            url,
             headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]),
             body: None,
             limit: Limit::Body(limit),
@@ -119,11 +125,11 @@ impl<'a> Request<'a> {
     }
 
     /// Sends a body, and asks for JSON.
-    pub(super) fn post(url: &'a str, body: Body, limit: usize) -> Self {
+    pub(super) fn post(body: Body, limit: usize) -> Self {
         Self {
             method: Method::POST,
             body: Some(body),
-            ..Self::get(url, limit)
+            ..Self::get(limit)
         }
     }
 }
@@ -161,30 +167,46 @@ impl Http {
         Ok(url)
     }
 
-    pub(super) async fn send(&self, what: &str, request: Request<'_>) -> Result<Answer, ServerError> {
-        let url = self.checked(request.reach, what, request.url)?;
+    /// Waits until a request to a URL may be sent. `what` names it to people.
+    pub(super) async fn turn(&self, reach: Reach, what: &str, url: &str) -> Result<Turn, ServerError> {
+        let url = self.checked(reach, what, url)?;
         let origin: Arc<str> = url.origin().ascii_serialization().into();
+        let place = timeout(self.patience, self.places.take(&origin)).await;
+        let place = place.unwrap_or_else(|_late| {
+            let patience = self.patience;
+            let text = format!("{origin} answers slowly, and no other request could be sent to it within {patience:?}");
+            Err(ServerError::Unavailable(text))
+        })?;
+        Ok(Turn {
+            reach,
+            url,
+            origin,
+            _place: place,
+        })
+    }
+
+    pub(super) async fn send(&self, turn: Turn, request: Request) -> Result<Answer, ServerError> {
         // A server that has rotated a token has done so whether or not its answer comes.
         let patience = if request.method == Method::POST {
             self.patience * 2
         } else {
             self.patience
         };
-        let answer = timeout(patience, self.exchange(url, &origin, request)).await;
+        let answer = timeout(patience, self.exchange(&turn, request)).await;
         answer.unwrap_or_else(|_late| {
-            let text = format!("{origin} did not answer within {patience:?}");
+            let text = format!("{} did not answer within {patience:?}", turn.origin);
             Err(ServerError::Unavailable(text))
         })
     }
 
-    async fn exchange(&self, url: Url, origin: &Arc<str>, request: Request<'_>) -> Result<Answer, ServerError> {
-        let _place = self.places.take(origin).await?;
-        let client = match (request.reach, url.scheme()) {
+    async fn exchange(&self, turn: &Turn, request: Request) -> Result<Answer, ServerError> {
+        let origin = &turn.origin;
+        let client = match (turn.reach, turn.url.scheme()) {
             (Reach::Public, _) => &self.public,
             (Reach::Allowed, "https") => &self.https,
             (Reach::Allowed, _) => &self.plain,
         };
-        let mut sent = reqwest::Request::new(request.method, url);
+        let mut sent = reqwest::Request::new(request.method, turn.url.clone());
         *sent.headers_mut() = request.headers;
         if let Some(body) = request.body {
             let content_type = HeaderValue::from_static(body.content_type);
@@ -274,6 +296,16 @@ mod tests {
 
     use super::*;
 
+    async fn unchecked(http: &Http, reach: Reach, url: &str) -> Turn {
+        let origin = Arc::from("its origin");
+        Turn {
+            reach,
+            url: url.parse().unwrap(),
+            _place: http.places.take(&origin).await.unwrap(),
+            origin,
+        }
+    }
+
     #[tokio::test]
     async fn what_a_name_resolves_to_is_checked_at_the_connect() {
         install_tls_provider();
@@ -285,11 +317,9 @@ mod tests {
         );
         for scheme in ["http", "https"] {
             // As if the name were one of the Internet, whose text nobody objects to.
-            let url = format!("{scheme}://localhost:{port}/");
-            let request = Request::get(&url, 0);
-            let (url, origin) = (url.parse().unwrap(), Arc::from("its origin"));
+            let turn = unchecked(&http, Reach::Allowed, &format!("{scheme}://localhost:{port}/")).await;
             let result = tokio::select! {
-                result = http.exchange(url, &origin, request) => result,
+                result = http.send(turn, Request::get(0)) => result,
                 _ = listener.accept() => panic!("it was connected to"),
             };
             match result.map(|answer| answer.status) {
@@ -322,14 +352,9 @@ mod tests {
             }
         }
         // As if the name were one of the Internet.
-        let url = format!("https://localhost:{port}/");
-        let request = Request {
-            reach: Reach::Public,
-            ..Request::get(&url, 0)
-        };
-        let (url, origin) = (url.parse().unwrap(), Arc::from("its origin"));
+        let turn = unchecked(&http, Reach::Public, &format!("https://localhost:{port}/")).await;
         let result = tokio::select! {
-            result = http.exchange(url, &origin, request) => result,
+            result = http.send(turn, Request::get(0)) => result,
             _ = listener.accept() => panic!("it was connected to"),
         };
         match result.map(|answer| answer.status) {
@@ -339,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_wait_for_a_place_counts() {
+    async fn nobody_waits_for_a_place_for_ever() {
         install_tls_provider();
         let http = Http::new(
             EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
@@ -350,8 +375,8 @@ mod tests {
         for _ in 0..AT_A_TIME {
             taken.push(http.places.take(&url.into()).await.unwrap());
         }
-        match http.send("it", Request::get(url, 0)).await.map(|answer| answer.status) {
-            Err(ServerError::Unavailable(text)) => assert!(text.contains("within 100ms"), "{text}"),
+        match http.turn(Reach::Allowed, "it", url).await {
+            Err(ServerError::Unavailable(text)) => assert!(text.contains("could be sent to it within 100ms"), "{text}"),
             other => panic!("expected to wait in vain: {other:?}"),
         }
     }

@@ -22,9 +22,8 @@ pub(super) async fn discover(
 ) -> Result<Metadata, ServerError> {
     let mut wrong = None;
     for place in well_known::of_issuer(issuer) {
-        let answer = http
-            .send("the metadata", Request::get(place.as_str(), MAX_DOCUMENT))
-            .await?;
+        let turn = http.turn(Reach::Allowed, "the metadata", place.as_str()).await?;
+        let answer = http.send(turn, Request::get(MAX_DOCUMENT)).await?;
         let fields = Fields::parse(&answer.body).filter(|_| answer.status.is_success());
         let Some((fields, named)) = fields.and_then(|fields| {
             let named = fields.text("issuer")?.to_owned();

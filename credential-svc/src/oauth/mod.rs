@@ -31,7 +31,7 @@ use service_kit::{Clock, egress::EgressPolicy};
 
 use self::{
     cache::Cache,
-    http::{Http, Reach},
+    http::{Http, Reach, Turn},
 };
 use crate::domain::authorization::{
     plan::Server,
@@ -69,6 +69,8 @@ impl HttpServers {
 }
 
 impl AuthorizationServers for HttpServers {
+    type Turn = Turn;
+
     async fn upstream(&self, url: &str, since: Option<SystemTime>) -> Result<Option<Arc<Upstream>>, ServerError> {
         self.http.checked(Reach::Allowed, "the upstream", url)?;
         let fetch = || {
@@ -120,8 +122,18 @@ impl AuthorizationServers for HttpServers {
         registration::register(&self.http, metadata, redirect_uri).await
     }
 
-    async fn token(&self, metadata: &Metadata, client: &Client, request: &TokenRequest) -> Result<Tokens, ServerError> {
-        token::ask(&self.http, metadata, client, request, self.clock.now()).await
+    async fn turn(&self, metadata: &Metadata) -> Result<Turn, ServerError> {
+        token::turn(&self.http, metadata).await
+    }
+
+    async fn token(
+        &self,
+        turn: Turn,
+        metadata: &Metadata,
+        client: &Client,
+        request: &TokenRequest,
+    ) -> Result<Tokens, ServerError> {
+        token::ask(&self.http, turn, metadata, client, request, self.clock.now()).await
     }
 
     async fn revoke(

@@ -9,7 +9,7 @@ use crate::domain::authorization::servers::ServerError;
 
 /// Requests at a time to one origin.
 pub(super) const AT_A_TIME: usize = 8;
-/// How many more wait for a place. The time they wait counts as the server's.
+/// How many more wait for a place.
 pub(super) const WAITING: usize = 64;
 
 #[derive(Debug)]

@@ -52,11 +52,9 @@ pub(super) async fn register(
         content_type: "application/json",
         bytes: Bytes::from(wish.to_string()),
     };
-    let request = Request {
-        reach: Reach::of(metadata),
-        ..Request::post(&metadata.registration_endpoint, body, MAX_ANSWER)
-    };
-    let answer = http.send("the registration endpoint", request).await?;
+    let url = &metadata.registration_endpoint;
+    let turn = http.turn(Reach::of(metadata), "the registration endpoint", url).await?;
+    let answer = http.send(turn, Request::post(body, MAX_ANSWER)).await?;
     let mut fields = answer::read(&answer, &Form::default())?;
 
     let unusable = |why: &str| ServerError::Unusable(format!("{} registered a client {why}", answer.origin));

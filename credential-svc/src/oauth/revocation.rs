@@ -4,7 +4,12 @@ use std::time::SystemTime;
 
 use secrecy::SecretString;
 
-use super::{answer, form::Form, http::Http, token::post};
+use super::{
+    answer,
+    form::Form,
+    http::{Http, Reach},
+    token::post,
+};
 use crate::domain::authorization::servers::{Client, Metadata, ServerError, TokenKind};
 
 pub(super) async fn revoke(
@@ -28,7 +33,8 @@ pub(super) async fn revoke(
             TokenKind::Refresh => "refresh_token",
         },
     );
-    let answer = post(http, "the revocation endpoint", url, metadata, client, &mut form, now).await?;
+    let turn = http.turn(Reach::of(metadata), "the revocation endpoint", url).await?;
+    let answer = post(http, turn, metadata, client, &mut form, now).await?;
     // A success has no content that means anything (section 2.2).
     answer::succeeded(&answer, &form).map(drop)
 }

@@ -12,7 +12,7 @@ use super::{
     client::authenticate,
     fields::{Fields, split_scopes},
     form::Form,
-    http::{Answer, Http, Reach, Request},
+    http::{Answer, Http, Reach, Request, Turn},
     text::readable,
 };
 use crate::domain::authorization::servers::{Client, Metadata, ServerError, TokenRequest, Tokens};
@@ -23,8 +23,14 @@ pub(super) const MAX_ANSWER: usize = 64 << 10;
 const MAX_TOKEN: usize = 16 << 10;
 const YEAR: f64 = 365.0 * 24.0 * 60.0 * 60.0;
 
+pub(super) async fn turn(http: &Http, metadata: &Metadata) -> Result<Turn, ServerError> {
+    http.turn(Reach::of(metadata), "the token endpoint", &metadata.token_endpoint)
+        .await
+}
+
 pub(super) async fn ask(
     http: &Http,
+    turn: Turn,
     metadata: &Metadata,
     client: &Client,
     request: &TokenRequest,
@@ -34,24 +40,14 @@ pub(super) async fn ask(
     for (name, value) in &request.parameters {
         form.push(name, value.clone());
     }
-    let answer = post(
-        http,
-        "the token endpoint",
-        &metadata.token_endpoint,
-        metadata,
-        client,
-        &mut form,
-        now,
-    )
-    .await?;
+    let answer = post(http, turn, metadata, client, &mut form, now).await?;
     read(&answer.origin, answer::read(&answer, &form)?)
 }
 
 /// Posts a form as the client.
 pub(super) async fn post(
     http: &Http,
-    what: &str,
-    url: &str,
+    turn: Turn,
     metadata: &Metadata,
     client: &Client,
     form: &mut Form,
@@ -59,10 +55,9 @@ pub(super) async fn post(
 ) -> Result<Answer, ServerError> {
     let mut headers = HeaderMap::new();
     authenticate(client, metadata, now, form, &mut headers)?;
-    let mut request = Request::post(url, form.body(), MAX_ANSWER);
-    request.reach = Reach::of(metadata);
+    let mut request = Request::post(form.body(), MAX_ANSWER);
     request.headers.extend(headers);
-    http.send(what, request).await
+    http.send(turn, request).await
 }
 
 fn read(origin: &str, mut fields: Fields) -> Result<Tokens, ServerError> {

@@ -38,8 +38,9 @@ pub(super) async fn discover(http: &Http, url: &str) -> Result<Option<Upstream>,
     let mut found = None;
     let mut failed = None;
     for place in named.into_iter().chain(well_known::of_resource(&upstream)) {
-        let request = Request::get(place.as_str(), MAX_DOCUMENT);
-        let answer = http.send("the metadata that the upstream names", request).await?;
+        let what = "the metadata that the upstream names";
+        let turn = http.turn(Reach::Allowed, what, place.as_str()).await?;
+        let answer = http.send(turn, Request::get(MAX_DOCUMENT)).await?;
         let fields = Fields::parse(&answer.body).filter(|_| answer.status.is_success());
         if let Some(fields) = fields.filter(|fields| fields.get("resource").is_some()) {
             found = Some(read(&upstream, &fields)?);
@@ -85,7 +86,7 @@ async fn challenge(http: &Http, upstream: &Url) -> Result<Challenge, ServerError
         method: Method::POST,
         // The answer may be a stream without end.
         limit: Limit::Head,
-        ..Request::post(upstream.as_str(), body, 0)
+        ..Request::post(body, 0)
     };
     let accept = HeaderValue::from_static("application/json, text/event-stream");
     request.headers.insert(ACCEPT, accept);
@@ -93,7 +94,8 @@ async fn challenge(http: &Http, upstream: &Url) -> Result<Challenge, ServerError
         let (name, value) = (HeaderName::from_static(name), HeaderValue::from_static(value));
         request.headers.insert(name, value);
     }
-    let answer = http.send("the upstream", request).await?;
+    let turn = http.turn(Reach::Allowed, "the upstream", upstream.as_str()).await?;
+    let answer = http.send(turn, request).await?;
     Ok(Challenge::of(&answer.headers).unwrap_or_default())
 }
 

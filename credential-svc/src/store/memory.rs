@@ -113,3 +113,13 @@ impl Bench for Memory {
 }
 
 store_suite!(Memory);
+
+/// Cases in which much time passes: as soon as everybody waits for it.
+mod paused {
+    use super::{super::suite, Memory};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_for_their_turn_waits_as_long_for_the_answer() {
+        suite::who_waited_for_their_turn_waits_as_long_for_the_answer::<Memory>().await;
+    }
+}

@@ -33,6 +33,16 @@ pub(super) enum Trouble {
     Store(String),
 }
 
+impl Trouble {
+    /// The service's own.
+    pub(super) fn own(error: &Error) -> Self {
+        match error {
+            Error::Store(_) | Error::Contended => Self::Store(error.to_string()),
+            error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {

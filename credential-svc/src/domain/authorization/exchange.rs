@@ -314,7 +314,8 @@ async fn ask(
     request: &TokenRequest,
 ) -> Result<Tokens, ExchangeError> {
     let metadata = servers.metadata(server).await?;
-    Ok(servers.token(&metadata, client, request).await?)
+    let turn = servers.turn(&metadata).await?;
+    Ok(servers.token(turn, &metadata, client, request).await?)
 }
 
 impl From<ServerError> for ExchangeError {

@@ -57,6 +57,8 @@ struct State {
 
 /// What it does with the next request at its token endpoint.
 pub(crate) enum Script {
+    /// This comes before the turn of the next request.
+    Queue(BoxFuture<'static, ()>),
     /// It refuses.
     Fail(ServerError),
     /// This comes first, and then what comes without a script.
@@ -204,6 +206,8 @@ impl FakeServers {
 }
 
 impl AuthorizationServers for FakeServers {
+    type Turn = ();
+
     async fn upstream(&self, _: &str, since: Option<SystemTime>) -> Result<Option<Arc<Upstream>>, ServerError> {
         let mut state = self.state();
         if since.is_some() || state.said.is_none() {
@@ -231,7 +235,22 @@ impl AuthorizationServers for FakeServers {
         })
     }
 
-    async fn token(&self, _: &Metadata, client: &Client, request: &TokenRequest) -> Result<Tokens, ServerError> {
+    async fn turn(&self, _: &Metadata) -> Result<(), ServerError> {
+        let is_queue = |script: &mut Script| matches!(script, Script::Queue(_));
+        let queue = self.state().scripts.pop_front_if(is_queue);
+        if let Some(Script::Queue(queue)) = queue {
+            queue.await;
+        }
+        Ok(())
+    }
+
+    async fn token(
+        &self,
+        (): (),
+        _: &Metadata,
+        client: &Client,
+        request: &TokenRequest,
+    ) -> Result<Tokens, ServerError> {
         let parameters = request.parameters.iter();
         let request = Request {
             client: client.id.clone(),
@@ -247,7 +266,7 @@ impl AuthorizationServers for FakeServers {
         self.state().requests.push(request.clone());
         let script = self.state().scripts.pop_front();
         match script {
-            None => self.answer(&request),
+            None | Some(Script::Queue(_)) => self.answer(&request),
             Some(Script::Fail(error)) => Err(error),
             Some(Script::Before(other)) => {
                 other.await;

@@ -31,6 +31,8 @@ use crate::domain::{
 
 /// How long the authorization server may take. A browser waits, and the page behind it for 20 s.
 const ANSWER: Duration = Duration::from_secs(15);
+/// How long the code may wait to be sent.
+const SENT: Duration = Duration::from_secs(4);
 /// How long the store may be unavailable when there are tokens to store, and between two attempts.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_millis(50);
@@ -90,21 +92,19 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             return Err(Error::AuthorizationStateInvalid);
         }
         let client = self.client_for(&subject, plan, &owner, &entry, &pending).await?;
-        if self.is_stopping() {
-            return Err(Error::AuthorizationServerUnavailable(
-                "Chandlery is being stopped; connect the account again".to_owned(),
-            ));
-        }
         let request = requests::code(&pending, returned.code);
         let servers = &self.authorization.servers;
-        let tokens = match timeout(ANSWER, servers.token(&metadata, &client, &request)).await {
+        let unavailable =
+            |why: &str| Error::AuthorizationServerUnavailable(format!("{why}; connect the account again"));
+        let turn = timeout(SENT, servers.turn(&metadata)).await;
+        let turn = turn.map_err(|_| unavailable("the authorization server answers slowly"))??;
+        if self.is_stopping() {
+            return Err(unavailable("Chandlery is being stopped"));
+        }
+        let tokens = match timeout(ANSWER, servers.token(turn, &metadata, &client, &request)).await {
             Ok(Ok(tokens)) => tokens,
             Ok(Err(error)) => return Err(self.not_exchanged(&entry, &pending, error).await),
-            Err(_) => {
-                return Err(Error::AuthorizationServerUnavailable(
-                    "the authorization server did not answer in time; connect the account again".to_owned(),
-                ));
-            }
+            Err(_) => return Err(unavailable("the authorization server did not answer in time")),
         };
         let mut grant = issued(&before, tokens, now);
         grant.declined = grant.lacks(&before.scopes);

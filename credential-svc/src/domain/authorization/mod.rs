@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(crate) mod asked;
+mod asking;
 pub(crate) mod attempts;
 mod authority;
 pub(crate) mod client;

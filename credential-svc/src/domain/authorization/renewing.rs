@@ -7,15 +7,14 @@
 use std::time::Duration;
 
 use service_kit::clock::to_micros;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
+    asking::{ANSWER, Answer, Asking, SENT},
     attempts::{Basis, Trouble},
-    client,
     grant::{Grant, Lease},
-    plan::{ClientCredentials, Server, SignIn, Source},
-    requests, scopes,
-    servers::{AuthorizationServers, Client, ServerError, TokenRequest, Tokens},
+    scopes,
+    servers::{AuthorizationServers, ServerError, Tokens},
 };
 use crate::domain::{
     credentials::{Credentials, Current, TRIES},
@@ -26,9 +25,10 @@ use crate::domain::{
     state::State,
 };
 
-/// How long a lease lasts. The authorization server must have answered well before its end, so that the answer can be stored.
-const LEASE: Duration = Duration::from_secs(30);
-const ANSWER: Duration = Duration::from_secs(22);
+/// How long a lease lasts. The request is sent within [`SENT`] of it, and the server has [`ANSWER`] from then on: well before the end of the
+/// lease, so that the answer can be stored.
+const LEASE: Duration = Duration::from_secs(40);
+const _: () = assert!(SENT.as_secs() + ANSWER.as_secs() + 5 < LEASE.as_secs());
 /// How often a record is read while another process has the lease.
 const POLL: Duration = Duration::from_millis(100);
 /// The first pause between attempts to store a token, and the longest.
@@ -57,15 +57,6 @@ pub(crate) enum Why {
     Rejected,
 }
 
-/// A request, and what is kept of it with the answer.
-struct Asking {
-    server: Server,
-    client: Client,
-    request: TokenRequest,
-    /// The grant without what is issued. Its scopes are those that are asked for.
-    grant: Grant,
-}
-
 impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     /// Replaces a token. Whether it succeeded is seen in the record and in the attempts.
     pub(crate) async fn renew(&self, uid: &str, order: Order) {
@@ -83,51 +74,35 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
 
     async fn try_renew(&self, owner: &Owner, order: &Order) -> Result<(), Trouble> {
         let until = Instant::now() + LEASE;
-        if !self.lease(owner, order.number, until).await? {
+        let Some(leased) = self.lease(owner, order.number, until).await? else {
             return Ok(());
-        }
-        if self.is_stopping() {
-            self.release(owner, order.number, None).await;
-            return Err(Trouble::Unavailable("Chandlery is being stopped".to_owned()));
-        }
+        };
         // With the present secrets of the client, which may have been replaced while another process had the lease.
-        let state = self.state(owner).await.map_err(|error| stuck(&error))?;
+        let state = self.state(owner).await.map_err(|error| Trouble::own(&error))?;
         let state = state.filter(|state| !state.deleted && state.secrets.own.tokens.number == order.number);
         let Some(state) = state else { return Ok(()) };
         let Some(asking) = self.asking(&state)? else {
             return Ok(());
         };
-        let asked_at = self.clock.now_micros();
-        match timeout(ANSWER, self.ask(&asking)).await {
-            Ok(Ok(tokens)) => self.keep(owner, order, &asking, tokens, asked_at).await,
-            Ok(Err(error)) => self.refused(owner, order, &state, &asking, error).await,
-            Err(_) => {
-                self.release(owner, order.number, None).await;
-                Err(Trouble::Unavailable(
-                    "the authorization server did not answer in time".to_owned(),
-                ))
-            }
+        match self.ask(&asking, leased + SENT).await {
+            Ok(answer) => self.keep(owner, order, &asking, answer).await,
+            Err(error) => self.refused(owner, order, &state, &asking, error).await,
         }
     }
 
-    async fn ask(&self, asking: &Asking) -> Result<Tokens, ServerError> {
-        let servers = &self.authorization.servers;
-        let metadata = servers.metadata(&asking.server).await?;
-        servers.token(&metadata, &asking.client, &asking.request).await
-    }
-
-    /// Takes the lease, or waits while another process has it. False: the token was replaced meanwhile, or nobody wants it any more.
-    async fn lease(&self, owner: &Owner, number: i64, until: Instant) -> Result<bool, Trouble> {
+    /// Takes the lease, or waits while another process has it. Returns since when it lasts; `None`: the token was replaced meanwhile, or
+    /// nobody wants it any more.
+    async fn lease(&self, owner: &Owner, number: i64, until: Instant) -> Result<Option<Instant>, Trouble> {
         let holder = self.authorization.holder;
         loop {
-            let current = self.current(owner, 0).await.map_err(|error| stuck(&error))?;
+            let current = self.current(owner, 0).await.map_err(|error| Trouble::own(&error))?;
             let Some(Current { version, record }) = current else {
-                return Ok(false);
+                return Ok(None);
             };
             if record.tokens.number != number || record.tokens.failure.is_some() {
-                return Ok(false);
+                return Ok(None);
             }
-            let now = self.clock.now_micros();
+            let (now, since) = (self.clock.now_micros(), Instant::now());
             // An own lease is left over: there is one attempt at a time in this process. What its server answered is lost; whether it has rotated
             // the refresh token, the next answer says.
             if record
@@ -149,19 +124,9 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 until: now + to_micros(std::time::UNIX_EPOCH + LEASE),
             });
             let written = self.store.write(owner, version, Value::Record(next)).await;
-            if written.map_err(|error| stuck(&error.into()))? == Written::Done {
-                return Ok(true);
+            if written.map_err(|error| Trouble::own(&error.into()))? == Written::Done {
+                return Ok(Some(since));
             }
-        }
-    }
-
-    /// What to ask for. `None`: there is nothing to ask with, any more.
-    fn asking(&self, state: &State) -> Result<Option<Asking>, Trouble> {
-        let source = state.plan.tokens.as_ref().map(|tokens| &tokens.source);
-        match source {
-            Some(Source::SignIn(plan)) => account(state, plan),
-            Some(Source::ClientCredentials(plan)) => machine(state, plan, self.clock.now_micros()).map(Some),
-            Some(Source::Exchange(_) | Source::Passthrough(_)) | None => Ok(None),
         }
     }
 
@@ -171,8 +136,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         owner: &Owner,
         order: &Order,
         asking: &Asking,
-        tokens: Tokens,
-        asked_at: i64,
+        Answer { tokens, asked_at }: Answer,
     ) -> Result<(), Trouble> {
         let granted = issued(&asking.grant, tokens, asked_at);
         let (until, mut pause) = (Instant::now() + STORED, RETRY);
@@ -194,7 +158,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 Err(Error::Contended) => {}
                 Err(error) if Instant::now() > until => {
                     tracing::error!(credential.owner = %owner, error = %error, "a token was issued that could not be stored: it is lost");
-                    return Err(stuck(&error));
+                    return Err(Trouble::own(&error));
                 }
                 Err(error) => {
                     tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
@@ -252,7 +216,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             return self
                 .fail(owner, order.number, &why)
                 .await
-                .map_err(|error| stuck(&error));
+                .map_err(|error| Trouble::own(&error));
         }
         let (trouble, refusal) = match error {
             ServerError::Refused { .. } if code.is_empty() => (Trouble::Unavailable(error.to_string()), None),
@@ -327,56 +291,6 @@ enum Kept {
     Unwanted,
 }
 
-/// What gets a machine's token.
-fn machine(state: &State, plan: &ClientCredentials, now: i64) -> Result<Asking, Trouble> {
-    let client = client::resolve(&state.plan, &state.secrets, &plan.client).map_err(|error| stuck(&error))?;
-    let tokens = &state.secrets.own.tokens;
-    Ok(Asking {
-        server: plan.server.clone(),
-        request: requests::client_credentials(plan),
-        grant: Grant {
-            server: plan.server.clone(),
-            client_id: client.id.clone(),
-            authentication: None,
-            resource: plan.resource.clone(),
-            scopes: plan.scopes.clone(),
-            declined: Vec::new(),
-            basis: requests::basis(&state.plan, plan, &state.secrets, &client.id),
-            access: "".into(),
-            expire_time: None,
-            refresh: None,
-            account: String::new(),
-            connect_time: tokens.grant.as_ref().map_or(now, |grant| grant.connect_time),
-            refresh_time: now,
-        },
-        client,
-    })
-}
-
-/// What refreshes an account's token. `None`: the account was disconnected, or connected elsewhere.
-fn account(state: &State, plan: &SignIn) -> Result<Option<Asking>, Trouble> {
-    let Some(grant) = state.secrets.own.tokens.grant.clone() else {
-        return Ok(None);
-    };
-    let Some(refresh) = grant.refresh.clone().filter(|_| grant.fits(plan)) else {
-        return Ok(None);
-    };
-    let client = match (&grant.authentication, &plan.client) {
-        (Some(authentication), _) => Client {
-            id: grant.client_id.clone(),
-            authentication: authentication.clone(),
-        },
-        (None, Some(client)) => client::resolve(&state.plan, &state.secrets, client).map_err(|error| stuck(&error))?,
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(Asking {
-        server: grant.server.clone(),
-        request: requests::refresh(&grant, &refresh),
-        client,
-        grant,
-    }))
-}
-
 /// The grant with what was issued.
 pub(super) fn issued(before: &Grant, tokens: Tokens, asked_at: i64) -> Grant {
     let lives = tokens
@@ -413,12 +327,4 @@ fn ends_the_grant(error: &ServerError) -> bool {
 /// Errors that some servers answer with 400 although a retry may succeed.
 fn is_transient(code: &str) -> bool {
     matches!(code, "temporarily_unavailable" | "server_error" | "slow_down")
-}
-
-/// The service's own trouble.
-fn stuck(error: &Error) -> Trouble {
-    match error {
-        Error::Store(_) | Error::Contended => Trouble::Store(error.to_string()),
-        error => Trouble::Refused(error.to_string()),
-    }
 }

@@ -12,6 +12,8 @@ use super::plan::Server;
 /// Talks to authorization servers. Each of them, and whatever it answers, may be hostile: every URL is checked when it is connected to, no
 /// redirect is followed, sizes and times are bounded, and one that is slow delays nobody who uses another.
 pub(crate) trait AuthorizationServers: Send + Sync + 'static {
+    /// See [`Self::turn`].
+    type Turn: Send;
     /// What an upstream says of itself (RFC 9728); `None` if it says nothing. Cached for minutes; but what it said before `since` is used only
     /// while it is unreachable.
     fn upstream(
@@ -28,9 +30,13 @@ pub(crate) trait AuthorizationServers: Send + Sync + 'static {
         metadata: &Metadata,
         redirect_uri: &str,
     ) -> impl Future<Output = Result<Registration, ServerError>> + Send;
-    /// Asks the token endpoint (RFC 6749, section 3.2).
+    /// Waits until a request may be sent to the token endpoint, which answers few at a time. Whoever has the turn decides whether the request
+    /// is still to be sent.
+    fn turn(&self, metadata: &Metadata) -> impl Future<Output = Result<Self::Turn, ServerError>> + Send;
+    /// Asks the token endpoint (RFC 6749, section 3.2). However long the wait for the turn was, the server has the same time to answer.
     fn token(
         &self,
+        turn: Self::Turn,
         metadata: &Metadata,
         client: &Client,
         request: &TokenRequest,

@@ -56,7 +56,8 @@ async fn visible(servers: &HttpServers, metadata: &Metadata) -> String {
             id: "us".to_owned(),
             authentication,
         };
-        let tokens = servers.token(metadata, &client, &request).await;
+        let turn = servers.turn(metadata).await.unwrap();
+        let tokens = servers.token(turn, metadata, &client, &request).await;
         let revoked = servers.revoke(metadata, &client, &secret(), TokenKind::Access).await;
         shown += &format!("{client:?} {request:?} {tokens:?} {revoked:?} ");
         for error in [tokens.map(drop), revoked].into_iter().filter_map(Result::err) {

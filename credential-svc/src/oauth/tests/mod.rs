@@ -17,7 +17,7 @@ use self::server::Server;
 use super::HttpServers;
 use crate::domain::authorization::{
     plan,
-    servers::{Authentication, Client, Metadata, ServerError, TokenRequest},
+    servers::{Authentication, AuthorizationServers as _, Client, Metadata, ServerError, TokenRequest, Tokens},
 };
 
 /// What connects to loopback alone, and its clock.
@@ -77,6 +77,12 @@ fn request() -> TokenRequest {
             ("code_verifier", "verifier-canary".into()),
         ],
     }
+}
+
+/// Asks the token endpoint when it is its turn.
+async fn ask(servers: &HttpServers, metadata: &Metadata, client: &Client) -> Result<Tokens, ServerError> {
+    let turn = servers.turn(metadata).await?;
+    servers.token(turn, metadata, client, &request()).await
 }
 
 #[track_caller]

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     super::HttpServers,
-    assert_unavailable, assert_unusable, client, endpoints, request,
+    ask, assert_unavailable, assert_unusable, client, endpoints,
     server::{Server, html, json, redirect, with_status},
     servers, servers_within,
 };
@@ -21,8 +21,8 @@ use crate::domain::authorization::servers::{
     Authentication, AuthorizationServers as _, Client, ServerError, TokenKind, Tokens,
 };
 
-async fn ask(servers: &HttpServers, server: &Server) -> Result<Tokens, ServerError> {
-    servers.token(&endpoints(server), &client(), &request()).await
+async fn token(servers: &HttpServers, server: &Server) -> Result<Tokens, ServerError> {
+    ask(servers, &endpoints(server), &client()).await
 }
 
 #[tokio::test]
@@ -39,9 +39,7 @@ async fn clients_authenticate_as_they_are() {
         Authentication::Basic("s".into()),
         Authentication::Post("s".into()),
     ] {
-        let tokens = servers
-            .token(&endpoints(&server), &with(authentication), &request())
-            .await;
+        let tokens = ask(&servers, &endpoints(&server), &with(authentication)).await;
         assert_eq!(tokens.unwrap().expires_in, Some(Duration::from_secs(60)));
     }
     let sent: Vec<_> = server
@@ -90,7 +88,7 @@ async fn refusals_are_told_from_faults() {
         ),
     ] {
         server.answer(move |_| with_status(status, &answer));
-        match ask(&servers, &server).await {
+        match token(&servers, &server).await {
             Err(ServerError::Refused {
                 code: given,
                 description,
@@ -107,10 +105,10 @@ async fn refusals_are_told_from_faults() {
     }
     for status in [408, 429, 500, 503] {
         server.answer(move |_| with_status(status, &json!({"error": "invalid_grant"})));
-        assert_unavailable(ask(&servers, &server).await, &status.to_string());
+        assert_unavailable(token(&servers, &server).await, &status.to_string());
     }
     server.answer(|_| with_status(400, &json!({"error": "temporarily_unavailable"})));
-    assert_unavailable(ask(&servers, &server).await, "temporarily_unavailable");
+    assert_unavailable(token(&servers, &server).await, "temporarily_unavailable");
 }
 
 #[tokio::test]
@@ -131,7 +129,7 @@ async fn a_pause_that_is_asked_for_is_bounded() {
             answer.headers_mut().insert("retry-after", given.parse().unwrap());
             answer
         });
-        let answered = ask(&servers, &server).await;
+        let answered = token(&servers, &server).await;
         match (&answered, pause) {
             (Err(ServerError::Busy { why, pause }), Some(expected)) => {
                 assert_eq!(pause.as_secs(), expected, "{given}");
@@ -154,7 +152,7 @@ async fn pages_and_redirects_are_no_tokens() {
         } else {
             status.to_string()
         };
-        assert_unusable(ask(&servers, &server).await, &part);
+        assert_unusable(token(&servers, &server).await, &part);
     }
     for document in [
         json!(null),
@@ -164,12 +162,12 @@ async fn pages_and_redirects_are_no_tokens() {
         json!({"error": {"code": 400}}),
     ] {
         server.answer(move |_| json(&document));
-        assert!(matches!(ask(&servers, &server).await, Err(ServerError::Unusable(_))));
+        assert!(matches!(token(&servers, &server).await, Err(ServerError::Unusable(_))));
     }
     for status in [301, 302, 303, 307, 308] {
         let target = inside.url("/token");
         server.answer(move |_| redirect(status, &target));
-        assert_unusable(ask(&servers, &server).await, "redirect");
+        assert_unusable(token(&servers, &server).await, "redirect");
     }
     assert_eq!(inside.seen().len(), 0);
 }
@@ -186,7 +184,7 @@ async fn a_form_is_understood() {
             ))
             .unwrap()
     });
-    let tokens = ask(&servers, &server).await.unwrap();
+    let tokens = token(&servers, &server).await.unwrap();
     assert_eq!(tokens.access.expose_secret(), "a+t");
     assert_eq!(tokens.scopes.unwrap(), ["r", "w"]);
     assert_eq!(tokens.expires_in, Some(Duration::from_secs(60)));
@@ -200,7 +198,7 @@ async fn an_answer_without_end_is_cut() {
         let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 4096])));
         Response::new(Body::from_stream(endless))
     });
-    assert_unusable(ask(&servers, &server).await, "more than 64 KiB");
+    assert_unusable(token(&servers, &server).await, "more than 64 KiB");
 }
 
 #[tokio::test]
@@ -214,7 +212,7 @@ async fn an_answer_that_trickles_ends() {
         Response::new(Body::from_stream(drops.boxed()))
     });
     let (servers, _) = servers_within(Duration::from_millis(300));
-    assert_unavailable(ask(&servers, &server).await, "within 600ms");
+    assert_unavailable(token(&servers, &server).await, "within 600ms");
 }
 
 #[tokio::test]
@@ -225,7 +223,7 @@ async fn a_broken_answer_may_come_later() {
         let broken = futures::stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("broken"))]);
         Response::new(Body::from_stream(broken))
     });
-    assert_unavailable(ask(&servers, &server).await, &server.url(""));
+    assert_unavailable(token(&servers, &server).await, &server.url(""));
 }
 
 #[tokio::test]

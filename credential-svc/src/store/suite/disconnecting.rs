@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use pretty_assertions::assert_eq;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Bench,
@@ -14,7 +13,6 @@ use super::{
 };
 use crate::domain::{
     authorization::{fake::Script, servers::TokenKind},
-    credentials::complete,
     error::Error,
 };
 
@@ -43,18 +41,6 @@ pub(in crate::store) async fn who_may_no_longer_connect_connects_nothing<B: Benc
     assert_eq!(world.servers.revoked(2).await[0].1, "canary-refresh-1");
     let told = service.credentials.get(&service.subject("a")).await.unwrap();
     assert_eq!(told.connection, None);
-}
-
-pub(in crate::store) async fn a_process_that_stops_sends_no_code<B: Bench>() {
-    let world = World::<B>::of_accounts().await;
-    let service = world.replica().await;
-    let started = service.start(ALICE).await.unwrap();
-    let stop = CancellationToken::new();
-    stop.cancel();
-    complete(Arc::clone(&service.credentials), stop).await;
-    let error = service.finish(ALICE, &started, |_| {}).await.unwrap_err();
-    assert!(matches!(error, Error::AuthorizationServerUnavailable(_)), "{error:?}");
-    assert_eq!(world.servers.requests("authorization_code"), []);
 }
 
 pub(in crate::store) async fn what_was_issued_is_revoked_with_its_owner<B: Bench>() {

@@ -13,13 +13,14 @@ mod revoking;
 mod scopes;
 mod service;
 mod sign_in;
+mod stopping;
 mod values;
 
 use crate::domain::{owner::Owner, ports::Store};
 
 pub(super) use self::{
     canary::*, changes::*, disconnecting::*, exchange::*, kept::*, machine::*, renewal::*, revoking::*, scopes::*,
-    sign_in::*, values::*,
+    sign_in::*, stopping::*, values::*,
 };
 
 /// A place where a store keeps values, and what the suite does to it.
@@ -97,6 +98,7 @@ macro_rules! store_suite {
             who_disconnects_during_a_sign_in_stays_disconnected,
             who_may_no_longer_connect_connects_nothing,
             a_process_that_stops_sends_no_code,
+            what_waits_for_its_turn_is_not_sent_once_the_process_stops,
             what_was_issued_is_revoked_with_its_owner,
             a_revocation_that_failed_is_made_by_the_next_process,
             an_account_that_is_connected_again_is_not_revoked,

@@ -32,17 +32,17 @@ use crate::domain::{
 };
 
 /// Shortly before the token expires: callers wait for another.
-const LAST: Duration = LIFE.checked_sub(Duration::from_secs(5)).unwrap();
+pub(super) const LAST: Duration = LIFE.checked_sub(Duration::from_secs(5)).unwrap();
 /// After 80 % of its life.
 const AGING: Duration = LIFE.checked_sub(Duration::from_secs(600)).unwrap();
 /// Longer than a lease.
-const LEASE: Duration = Duration::from_secs(31);
+const LEASE: Duration = Duration::from_secs(41);
 
-fn renewals<B: Bench>(world: &World<B>) -> usize {
+pub(super) fn renewals<B: Bench>(world: &World<B>) -> usize {
     world.servers.requests("refresh_token").len()
 }
 
-async fn record<S: Store>(service: &Service<S>) -> Record {
+pub(super) async fn record<S: Store>(service: &Service<S>) -> Record {
     match service.store().read(&owner("a")).await.unwrap() {
         Some((_, Value::Record(record))) => record,
         other => panic!("{other:?}"),
@@ -59,7 +59,7 @@ fn stuck(reached: &Arc<Notify>) -> BoxFuture<'static, ()> {
     stuck.boxed()
 }
 
-fn order(number: i64) -> Order {
+pub(super) fn order(number: i64) -> Order {
     Order {
         number,
         basis: Basis::default(),

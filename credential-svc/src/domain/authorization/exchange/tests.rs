@@ -40,6 +40,8 @@ impl Scripted {
 }
 
 impl AuthorizationServers for Scripted {
+    type Turn = ();
+
     async fn upstream(&self, _: &str, _: Option<SystemTime>) -> Result<Option<Arc<Upstream>>, ServerError> {
         Ok(None)
     }
@@ -55,7 +57,17 @@ impl AuthorizationServers for Scripted {
         Err(ServerError::Unusable("nobody registers here".to_owned()))
     }
 
-    async fn token(&self, metadata: &Metadata, client: &Client, request: &TokenRequest) -> Result<Tokens, ServerError> {
+    async fn turn(&self, _: &Metadata) -> Result<(), ServerError> {
+        Ok(())
+    }
+
+    async fn token(
+        &self,
+        (): (),
+        metadata: &Metadata,
+        client: &Client,
+        request: &TokenRequest,
+    ) -> Result<Tokens, ServerError> {
         // Lets concurrent callers arrive.
         tokio::task::yield_now().await;
         let parameters: Vec<_> = request
