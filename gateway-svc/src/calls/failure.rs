@@ -13,7 +13,7 @@ pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamError::Unreachable(_) | UpstreamError::NotTaken | UpstreamError::RuntimeEnded => {
             UpstreamFault::Unreachable
         }
-        UpstreamError::Full | UpstreamError::ShareUsed => UpstreamFault::Busy,
+        UpstreamError::TooManyRequests | UpstreamError::Full | UpstreamError::ShareUsed => UpstreamFault::Busy,
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. } => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,
@@ -40,10 +40,11 @@ mod tests {
 
     /// A server that is full has not failed.
     #[test]
-    fn a_server_without_a_free_process_is_busy() {
+    fn a_server_without_room_for_a_call_is_busy() {
         let snapshot = Registry::default().entry("time", &[]).snapshot();
         let entry = snapshot.entry("e-time").unwrap();
         for (error, expected) in [
+            (UpstreamError::TooManyRequests, UpstreamFault::Busy),
             (UpstreamError::Full, UpstreamFault::Busy),
             (UpstreamError::ShareUsed, UpstreamFault::Busy),
             (UpstreamError::NotTaken, UpstreamFault::Unreachable),

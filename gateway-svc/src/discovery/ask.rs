@@ -102,11 +102,13 @@ impl ListTools for Asker {
 /// The failure of a server other than one to accept the credential.
 fn failed(name: &str, error: &UpstreamError) -> Failure {
     match error {
-        UpstreamError::NotTaken | UpstreamError::Full | UpstreamError::ShareUsed => Failure::Transient {
-            reason: error.reason(),
-            message: error.for_owner(name),
-            planned: matches!(error, UpstreamError::NotTaken),
-        },
+        UpstreamError::NotTaken | UpstreamError::TooManyRequests | UpstreamError::Full | UpstreamError::ShareUsed => {
+            Failure::Transient {
+                reason: error.reason(),
+                message: error.for_owner(name),
+                planned: matches!(error, UpstreamError::NotTaken),
+            }
+        }
         UpstreamError::Cancelled => Failure::of_chandlery(STOPPING),
         _ => Failure::Installation {
             reason: error.reason(),
@@ -156,7 +158,12 @@ mod tests {
 
     #[test]
     fn a_server_that_is_busy_or_stopping_is_not_at_fault() {
-        for error in [UpstreamError::NotTaken, UpstreamError::Full, UpstreamError::ShareUsed] {
+        for error in [
+            UpstreamError::NotTaken,
+            UpstreamError::TooManyRequests,
+            UpstreamError::Full,
+            UpstreamError::ShareUsed,
+        ] {
             let Failure::Transient {
                 reason,
                 message,

@@ -46,6 +46,9 @@ pub(crate) enum UpstreamError {
     /// The orchestrator stops the server, which did not receive the request.
     #[error("the server is being stopped")]
     NotTaken,
+    /// It has as many requests in progress as it may, and did not receive this one.
+    #[error("the server has as many requests in progress as it may")]
+    TooManyRequests,
     /// Each session has a process of its own, and all of them have calls in progress. The server did not receive the request.
     #[error("all processes of the server are in use")]
     Full,
@@ -65,7 +68,7 @@ impl UpstreamError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable(_) | Self::NotTaken | Self::RuntimeEnded => "UPSTREAM_UNREACHABLE",
-            Self::Full | Self::ShareUsed => "UPSTREAM_BUSY",
+            Self::TooManyRequests | Self::Full | Self::ShareUsed => "UPSTREAM_BUSY",
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::InsufficientScope { .. } => "SCOPE_REQUIRED",
@@ -95,6 +98,9 @@ impl UpstreamError {
             Self::NotTaken => {
                 format!("The MCP server of {name} is being stopped, or started again. Try again in a moment.")
             }
+            Self::TooManyRequests => format!(
+                "The MCP server of {name} has as many calls in progress as it may, those of all callers together. Try again when some of them have ended."
+            ),
             Self::Full => format!(
                 "All processes of the MCP server of {name} are in use: each session has one of its own. Try again in a moment; sessions that are no longer used should be ended."
             ),

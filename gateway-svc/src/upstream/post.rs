@@ -250,6 +250,7 @@ fn not_taken(response: &Response<Body>) -> Option<UpstreamError> {
         return None;
     }
     Some(match response.headers().get(NOT_TAKEN)?.as_bytes() {
+        b"calls" => UpstreamError::TooManyRequests,
         b"full" => UpstreamError::Full,
         b"share" => UpstreamError::ShareUsed,
         _ => UpstreamError::NotTaken,

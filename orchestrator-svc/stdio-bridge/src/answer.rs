@@ -54,3 +54,14 @@ pub(crate) fn text(status: StatusCode, body: &'static str) -> Response<Body> {
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     full(status, None, Bytes::new())
 }
+
+/// Keeps `held` until the answer is sent, or its client has disconnected.
+pub(crate) fn until_sent(response: Response<Body>, held: impl Send + 'static) -> Response<Body> {
+    response.map(|body| {
+        body.map_frame(move |frame| {
+            let _held = &held;
+            frame
+        })
+        .boxed_unsync()
+    })
+}

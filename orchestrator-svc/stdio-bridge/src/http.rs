@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::{sync::broadcast, time::timeout};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::{
     envelope::{INVALID_REQUEST, Kind, Members, PARSE_ERROR, error},
     in_flight::InFlight,
     spec::Limits,
-    stdio::{METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting},
+    stdio::{BUSY, METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting},
 };
 
 /// The endpoint's only path.
@@ -29,8 +29,9 @@ pub(crate) const RUN: usize = 32;
 const VERSION: &str = "mcp-protocol-version";
 /// The revisions that a client may name in a header.
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
-/// In an answer with status 503: the request was not sent to the server, since that is `stopping`; since all processes for sessions are in use
-/// (`full`), or as many of them as one caller may have (`share`). Removed from the answers of servers.
+/// In an answer with status 503: the request was not sent to the server, since that is `stopping`; since it has as many requests in progress as it
+/// may (`calls`); since all processes for sessions are in use (`full`), or as many of them as one caller may have (`share`). Removed from the answers
+/// of servers.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
@@ -322,10 +323,19 @@ pub(crate) fn session_ended() -> Response<Body> {
 /// Refuses a request that was not sent to the server, since the server is being stopped. It may be sent again, to the server that is started next.
 pub(crate) fn not_taken(id: &str) -> Response<Body> {
     let why = "The MCP server is being stopped; this request was not passed on to it.";
-    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, error(id, NOT_TAKEN, why));
+    refused("stopping", "1", error(id, NOT_TAKEN, why))
+}
+
+/// Refuses a request that was not sent to the server since it is busy. The gateway reads `what`; others read the text.
+pub(crate) fn busy(id: &str, what: &'static str, why: &str) -> Response<Body> {
+    refused(what, "5", error(id, BUSY, why))
+}
+
+fn refused(what: &'static str, retry_after: &'static str, error: String) -> Response<Body> {
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, error);
     let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-    headers.insert(NOT_TAKEN_HEADER, header::HeaderValue::from_static("stopping"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static(retry_after));
+    headers.insert(NOT_TAKEN_HEADER, HeaderValue::from_static(what));
     response
 }
 

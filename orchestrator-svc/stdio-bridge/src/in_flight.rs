@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Response;
-use http_body_util::BodyExt as _;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
-use crate::answer::Body;
+use crate::answer::{Body, until_sent};
 
 /// Counts requests until their answers are sent, and admits no more once the server must stop.
 #[derive(Clone, Debug)]
@@ -119,13 +118,7 @@ impl InFlight {
 impl Admitted {
     /// Keeps the request in flight until its answer is sent, or its client has disconnected.
     pub(crate) fn until_answered(self, response: Response<Body>) -> Response<Body> {
-        response.map(|body| {
-            body.map_frame(move |frame| {
-                let _admitted = &self;
-                frame
-            })
-            .boxed_unsync()
-        })
+        until_sent(response, self)
     }
 }
 

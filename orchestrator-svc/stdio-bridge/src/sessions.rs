@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
@@ -33,7 +33,7 @@ use crate::{
     event::{EndReason, Event, Events},
     failures::Failures,
     files::{Folder, stage},
-    http::{Endpoint, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole, wrong_path},
+    http::{Endpoint, PATH, RUN, SESSION, busy, id, not_taken, session_ended, whole, wrong_path},
     in_flight::{Admitted, InFlight},
     log::Log,
     metered::metered,
@@ -42,7 +42,7 @@ use crate::{
     seats::{Busy, Opener, Seat, Seats},
     spares::{Making, Spares},
     spec::Spec,
-    stdio::{BUSY, SERVER_ENDED},
+    stdio::SERVER_ENDED,
     stop::{self, Stop},
 };
 
@@ -209,8 +209,8 @@ impl Sessions {
                 }
                 first.until_answered(response)
             }
-            Err(Refused::Full(Busy::All)) => full(&id, "full", &all_busy(self.spec.limits.sessions)),
-            Err(Refused::Full(Busy::Share)) => full(&id, "share", &share_busy(self.seats.each())),
+            Err(Refused::Full(Busy::All)) => busy(&id, "full", &all_busy(self.spec.limits.sessions)),
+            Err(Refused::Full(Busy::Share)) => busy(&id, "share", &share_busy(self.seats.each())),
             Err(Refused::NotStarted(why)) => {
                 let why = format!("The process of this session could not be started. {why}");
                 json(StatusCode::OK, error(&id, SERVER_ENDED, &why))
@@ -441,13 +441,4 @@ fn share_busy(each: usize) -> String {
         "You have requests under way in {each} sessions, the most that one caller may have: each session has a process of the MCP server of its \
          own. Wait for an answer, or end sessions that are no longer used."
     )
-}
-
-/// Refuses a session. The gateway reads `what`; others read the text.
-fn full(id: &str, what: &'static str, why: &str) -> Response<Body> {
-    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, error(id, BUSY, why));
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    headers.insert(NOT_TAKEN_HEADER, HeaderValue::from_static(what));
-    response
 }

@@ -85,7 +85,7 @@ pub struct Limits {
     pub log_bytes_per_second: usize,
     /// Requests that wait for an answer at one time.
     pub pending_requests: usize,
-    /// Connections at one time.
+    /// Requests in progress at one time; further ones are refused. As many connections are kept between requests.
     pub connections: usize,
     /// Processes of callers at one time, if each MCP session has one. One caller gets at most half of them; one more is for the gateway itself.
     pub sessions: usize,

@@ -60,6 +60,7 @@ impl Upstreams {
                 | UpstreamError::InsufficientScope { .. }
                 | UpstreamError::Unreachable(_)
                 | UpstreamError::NotTaken
+                | UpstreamError::TooManyRequests
                 | UpstreamError::Full
                 | UpstreamError::ShareUsed),
             )) => Err(error),

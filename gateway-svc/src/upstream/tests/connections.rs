@@ -115,6 +115,7 @@ async fn a_request_that_a_bridge_did_not_pass_on_can_be_sent_again() {
     };
     for (why, expected) in [
         ("stopping", UpstreamError::NotTaken),
+        ("calls", UpstreamError::TooManyRequests),
         ("full", UpstreamError::Full),
         ("share", UpstreamError::ShareUsed),
     ] {

@@ -219,6 +219,10 @@ impl Bridge {
         }
     }
 
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     pub fn marker(&self) -> String {
         self.folder.path().to_str().unwrap().to_owned()
     }
