@@ -72,7 +72,9 @@ pub(crate) enum Error {
 impl From<ServerError> for Error {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Unavailable(why) | ServerError::Busy { why, .. } => Self::AuthorizationServerUnavailable(why),
+            ServerError::Unreachable(why) | ServerError::Unavailable(why) | ServerError::Busy { why, .. } => {
+                Self::AuthorizationServerUnavailable(why)
+            }
             ServerError::Refused { description, .. } => Self::AuthorizationServerRefused(format!(
                 "the authorization server refuses: {description}; an admin must change the entry or the authorization server"
             )),

@@ -150,8 +150,8 @@ impl<T: Clone> State<T> {
     /// What was read last, unless the server said something wrong after that, or it is too old.
     fn usable(&self, now: SystemTime) -> Option<T> {
         let (last, at) = self.last.as_ref()?;
-        let unreachable = !matches!(&self.failed, Some((error, _)) if !matches!(error, ServerError::Unavailable(_)));
-        (unreachable && age(*at, now) < STALE).then(|| last.clone())
+        let said_nothing = self.failed.as_ref().is_none_or(|(error, _)| error.is_passing());
+        (said_nothing && age(*at, now) < STALE).then(|| last.clone())
     }
 
     fn answer(&self, now: SystemTime) -> Result<T, ServerError> {

@@ -277,7 +277,7 @@ fn no_answer(origin: &str, error: &reqwest::Error) -> ServerError {
             Some(refused @ ResolveError::Refused(_)) => {
                 return ServerError::Unusable(format!("{origin} is not connected to: {refused}"));
             }
-            Some(nothing) => return ServerError::Unavailable(format!("{origin} cannot be reached: {nothing}")),
+            Some(nothing) => return ServerError::Unreachable(format!("{origin} cannot be reached: {nothing}")),
             None => {}
         }
     }
@@ -286,7 +286,12 @@ fn no_answer(origin: &str, error: &reqwest::Error) -> ServerError {
         false if error.source().is_none() => "the connection broke".to_owned(),
         false => cause.to_string(),
     };
-    ServerError::Unavailable(format!("{origin} cannot be reached: {why}"))
+    let text = format!("{origin} cannot be reached: {why}");
+    match error.is_connect() || error.is_timeout() {
+        true => ServerError::Unreachable(text),
+        // A connection that broke may have carried the request.
+        false => ServerError::Unavailable(text),
+    }
 }
 
 #[cfg(test)]

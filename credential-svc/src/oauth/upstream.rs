@@ -138,7 +138,7 @@ async fn of_origin(http: &Http, upstream: &Url) -> Result<Option<String>, Server
     let is_origin = |named: &str| named.strip_suffix('/').unwrap_or(named) == origin;
     match metadata::discover(http, &issuer, is_origin).await {
         Ok(found) => Ok(Some(found.issuer)),
-        Err(ServerError::Unavailable(why)) => Err(ServerError::Unavailable(why)),
+        Err(error) if error.is_passing() => Err(error),
         Err(_) => Ok(None),
     }
 }

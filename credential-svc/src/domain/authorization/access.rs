@@ -6,6 +6,7 @@ use service_kit::clock::from_micros;
 
 use super::{
     asked::{Asked, Issued},
+    attempts::rejected_again,
     flights::Flight,
     grant::{Age, Grant},
     per_caller::passed_on,
@@ -157,12 +158,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         };
         if asked.rejected_token == number {
             if self.authorization.attempts.has_replaced(&owner, now, number) {
-                return Err(Error::Unusable {
-                    message: "the upstream rejects the token, and rejected the one before it: ask an admin whether the entry names the \
-                              right authorization server, resource and scopes"
-                        .to_owned(),
-                    condition: "TOKEN_REJECTED",
-                });
+                return Err(rejected_again());
             }
             return self.another(uid, state, Why::Rejected, may_wait);
         }

@@ -1,15 +1,12 @@
 //! What this process remembers of attempts to get tokens, so that a server that is down, or refuses, is not asked by each call.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Debug, hash::Hash, time::Duration};
 
+use moka::{Entry, policy::EvictionPolicy, sync::Cache};
 use service_kit::clock::to_micros;
 
 use super::asked::Generations;
-use crate::domain::{error::Error, owner::Owner, ports::StoreError};
+use crate::domain::{error::Error, ports::StoreError};
 
 /// The first pause after a failed attempt, and the longest that no server asks for (microseconds).
 const FIRST: i64 = Duration::from_secs(1).as_micros() as i64;
@@ -17,8 +14,9 @@ const LAST: i64 = Duration::from_secs(60).as_micros() as i64;
 /// How long after a rejected token was replaced no other is, if that is rejected, too (microseconds).
 const SETTLED: i64 = Duration::from_secs(30).as_micros() as i64;
 
-/// The fewest attempts among which those that are over are looked for.
-const SWEPT: usize = 1_024;
+/// The most that are remembered, and for how long after anybody looked at them: longer than a server may ask for a pause.
+const MOST: u64 = 50_000;
+const IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ pub(crate) struct Basis {
     pub(crate) entry_revision: i64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Attempt {
     trouble: Option<Last>,
     /// The number of the token that replaced a rejected one, and until when it and later ones are not replaced.
@@ -71,7 +69,7 @@ struct Attempt {
 }
 
 /// The last trouble.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Last {
     trouble: Trouble,
     basis: Basis,
@@ -81,38 +79,34 @@ struct Last {
     until: i64,
 }
 
-impl Attempt {
-    fn is_over(&self, now: i64) -> bool {
-        // The count of troubles outlives their pause, so that pauses grow.
-        self.trouble
-            .as_ref()
-            .is_none_or(|last| last.until.saturating_add(LAST) < now)
-            && self.replaced.is_none_or(|(_, until)| until < now)
+/// By whom they are for. Where there are many, those that were looked at least lately are forgotten.
+#[derive(Debug)]
+pub(super) struct Attempts<K: Clone + Debug + Eq + Hash + Send + Sync + 'static>(Cache<K, Attempt>);
+
+impl<K: Clone + Debug + Eq + Hash + Send + Sync> Default for Attempts<K> {
+    fn default() -> Self {
+        Self::of_at_most(MOST)
     }
 }
 
-/// By owner.
-#[derive(Debug, Default)]
-pub(super) struct Attempts(Mutex<Kept>);
+impl<K: Clone + Debug + Eq + Hash + Send + Sync> Attempts<K> {
+    fn of_at_most(most: u64) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(most)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_idle(IDLE);
+        Self(cache.build())
+    }
 
-#[derive(Debug, Default)]
-struct Kept {
-    of: HashMap<Owner, Attempt>,
-    /// How many there are when those that are over are removed next: twice as many as were left last time.
-    full: usize,
-}
-
-impl Attempts {
     /// Why no attempt is made now.
-    pub(super) fn trouble(&self, owner: &Owner, basis: Basis, now: i64) -> Option<Trouble> {
-        let attempts = self.lock();
-        let last = attempts.of.get(owner)?.trouble.as_ref()?;
-        (last.basis == basis && last.until > now).then(|| last.trouble.clone())
+    pub(super) fn trouble(&self, key: &K, basis: Basis, now: i64) -> Option<Trouble> {
+        let last = self.0.get(key)?.trouble?;
+        (last.basis == basis && last.until > now).then_some(last.trouble)
     }
 
     /// An attempt failed.
-    pub(super) fn failed(&self, owner: &Owner, basis: Basis, now: i64, trouble: Trouble) {
-        self.note(owner, now, |attempt| {
+    pub(super) fn failed(&self, key: &K, basis: Basis, now: i64, trouble: Trouble) {
+        self.note(key, |attempt| {
             let before = attempt.trouble.as_ref().filter(|last| last.basis == basis);
             let before = before.map_or(0, |last| last.count);
             let mut pause = FIRST.saturating_mul(1 << before.min(10)).min(LAST);
@@ -129,39 +123,42 @@ impl Attempts {
     }
 
     /// An attempt succeeded.
-    pub(super) fn succeeded(&self, owner: &Owner) {
-        if let Some(attempt) = self.lock().of.get_mut(owner) {
-            attempt.trouble = None;
+    pub(super) fn succeeded(&self, key: &K) {
+        if self.0.get(key).is_some_and(|attempt| attempt.trouble.is_some()) {
+            self.note(key, |attempt| attempt.trouble = None);
         }
     }
 
     /// Whether the token with this number has replaced a rejected one lately: another would be rejected as well. False for the one before,
     /// which a caller may have read a moment ago.
-    pub(super) fn has_replaced(&self, owner: &Owner, now: i64, number: i64) -> bool {
-        let attempts = self.lock();
-        let replaced = attempts.of.get(owner).and_then(|attempt| attempt.replaced);
+    pub(super) fn has_replaced(&self, key: &K, now: i64, number: i64) -> bool {
+        let replaced = self.0.get(key).and_then(|attempt| attempt.replaced);
         replaced.is_some_and(|(replacement, until)| number >= replacement && until > now)
     }
 
     /// The token with this number has replaced a rejected one.
-    pub(super) fn replaced(&self, owner: &Owner, now: i64, number: i64) {
-        self.note(owner, now, |attempt| {
+    pub(super) fn replaced(&self, key: &K, now: i64, number: i64) {
+        self.note(key, |attempt| {
             attempt.replaced = Some((number, now.saturating_add(SETTLED)));
         });
     }
 
-    fn note(&self, owner: &Owner, now: i64, note: impl FnOnce(&mut Attempt)) {
-        let mut attempts = self.lock();
-        let Kept { of, full } = &mut *attempts;
-        if of.len() >= *full {
-            of.retain(|_, attempt| !attempt.is_over(now));
-            *full = (of.len() * 2).max(SWEPT);
-        }
-        note(of.entry(owner.clone()).or_default());
+    fn note(&self, key: &K, note: impl FnOnce(&mut Attempt)) {
+        self.0.entry_by_ref(key).and_upsert_with(|before| {
+            let mut attempt = before.map(Entry::into_value).unwrap_or_default();
+            note(&mut attempt);
+            attempt
+        });
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a call fails with after [`Attempts::has_replaced`].
+pub(super) fn rejected_again() -> Error {
+    Error::Unusable {
+        message: "the upstream rejects the token, and rejected the one before it: ask an admin whether the entry names the right authorization \
+                  server, resource and scopes"
+            .to_owned(),
+        condition: "TOKEN_REJECTED",
     }
 }
 
@@ -171,7 +168,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let (attempts, owner) = (Attempts::default(), Owner::Installation("a".to_owned()));
+        let (attempts, owner) = (Attempts::default(), "a");
         let trouble = || Trouble::Unavailable("down".to_owned());
         let (basis, changed) = (
             Basis::default(),
@@ -195,13 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_forgotten() {
-        let attempts = Attempts::default();
+    fn the_latest_are_remembered() {
+        let attempts = Attempts::of_at_most(100);
+        let trouble = || Trouble::Unavailable("down".to_owned());
         for number in 0..10_000 {
-            let owner = Owner::Installation(number.to_string());
-            let trouble = Trouble::Unavailable("down".to_owned());
-            attempts.failed(&owner, Basis::default(), number * 1_000_000, trouble);
+            attempts.failed(&number, Basis::default(), 0, trouble());
         }
-        assert!(attempts.lock().of.len() <= SWEPT);
+        attempts.0.run_pending_tasks();
+        assert!(attempts.0.entry_count() <= 100, "{}", attempts.0.entry_count());
+        assert_eq!(attempts.trouble(&9_999, Basis::default(), 0), Some(trouble()));
     }
 }

@@ -7,7 +7,12 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
-use super::{attempts::Attempts, exchange::Exchanger, flights::Flights};
+use super::{
+    attempts::Attempts,
+    exchange::{self, Exchanger},
+    flights::Flights,
+};
+use crate::domain::owner::Owner;
 
 /// The authorization servers, and what this process knows of its dealings with them.
 #[derive(Debug)]
@@ -20,7 +25,10 @@ pub(in crate::domain) struct Authorization<A> {
     pub(super) flights: Flights,
     /// What must be completed even if nobody waits for it: a server may have issued what it never issues again.
     pub(in crate::domain) tasks: TaskTracker,
-    pub(super) attempts: Attempts,
+    /// To get tokens for owners.
+    pub(super) attempts: Attempts<Owner>,
+    /// To exchange tokens of callers.
+    pub(super) exchanges: Attempts<exchange::Key>,
     pub(super) exchanger: Exchanger,
 }
 
@@ -34,6 +42,7 @@ impl<A> Authorization<A> {
             flights: Flights::among(tasks.clone()),
             tasks,
             attempts: Attempts::default(),
+            exchanges: Attempts::default(),
             exchanger: Exchanger::new(clock),
         }
     }

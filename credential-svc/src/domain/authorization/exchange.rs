@@ -91,7 +91,10 @@ pub(crate) enum ExchangeError {
     /// The authorization server does not accept the client, or what it says is wrong.
     #[error("{0}")]
     Unusable(String),
-    /// It did not answer.
+    /// It answers nobody: nobody can connect to it, or it does not say where its endpoints are.
+    #[error("{0}")]
+    Away(String),
+    /// It did not exchange this token now, and may do so with another.
     #[error("{0}")]
     Unavailable(String),
     /// As [`ServerError::Busy`].
@@ -313,7 +316,13 @@ async fn ask(
     client: &Client,
     request: &TokenRequest,
 ) -> Result<Tokens, ExchangeError> {
-    let metadata = servers.metadata(server).await?;
+    let metadata = servers
+        .metadata(server)
+        .await
+        .map_err(|error| match error.is_passing() {
+            true => ExchangeError::Away(error.to_string()),
+            false => error.into(),
+        })?;
     let turn = servers.turn(&metadata).await?;
     Ok(servers.token(turn, &metadata, client, request).await?)
 }
@@ -321,6 +330,7 @@ async fn ask(
 impl From<ServerError> for ExchangeError {
     fn from(error: ServerError) -> Self {
         match error {
+            ServerError::Unreachable(message) => Self::Away(message),
             ServerError::Unavailable(message) => Self::Unavailable(message),
             ServerError::Busy { why, pause } => Self::Busy { why, pause },
             ServerError::Unusable(message) => Self::Unusable(message),

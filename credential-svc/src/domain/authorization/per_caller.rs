@@ -2,7 +2,7 @@
 
 use super::{
     asked::{Asked, Generations, Issued},
-    attempts::Trouble,
+    attempts::{Trouble, rejected_again},
     authority::Authority,
     client,
     exchange::{Caller, CallerToken, Clients, ExchangeError, Key, pass_through},
@@ -31,39 +31,50 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
         };
         let key = key(uid, state, caller);
         let (exchanger, servers) = (&self.authorization.exchanger, &*self.authorization.servers);
-        let (owner, basis, attempts) = (
+        let (attempts, exchanges) = (&self.authorization.attempts, &self.authorization.exchanges);
+        let (owner, basis, now) = (
             Owner::Installation(uid.to_owned()),
             state.basis(),
-            &self.authorization.attempts,
+            self.clock.now_micros(),
         );
-        let had_trouble = attempts.trouble(&owner, basis, self.clock.now_micros());
-        if let Some(trouble) = had_trouble {
+        let rejected = asked.rejected_token;
+        let before = exchanger.kept(&key).await;
+        let trouble = attempts.trouble(&owner, basis, now);
+        if let Some(trouble) = trouble.or_else(|| exchanges.trouble(&key, basis, now)) {
             // Whoever has a token goes on with it.
-            let before = exchanger.kept(&key).await;
-            return match before.filter(|token| token.number != asked.rejected_token) {
+            return match before.filter(|token| token.number != rejected) {
                 Some(token) => Ok(issued(&token)),
                 None => Err(trouble.into()),
             };
         }
-        let rejected = asked.rejected_token;
-        match exchanger.token(servers, plan, &clients, key, caller, rejected).await {
+        let replaces = rejected != 0 && before.is_none_or(|token| token.number == rejected);
+        if replaces && exchanges.has_replaced(&key, now, rejected) {
+            return Err(rejected_again());
+        }
+        let answer = exchanger
+            .token(servers, plan, &clients, key.clone(), caller, rejected)
+            .await;
+        let now = self.clock.now_micros();
+        match &answer {
             Ok(token) => {
                 attempts.succeeded(&owner);
-                Ok(issued(&token))
-            }
-            Err(error) => {
-                // It is not asked again by each of the calls that wait for it.
-                let trouble = match error.clone() {
-                    ExchangeError::Unavailable(why) => Some(Trouble::Unavailable(why)),
-                    ExchangeError::Busy { why, pause } => Some(Trouble::Busy { why, pause }),
-                    _ => None,
-                };
-                if let Some(trouble) = trouble {
-                    attempts.failed(&owner, basis, self.clock.now_micros(), trouble);
+                exchanges.succeeded(&key);
+                if replaces {
+                    exchanges.replaced(&key, now, token.number);
                 }
-                Err(error.into())
             }
+            // The server is not asked again by each call that waits for it, and what it does to one caller's token concerns no other caller.
+            Err(ExchangeError::Away(why)) => attempts.failed(&owner, basis, now, Trouble::Unavailable(why.clone())),
+            Err(ExchangeError::Unavailable(why)) => {
+                exchanges.failed(&key, basis, now, Trouble::Unavailable(why.clone()));
+            }
+            Err(ExchangeError::Busy { why, pause }) => {
+                let (why, pause) = (why.clone(), *pause);
+                exchanges.failed(&key, basis, now, Trouble::Busy { why, pause });
+            }
+            Err(ExchangeError::WrongToken(_) | ExchangeError::CallerRefused(_) | ExchangeError::Unusable(_)) => {}
         }
+        Ok(issued(&*answer?))
     }
 
     /// The token that the caller got before.
@@ -122,9 +133,9 @@ impl From<ExchangeError> for Error {
                 message,
                 condition: "AUTHORIZATION_SERVER_REFUSED",
             },
-            ExchangeError::Unavailable(message) | ExchangeError::Busy { why: message, .. } => {
-                Self::AuthorizationServerUnavailable(message)
-            }
+            ExchangeError::Away(message)
+            | ExchangeError::Unavailable(message)
+            | ExchangeError::Busy { why: message, .. } => Self::AuthorizationServerUnavailable(message),
         }
     }
 }

@@ -178,7 +178,10 @@ pub(crate) enum TokenKind {
 /// Why a server did not do what was asked. Messages are for people and hold no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ServerError {
-    /// It did not answer, or answered with a fault of its own: it may do so later.
+    /// Nothing was sent, since nobody can connect to it.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It did not answer this request, or answered with a fault of its own. It may answer another one, or the same later.
     #[error("{0}")]
     Unavailable(String),
     /// The same, and it says for how long nobody should ask again.
@@ -195,4 +198,14 @@ pub(crate) enum ServerError {
     /// What it says is wrong, or not permitted.
     #[error("{0}")]
     Unusable(String),
+}
+
+impl ServerError {
+    /// Whether the server may answer later what it does not answer now.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Unavailable(_) | Self::Busy { .. } => true,
+            Self::Refused { .. } | Self::Unusable(_) => false,
+        }
+    }
 }

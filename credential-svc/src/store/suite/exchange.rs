@@ -100,6 +100,64 @@ pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B:
     service.call(asked("carol")).await.unwrap();
 }
 
+/// Whoever calls with a token at which the server fails would stop a whole team.
+pub(in crate::store) async fn what_fails_for_one_caller_concerns_no_other<B: Bench>() {
+    let (world, service) = exchanging::<B>().await;
+    let fails = [
+        ServerError::Unavailable("it answered with status 500".to_owned()),
+        ServerError::Busy {
+            why: "it answered with status 429".to_owned(),
+            pause: Duration::from_secs(120),
+        },
+    ];
+    for (number, error) in fails.into_iter().enumerate() {
+        let (mallory, bob) = (format!("mallory-{number}"), format!("bob-{number}"));
+        world.servers.script([Script::Fail(error.clone())]);
+        for _ in 0..2 {
+            let told = service.call(asked(&mallory)).await.unwrap_err();
+            assert_eq!(told.to_string(), error.to_string());
+        }
+        service.call(asked(&bob)).await.unwrap();
+    }
+    assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 4);
+    let away = ServerError::Unreachable("nobody can connect to it".to_owned());
+    world.servers.script([Script::Fail(away)]);
+    for subject in ["carol", "dave"] {
+        service.call(asked(subject)).await.unwrap_err();
+    }
+    assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 5, "that concerns all");
+}
+
+pub(in crate::store) async fn an_upstream_that_rejects_every_token_causes_few_exchanges<B: Bench>() {
+    let (world, service) = exchanging::<B>().await;
+    let rejected = |subject, number| Asked {
+        rejected_token: number,
+        ..asked(subject)
+    };
+    let (_, first) = service.call(asked("alice")).await.unwrap();
+    let (_, second) = service.call(rejected("alice", first)).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(service.call(asked("alice")).await.unwrap().1, second);
+        let error = service.call(rejected("alice", second)).await.unwrap_err();
+        let condition = "TOKEN_REJECTED";
+        assert!(
+            matches!(&error, Error::Unusable { condition: told, .. } if *told == condition),
+            "{error:?}"
+        );
+    }
+    assert_eq!(
+        service.call(rejected("alice", first)).await.unwrap().1,
+        second,
+        "it was replaced already"
+    );
+    assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 2);
+    let (_, of_bob) = service.call(asked("bob")).await.unwrap();
+    service.call(rejected("bob", of_bob)).await.unwrap();
+    service.advance(Duration::from_secs(31));
+    let (_, third) = service.call(rejected("alice", second)).await.unwrap();
+    assert_ne!(third, second, "later it may help");
+}
+
 /// A client that a person allowed to read only must not get what another one may do for them.
 pub(in crate::store) async fn a_token_that_may_do_less_is_exchanged_by_itself<B: Bench>() {
     let (world, service) = exchanging::<B>().await;

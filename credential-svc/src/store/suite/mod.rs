@@ -120,6 +120,8 @@ macro_rules! store_suite {
             another_secret_gives_another_token,
             a_machine_gets_no_scopes_that_only_the_upstream_names,
             a_server_that_is_away_is_not_asked_by_each_call,
+            what_fails_for_one_caller_concerns_no_other,
+            an_upstream_that_rejects_every_token_causes_few_exchanges,
             a_token_that_may_do_less_is_exchanged_by_itself,
             nothing_that_is_told_or_logged_holds_a_token,
         );
