@@ -173,7 +173,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
                     Some(facade) => facade.complete(stop).await,
                     None => stop.cancelled().await,
                 }
-            }),
+            })
+            .completing(),
             Task::new("token uses", move |stop| uses.report(deps.registry, stop)),
             Task::new("stopping", move |stop| async move {
                 stop.cancelled().await;

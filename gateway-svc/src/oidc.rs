@@ -17,12 +17,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::identity::{FacadeRules, IssuerConfig, OidcEndpoints, Verifier, takes_secrets};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 use url::{Url, form_urlencoded};
 
 const MAX_ANSWER: usize = 1 << 20;
 /// How long an endpoint may take while a person waits.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How long it may take for a refresh. What it answers later is lost, and with it the sign-in: it may take the refresh token only once.
+/// How long it may take for a refresh. What it answers later is lost, and with it the sign-in: it may take the refresh token only once. That is
+/// longer than a stop waits: a shorter time would lose as much at every stop, and more at all other times.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the token endpoint adds for OpenID Connect.
@@ -66,6 +69,7 @@ pub(crate) struct Provider<'a> {
     pub(crate) config: &'a IssuerConfig,
     pub(crate) endpoints: OidcEndpoints,
     http: &'a reqwest::Client,
+    runtime: &'a Handle,
 }
 
 /// What a token endpoint gives.
@@ -146,14 +150,16 @@ pub(crate) fn begin(
 }
 
 impl<'a> Provider<'a> {
-    /// `None` while it is unreachable.
-    pub(crate) async fn reach(verifier: &'a Verifier, config: &'a IssuerConfig) -> Option<Self> {
+    /// `None` while it is unreachable. Its requests run on `runtime`, for each the same one: a connection that one of them has opened serves others,
+    /// and would break them off if it ended with the thread of a client.
+    pub(crate) async fn reach(verifier: &'a Verifier, config: &'a IssuerConfig, runtime: &'a Handle) -> Option<Self> {
         let endpoints = verifier.endpoints(&config.issuer).await;
         let (endpoints, http) = endpoints.zip(verifier.http(&config.issuer))?;
         Some(Self {
             config,
             endpoints,
             http,
+            runtime,
         })
     }
 
@@ -232,8 +238,11 @@ impl<'a> Provider<'a> {
 
     /// Sends a request, which may take so long.
     fn within(&self, timeout: Duration) -> impl Fn(HttpRequest) -> Sent {
-        let http = self.http.clone();
-        move |request| Box::pin(send(http.clone(), timeout, request))
+        let (http, runtime) = (self.http.clone(), self.runtime.clone());
+        move |request| {
+            let sent = AbortOnDropHandle::new(runtime.spawn(send(http.clone(), timeout, request)));
+            Box::pin(async move { sent.await.unwrap_or(Err(SendError::BrokeOff)) })
+        }
     }
 
     fn client(&self) -> Result<OidcClient<EndpointNotSet, EndpointSet>, Failed> {
@@ -364,6 +373,8 @@ enum SendError {
     Http(#[from] reqwest::Error),
     #[error("the token endpoint's answer is too large")]
     TooLarge,
+    #[error("the request broke off")]
+    BrokeOff,
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ use service_kit::{
     keys::Ring,
     per_caller::PerCaller,
 };
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use authorization::{Asked, Authorization, Refused};
@@ -75,11 +76,13 @@ pub(crate) struct Facade {
     quotas: Arc<Quotas>,
     /// By issuer: one that does not answer takes none of the others'.
     places: PerCaller,
+    /// Where requests to identity providers run.
+    runtime: Handle,
     clock: Clock,
 }
 
 impl Facade {
-    /// The one for the issuers that have a facade; `None` where none has.
+    /// The one for the issuers that have a facade; `None` where none has. The runtime that this runs on must outlive those of requests.
     pub(crate) fn new(
         config: FacadeConfig,
         verifier: Arc<Verifier>,
@@ -93,11 +96,12 @@ impl Facade {
                 links: config.links,
                 sealed: Sealed::new(config.key),
                 documents: Documents::new(&config.documents, clock.clone()),
-                refreshes: Refreshes::new(clock.clone()),
+                refreshes: Refreshes::new(Handle::current(), clock.clone()),
                 verifier: Arc::clone(&verifier),
                 store,
                 quotas,
                 places: PerCaller::new(AT_A_TIME),
+                runtime: Handle::current(),
                 clock,
             })
         })

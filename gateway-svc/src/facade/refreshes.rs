@@ -16,6 +16,7 @@ use futures::{
 use moka::sync::Cache;
 use service_kit::Clock;
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
@@ -43,6 +44,7 @@ pub(super) struct Refreshes {
     /// progress there as there are places for everybody.
     ended: Cache<Digest, OAuthError>,
     in_progress: TaskTracker,
+    runtime: Handle,
     clock: Clock,
 }
 
@@ -67,11 +69,13 @@ struct Kept {
 }
 
 impl Refreshes {
-    pub(super) fn new(clock: Clock) -> Self {
+    /// They run on `runtime`: that of the request that begins one may end with its client's connection.
+    pub(super) fn new(runtime: Handle, clock: Clock) -> Self {
         Self {
             known: Arc::default(),
             ended: Cache::builder().max_capacity(MAX_ENDED).time_to_live(KEPT).build(),
             in_progress: TaskTracker::new(),
+            runtime,
             clock,
         }
     }
@@ -108,7 +112,7 @@ impl Refreshes {
             }
             outcome
         };
-        let task = self.in_progress.spawn(task.in_current_span());
+        let task = self.in_progress.spawn_on(task.in_current_span(), &self.runtime);
         let outcome =
             task.map(|ended| ended.unwrap_or_else(|_| Err(OAuthError::unavailable("the refresh broke off; retry"))));
         let outcome = outcome.boxed().shared();
@@ -130,10 +134,15 @@ impl Refreshes {
         }
     }
 
-    /// Ends when no refresh is in progress.
+    /// Ends when no refresh is in progress. From now on, none is to begin.
     pub(super) async fn ended(&self) {
         self.in_progress.close();
         self.in_progress.wait().await;
+    }
+
+    /// Whether none is to begin.
+    pub(super) fn are_ending(&self) -> bool {
+        self.in_progress.is_closed()
     }
 }
 
@@ -203,7 +212,7 @@ mod tests {
     use super::*;
 
     fn refreshes() -> Refreshes {
-        Refreshes::new(Clock::System)
+        Refreshes::new(Handle::current(), Clock::System)
     }
 
     async fn answer(refresh: Option<String>, lasts: u64) -> Outcome {

@@ -336,6 +336,42 @@ async fn a_stop_waits_for_the_provider() {
     complete.await;
 }
 
+/// A client's connection is served by a thread that ends before the process does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_outlives_the_thread_that_began_it() {
+    let site = Arc::new(Site::start().await);
+    let first = site.first();
+    let (there, token) = (Arc::clone(&site), first.clone());
+    let thread = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            // The provider's keys are fetched over a connection that ends with the thread.
+            there.facade.verifier.endpoints(&there.issuer).await.unwrap();
+            there.first_is_lost(&token).await;
+        });
+    };
+    let ended = tokio::task::spawn_blocking(|| std::thread::spawn(thread).join());
+    ended.await.unwrap().unwrap();
+    site.answers.send_replace(true);
+    successor(&site.refresh(&first).await);
+    assert_eq!(site.asked(), 1);
+}
+
+/// The next process asks the provider: for a refresh token, an answer that is lost ends the sign-in.
+#[tokio::test]
+async fn what_comes_during_a_stop_is_not_begun() {
+    let site = Site::start().await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    Arc::clone(&site.facade).complete(stop).await;
+    let (status, refused) = site.refresh(&site.first()).await;
+    assert_eq!(
+        (status, &refused["error"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("temporarily_unavailable"))
+    );
+    assert_eq!(site.asked(), 0);
+}
+
 /// Whoever has a token that is no longer accepted could take everybody's places with it.
 #[tokio::test]
 async fn the_provider_refuses_a_refresh_token_once() {

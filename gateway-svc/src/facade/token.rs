@@ -1,6 +1,6 @@
 //! The token endpoint (RFC 6749, sections 4.1.3 and 6): exchanges codes and refresh tokens at the identity provider.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -12,11 +12,12 @@ use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{
     Peer, User,
+    edge::KeepOpen,
     identity::{IssuerConfig, TokenError, Use},
 };
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     Code, Facade,
@@ -31,12 +32,19 @@ use crate::oidc::{self, Failed, Provider, Purpose, Tokens};
 const OTHER_CLIENT: &str = "it was given to another client";
 const NO_ISSUER: &str = "the identity provider it came from is no longer configured; sign in again";
 
+/// For how long an answer waits for the keys of the identity provider.
+const VERIFICATION: Duration = Duration::from_secs(2);
+
 pub(super) async fn token(
     State(facade): State<Arc<Facade>>,
     peer: Option<Extension<Peer>>,
+    keep_open: Option<Extension<KeepOpen>>,
     headers: HeaderMap,
     form: String,
 ) -> Response {
+    // What the identity provider answers is lost with the connection if the process ends: nothing is stored, and another process that is shown
+    // the same code or refresh token would show it to the provider again.
+    let _held = keep_open.as_ref().map(|Extension(connection)| connection.hold());
     let peer = peer.map(|Extension(peer)| peer);
     match facade.grant(peer, &headers, &form).await {
         Ok(issued) => issued.response(facade.clock.now()),
@@ -193,9 +201,11 @@ impl Facade {
     /// verifies what it comes with, and the provider takes the client's former refresh token no more.
     async fn user(&self, shown_for: Use, token: &SecretString) -> Result<Arc<User>, TokenError> {
         let token = token.expose_secret();
-        match self.verifier.verify_for(shown_for, token).await {
-            Err(TokenError::IssuerUnreachable) => self.verifier.read_issued(shown_for, token).map(Arc::new),
-            verified => verified,
+        match timeout(VERIFICATION, self.verifier.verify_for(shown_for, token)).await {
+            Ok(Err(TokenError::IssuerUnreachable)) | Err(_) => {
+                self.verifier.read_issued(shown_for, token).map(Arc::new)
+            }
+            Ok(verified) => verified,
         }
     }
 
@@ -203,9 +213,13 @@ impl Facade {
     pub(super) async fn provider(&self, issuer: &str) -> Result<(Provider<'_>, OwnedSemaphorePermit), OAuthError> {
         let issuer = self.issuers().find(|known| known.issuer == issuer);
         let issuer = issuer.ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
-        let provider = Provider::reach(&self.verifier, issuer).await;
+        let provider = Provider::reach(&self.verifier, issuer, &self.runtime).await;
         let provider =
             provider.ok_or_else(|| OAuthError::unavailable("the identity provider cannot be reached; retry"))?;
+        // What is not sent is not lost: the next process sends it.
+        if self.refreshes.are_ending() {
+            return Err(OAuthError::unavailable("Chandlery is being stopped; retry"));
+        }
         Ok((provider, self.place(issuer)?))
     }
 

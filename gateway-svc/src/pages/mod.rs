@@ -35,7 +35,7 @@ use axum::{
     routing::{get, post},
 };
 use service_kit::{Clock, Hosts, Quotas, identity::Verifier, keys::Ring};
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tonic::transport::Channel;
 use url::Url;
 
@@ -100,6 +100,8 @@ struct Pages {
     facade: Option<Arc<Facade>>,
     verifier: Arc<Verifier>,
     quotas: Arc<Quotas>,
+    /// Where requests to issuers run.
+    runtime: Handle,
     clock: Clock,
     streams: Arc<Semaphore>,
     forms: Buffers,
@@ -115,7 +117,7 @@ impl Pages {
     }
 }
 
-/// `/`, `/install/…`, `/oauth/…`, `/signin…`, `/signout` and `/static/…`.
+/// `/`, `/install/…`, `/oauth/…`, `/signin…`, `/signout` and `/static/…`. The runtime that this runs on must outlive those of requests.
 pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
     let public = config.public_url.as_str().trim_end_matches('/').to_owned();
     let pages = Pages {
@@ -129,6 +131,7 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         facade: deps.facade,
         verifier: deps.verifier,
         quotas: deps.quotas,
+        runtime: Handle::current(),
         clock: deps.clock,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         forms: Buffers::new(MAX_FORMS, MAX_FORMS_EACH),

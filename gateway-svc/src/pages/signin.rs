@@ -13,6 +13,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     Peer,
+    edge::KeepOpen,
     identity::{IssuerConfig, Use},
 };
 use subtle::ConstantTimeEq as _;
@@ -148,9 +149,12 @@ pub(super) async fn begin(
 pub(super) async fn callback(
     State(pages): State<Arc<Pages>>,
     peer: Option<Extension<Peer>>,
+    keep_open: Option<Extension<KeepOpen>>,
     Query(query): Query<Callback>,
     headers: HeaderMap,
 ) -> Response {
+    // The issuer takes a code only once.
+    let _held = keep_open.as_ref().map(|Extension(connection)| connection.hold());
     let name = pages.cookie_name(&query.state);
     let pending = cookies::get(&headers, &name).and_then(|sealed| pages.sealer.open::<Pending>(PURPOSE, sealed));
     let pending = pending.filter(|pending| {
@@ -315,7 +319,7 @@ impl Pages {
     async fn answered(&self, query: &Callback, pending: &Pending) -> Result<Provider<'_>, Problem> {
         let issuer = self.verifier.issuers().find(|issuer| issuer.issuer == pending.issuer);
         let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is no longer configured."))?;
-        let provider = Provider::reach(&self.verifier, issuer).await;
+        let provider = Provider::reach(&self.verifier, issuer, &self.runtime).await;
         let provider = provider.ok_or_else(|| failed(issuer, "the issuer cannot be reached"))?;
         // RFC 9207, section 2.4: an answer of another issuer is not for this sign-in, and one that does not say whose it is, where its
         // issuer always says so, is another's.

@@ -12,6 +12,7 @@ mod accept;
 mod body;
 mod gate;
 mod guarded;
+mod keep_open;
 mod limits;
 mod phase;
 #[cfg(test)]
@@ -22,5 +23,6 @@ pub use body::{Served, TooSlow, is_too_slow, request_body, response_body};
 pub(crate) use gate::network;
 pub use gate::{Gate, Permit};
 pub use guarded::Guarded;
+pub use keep_open::KeepOpen;
 pub use limits::Limits;
 pub use phase::Phase;

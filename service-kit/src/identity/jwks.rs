@@ -130,11 +130,6 @@ impl Keys {
         Ok(known.find(&id))
     }
 
-    /// The HTTP client for requests to the issuer.
-    pub(super) fn http(&self) -> &reqwest::Client {
-        &self.0.http
-    }
-
     /// The issuer's endpoints.
     pub(super) async fn endpoints(&self) -> Result<OidcEndpoints, Unreachable> {
         if self.known().await.is_none() {

@@ -101,6 +101,7 @@ pub enum Use {
 struct Issuer {
     config: IssuerConfig,
     keys: Keys,
+    http: reqwest::Client,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +129,8 @@ impl Verifier {
             .into_iter()
             .map(|config| {
                 let keys = Keys::new(config.clone(), client(&config)?, clock.clone());
-                Ok((config.issuer.clone(), Arc::new(Issuer { config, keys })))
+                let http = client(&config)?;
+                Ok((config.issuer.clone(), Arc::new(Issuer { config, keys, http })))
             })
             .collect::<Result<_, BadProxy>>()?;
         let verified = moka::sync::Cache::builder()
@@ -160,9 +162,10 @@ impl Verifier {
     }
 
     /// The HTTP client for requests to a configured issuer. It uses the issuer's own proxy or none, never one that the
-    /// environment names, and has no timeout.
+    /// environment names, and has no timeout. The verifier itself does not use it: it fetches keys on whichever runtime verifies a token, and a
+    /// connection ends with the runtime that opened it.
     pub fn http(&self, issuer: &str) -> Option<&reqwest::Client> {
-        Some(self.issuers.get(issuer)?.keys.http())
+        Some(&self.issuers.get(issuer)?.http)
     }
 
     /// Verifies an access token and returns its user. Cheap for a token that was verified in the last minute.
