@@ -53,7 +53,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// `tools_changed` is called when an upstream announces it. `stop` is cancelled when the gateway begins to stop: from then on, no call waits
-    /// for a server.
+    /// for a server, or for its credential.
     pub(crate) fn new(
         store: Arc<Store>,
         vendor: Arc<Vendor>,
@@ -86,8 +86,11 @@ impl Calls {
         let running = &resolved.running;
         let entry = &running.entry;
         let fail = |error: VendError| error.into_call_error(running, consumer, &self.links);
-        let token = caller.token.as_deref();
-        let mut vended = self.vendor.headers(running, token, None).await.map_err(fail)?;
+        let vend = async |refused: Option<Refused<'_>>| {
+            let vending = self.vendor.headers(running, caller.token.as_deref(), refused);
+            self.unless_stopping(vending).await?.map_err(fail)
+        };
+        let mut vended = vend(None).await?;
         let (mut renewed, mut widened) = (false, false);
         loop {
             let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
@@ -120,14 +123,14 @@ impl Calls {
                         return Err(fail(VendError::Expired));
                     }
                     let refused = Refused::Credential(vended.generations);
-                    vended = self.vendor.headers(running, token, Some(refused)).await.map_err(fail)?;
+                    vended = vend(Some(refused)).await?;
                 }
                 Err(UpstreamError::InsufficientScope { scopes }) if running.revision.vends_headers => {
                     let wider = if scopes.is_empty() || std::mem::replace(&mut widened, true) {
                         None
                     } else {
                         let refused = Refused::Scopes(vended.generations, &scopes);
-                        let wider = self.vendor.headers(running, token, Some(refused)).await.map_err(fail)?;
+                        let wider = vend(Some(refused)).await?;
                         Some(wider).filter(|wider| wider.headers != vended.headers)
                     };
                     vended = wider.ok_or_else(|| fail(VendError::ScopesRequired(scopes.into())))?;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use contracts::registry as pb;
+use contracts::registry::{self as pb, entry_revision::CredentialModel};
 use http::HeaderMap;
 use registry_client::watch::Sink as _;
-use service_kit::{Clock, egress::EgressPolicy};
+use service_kit::{Clock, Workload, egress::EgressPolicy, pipe::pipe};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -17,7 +17,7 @@ use crate::{
     domain::{Caller, ConsumerKind, ConsumerRef, Endpoint, Subject, UpstreamFault},
     snapshot::{
         Feed,
-        testing::{Made, Registry, fill, hosted_revision, person, runtime},
+        testing::{Made, Registry, bearer, fill, hosted_revision, person, runtime},
     },
     upstream::{Client, Era, Limits, Revision},
 };
@@ -33,8 +33,10 @@ enum Known {
     /// Nor can its successor.
     GoneAgain,
     Running,
+    /// It runs, and credential-svc does not answer for its credential.
+    Vending,
 }
-use Known::{Gone, GoneAgain, Running, Starting, Stopping};
+use Known::{Gone, GoneAgain, Running, Starting, Stopping, Vending};
 
 impl Known {
     const fn endpoint(self) -> Option<&'static str> {
@@ -44,16 +46,24 @@ impl Known {
             Gone => Some("unix:/gone"),
             GoneAgain => Some("unix:/gone-again"),
             Running => Some("unix:/running"),
+            Vending => Some("unix:/vending"),
         }
     }
 
     fn registry(self) -> Registry {
+        let mut running = hosted_revision("time");
+        if matches!(self, Vending) {
+            running.credential_model = Some(CredentialModel::StaticCredential(pb::StaticCredential {
+                field: "key".to_owned(),
+                injection: Some(bearer()),
+            }));
+        }
         let registry = Registry::default()
             .entry("time", &["now"])
             .gateway("default")
             .assign("default", "time", "now")
             .install(Made {
-                running: Some(hosted_revision("time")),
+                running: Some(running),
                 ..Made::new("own", "time", "alice")
             });
         match self.endpoint() {
@@ -78,10 +88,10 @@ async fn answered_unless(
     let mut feed = Feed::new(Arc::clone(&store), mpsc::unbounded_channel().0);
     fill(&mut feed, 1, learned[0].1.registry().objects).await;
     feed.connected(true);
-    let unused = tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy();
+    let (unanswering, _nobody) = pipe(Workload::Gateway);
     let calls = Calls::new(
         store,
-        Arc::new(Vendor::new(unused, Clock::System)),
+        Arc::new(Vendor::new(unanswering, Clock::System)),
         Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default()),
         Links::new("http://127.0.0.1".parse().unwrap()),
         Arc::new(|_| {}),
@@ -122,6 +132,7 @@ async fn answered_unless(
         };
         let why = match &**endpoint {
             "unix:/running" => return Ok(Ok(())),
+            "unix:/vending" => return Ok(calls.call_at(target, &call).await?.map(drop)),
             "unix:/stopping" => UpstreamError::NotTaken,
             _ => UpstreamError::Unreachable("no such file".to_owned()),
         };
@@ -198,7 +209,7 @@ async fn a_cancelled_call_waits_no_longer() {
 /// The gateway ends sooner than the server may come. Calls that need not wait are made.
 #[tokio::test(start_paused = true)]
 async fn a_call_does_not_wait_while_the_gateway_stops() {
-    for known in [Starting, Stopping, Gone] {
+    for known in [Starting, Stopping, Gone, Vending] {
         let stop = CancellationToken::new();
         let stopping = async {
             sleep_until(Instant::now() + Duration::from_secs(5)).await;

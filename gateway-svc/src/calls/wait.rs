@@ -93,6 +93,16 @@ impl Calls {
         }
     }
 
+    /// The credential for a call, which no server has carried out yet; unless it is not there and the gateway stops.
+    pub(super) async fn unless_stopping<T>(&self, vending: impl Future<Output = T>) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            vended = vending => Ok(vended),
+            // For the same reason as below.
+            () = self.stop.cancelled() => Err(CallError::Stopping),
+        }
+    }
+
     /// Where the call goes. Waits for a server that is starting, and for the successor of the one that refused the call.
     async fn resolve(&self, call: &Call<'_>, wait: &Wait) -> Result<resolve::Target, CallError> {
         let mut revisions = None;
