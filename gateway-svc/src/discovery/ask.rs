@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::{Failure, ListTools, STOPPING};
+use super::{DESTINATION_CHANGED, Failure, ListTools, STOPPING};
 use crate::{
     calls,
     domain::{CallerToken, DiscoveredTool, Running},
@@ -140,7 +140,7 @@ fn not_vended(name: &str, error: &VendError) -> Failure {
         }
         VendError::Required => "CREDENTIAL_REQUIRED",
         VendError::Expired | VendError::ServerRefuses => "CREDENTIAL_EXPIRED",
-        VendError::DestinationChanged => "DESTINATION_CHANGED",
+        VendError::DestinationChanged => DESTINATION_CHANGED,
         VendError::ScopesRequired(_) => "SCOPE_REQUIRED",
         VendError::CallerTokenRequired { .. } => "CALLER_TOKEN_REQUIRED",
         VendError::CallerTokenRefused => "CALLER_TOKEN_REFUSED",
@@ -183,5 +183,14 @@ mod tests {
         }
         let error = UpstreamError::Invalid("no tools".to_owned());
         assert!(matches!(failed("time", &error), Failure::Installation { .. }));
+    }
+
+    /// An entry has thousands of installations.
+    #[test]
+    fn what_an_admin_changes_is_no_failure_of_each_installation() {
+        assert!(not_vended("time", &VendError::DestinationChanged).is_expected());
+        assert!(failed("time", &UpstreamError::NotTaken).is_expected());
+        assert!(!not_vended("time", &VendError::Expired).is_expected());
+        assert!(!failed("time", &UpstreamError::Full).is_expected());
     }
 }

@@ -35,6 +35,7 @@ use crate::{
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
+const DESTINATION_CHANGED: &str = "DESTINATION_CHANGED";
 /// For people.
 const STOPPING: &str = "The gateway is being stopped. Try again in a moment.";
 
@@ -78,6 +79,15 @@ impl Failure {
             reason: "SERVICE_UNAVAILABLE",
             message: message.into(),
             planned: false,
+        }
+    }
+
+    /// Whether it only follows from what somebody did: a server is started again, or an entry's secrets would go elsewhere, which each owner of one
+    /// is told.
+    fn is_expected(&self) -> bool {
+        match self {
+            Self::Installation { reason, .. } => *reason == DESTINATION_CHANGED,
+            Self::Transient { planned, .. } => *planned,
         }
     }
 }
@@ -253,10 +263,10 @@ impl Discovery {
                 Err(failure) => failure,
             };
             let pause = delays.next().unwrap_or(LAST_RETRY);
-            if matches!(failure, Failure::Transient { planned: true, .. }) {
+            if failure.is_expected() {
                 tracing::debug!(
                     installation.uid = %uid, entry = %running.entry.slug, error = %failure, retry.delay_ms = pause.as_millis(),
-                    "the tools of an installation are discovered when its server has been started again"
+                    "the tools of an installation are discovered later"
                 );
             } else {
                 tracing::warn!(
