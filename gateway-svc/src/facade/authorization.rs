@@ -51,13 +51,13 @@ pub(crate) enum Refused {
     Here(String),
     /// Told to the client: the URL to send the browser to.
     There(String),
-    /// Told to the person, who may then go on to the client. Anybody can register a web site as a client: no link to here leads there
-    /// before somebody has agreed to it (RFC 9700, section 4.11.2).
+    /// Told to the person, who may then go on to the client. Anybody can register a web site, or a link that an editor opens, as a client:
+    /// no link to here leads there before somebody has agreed to it (RFC 9700, section 4.11.2).
     Ask {
         /// What is wrong.
         why: &'static str,
-        /// The client's host.
-        host: String,
+        /// Who gets it, for the person who is asked.
+        destination: String,
         /// The URL that tells the client.
         url: String,
     },
@@ -87,12 +87,12 @@ impl Facade {
                 state,
                 &[("error", error), ("error_description", description)],
             );
-            if redirect::is_on_this_computer(redirect_uri) {
+            if redirect::is_loopback_http(redirect_uri) {
                 return Refused::There(url);
             }
             Refused::Ask {
                 why: description,
-                host: redirect::destination(redirect_uri),
+                destination: redirect::destination(redirect_uri),
                 url,
             }
         })?;

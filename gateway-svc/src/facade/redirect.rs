@@ -55,9 +55,10 @@ pub(super) fn destination(uri: &str) -> String {
     }
 }
 
-/// Whether it leads to a program of the person who is asked, and not to a web site.
-pub(super) fn is_on_this_computer(uri: &str) -> bool {
-    Url::parse(uri).is_ok_and(|url| url.scheme() != "https")
+/// Whether it leads to a program that listens on the computer of the person who is asked. The scheme of an editor does not: it hands the rest of
+/// the URI to whichever of the editor's handlers it names.
+pub(super) fn is_loopback_http(uri: &str) -> bool {
+    Url::parse(uri).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url))
 }
 
 /// The redirect URI with these parameters.

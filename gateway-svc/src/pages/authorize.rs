@@ -65,7 +65,7 @@ pub(super) async fn ask(
             view::authorize::question(&pages, &asked, &issuers, &sealed)
         }
         Err(Refused::There(url)) => redirect(&url),
-        Err(Refused::Ask { why, host, url }) => view::authorize::refused(&pages, why, &host, &url),
+        Err(Refused::Ask { why, destination, url }) => view::authorize::refused(&pages, why, &destination, &url),
         Err(Refused::Here(text)) => pages.refuse(&Problem::new(
             StatusCode::BAD_REQUEST,
             view::authorize::NOT_CONNECTED,

@@ -252,7 +252,7 @@ async fn only_the_client_itself_is_answered() {
 
 /// Anybody registers a client of their own.
 #[tokio::test]
-async fn no_link_leads_to_a_web_site_that_nobody_agreed_to() {
+async fn no_link_leads_to_a_client_that_nobody_agreed_to() {
     let site = site().await;
     let evil = "https://evil.example/cb?a=b";
     let editor = "cursor://anysphere.cursor-mcp/oauth/callback";
@@ -265,24 +265,24 @@ async fn no_link_leads_to_a_web_site_that_nobody_agreed_to() {
         (("resource", ""), "resource must be the URL"),
         (("state", "ü"), "state must be"),
     ] {
-        let answer = browser.get(&authorize(client, &[("redirect_uri", evil), change])).await;
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{change:?}");
-        for header in [header::LOCATION, header::REFRESH] {
-            assert!(!answer.headers.contains_key(header), "{change:?}");
+        for (uri, destination) in [
+            (evil, "evil.example"),
+            (editor, "the program on this computer that opens cursor:// links"),
+        ] {
+            let answer = browser.get(&authorize(client, &[("redirect_uri", uri), change])).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{uri} {change:?}");
+            for header in [header::LOCATION, header::REFRESH] {
+                assert!(!answer.headers.contains_key(header), "{uri} {change:?}");
+            }
+            let back = format!(r#"rel="noreferrer">Go back to {destination}</a>"#);
+            assert!(answer.has(why) && answer.has(&back), "{}", answer.body);
+            let separator = if uri.contains('?') { "&amp;" } else { "?" };
+            assert!(
+                answer.has(&format!(r#"href="{uri}{separator}error="#)),
+                "{}",
+                answer.body
+            );
         }
-        let back = r#"rel="noreferrer">Go back to evil.example</a>"#;
-        assert!(answer.has(why) && answer.has(back), "{}", answer.body);
-        assert!(
-            answer.has(r#"href="https://evil.example/cb?a=b&amp;error="#),
-            "{}",
-            answer.body
-        );
-
-        // What is answered on the person's computer is no place to lead them astray to.
-        let answer = browser
-            .get(&authorize(client, &[("redirect_uri", editor), change]))
-            .await;
-        assert!(answer.location().starts_with(editor), "{change:?}");
     }
 }
 

@@ -50,15 +50,15 @@ pub(in crate::pages) fn question(pages: &Pages, asked: &Asked, issuers: &[&Issue
     pages.page(StatusCode::OK, "Allow a client", None, &body, false)
 }
 
-/// Says what is wrong with the client's request. `back` tells the client, a web site at this host.
-pub(in crate::pages) fn refused(pages: &Pages, why: &str, host: &str, back: &str) -> Response {
+/// Says what is wrong with the client's request. `back` tells the client, which is at this destination.
+pub(in crate::pages) fn refused(pages: &Pages, why: &str, destination: &str, back: &str) -> Response {
     let body = html! {
         h1 { (NOT_CONNECTED) }
         p {
             "Its request is not valid: " (why) ". Nothing was allowed. The people who maintain the client must correct it."
         }
-        p { "If you came here from " strong.wrap { (host) } ", you can go back there, where you may be told more. Else close this page." }
-        p { a.wrap href=(back) rel="noreferrer" { "Go back to " (host) } }
+        p { "If you came here from " strong.wrap { (destination) } ", you can go back there, where you may be told more. Else close this page." }
+        p { a.wrap href=(back) rel="noreferrer" { "Go back to " (destination) } }
     };
     pages.page(StatusCode::BAD_REQUEST, NOT_CONNECTED, None, &body, false)
 }
