@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderMap, StatusCode};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use service_kit::{Peer, identity::Use};
 
@@ -34,14 +34,20 @@ pub(super) async fn revoke(
 
 impl Facade {
     async fn revoke(&self, peer: Option<Peer>, headers: &HeaderMap, form: &str) -> Result<(), OAuthError> {
-        self.quotas.sign_in(peer, headers)?;
-        let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why))?;
+        let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why));
+        let opened = form.as_ref().ok().and_then(|form| self.opened(form.get("token")?));
+        self.charge(
+            opened.as_ref().map(|opened| opened.token.expose_secret()),
+            peer,
+            headers,
+        )?;
+        let form = form?;
         let (Some(token), Some(client)) = (form.get("token"), form.get("client_id")) else {
             return Err(OAuthError::bad("invalid_request", "token and client_id are required"));
         };
         // RFC 7009, section 2.2: a token that is none is as good as revoked. Another client's stays.
         let client = digest(client);
-        let opened = self.opened(token).filter(|opened| opened.client == client);
+        let opened = opened.filter(|opened| opened.client == client);
         let Some(opened) = opened else { return Ok(()) };
         self.refreshes.forget(token);
         if opened.is_id_token {

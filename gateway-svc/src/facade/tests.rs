@@ -389,6 +389,26 @@ async fn the_provider_refuses_a_refresh_token_once() {
     assert_eq!(site.asked(), 3);
 }
 
+/// Many clients may share an address.
+#[tokio::test]
+async fn nobody_at_an_address_keeps_others_there_from_their_tokens() {
+    let allowance = Allowance {
+        sign_ins: NonZeroU32::MIN,
+        ..Allowance::unlimited()
+    };
+    let site = Site::with(Quotas::new(allowance)).await;
+    assert_eq!(site.refresh("nonsense").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(site.refresh("nonsense").await.0, StatusCode::TOO_MANY_REQUESTS);
+    let first = site.first();
+    let second = successor(&site.refresh(&first).await);
+    // A token that comes again and again is counted by itself.
+    assert_eq!(site.refresh(&first).await.0, StatusCode::TOO_MANY_REQUESTS);
+    let revoked = site
+        .post("/oauth/revoke", &[("token", &second), ("client_id", CLIENT)])
+        .await;
+    assert_eq!(revoked.0, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn requests_of_clients_count_as_steps_of_sign_ins() {
     let allowance = Allowance {

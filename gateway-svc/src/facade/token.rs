@@ -14,6 +14,7 @@ use service_kit::{
     Peer, User,
     edge::KeepOpen,
     identity::{IssuerConfig, TokenError, Use},
+    quota::Exceeded,
 };
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -54,18 +55,13 @@ pub(super) async fn token(
 
 impl Facade {
     async fn grant(self: &Arc<Self>, peer: Option<Peer>, headers: &HeaderMap, form: &str) -> Outcome {
-        self.quotas.sign_in(peer, headers)?;
-        let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why))?;
-        let required = |name: &str| {
-            let missing = || OAuthError::bad("invalid_request", format!("{name} is required"));
-            form.get(name).ok_or_else(missing)
-        };
-        let client = digest(required("client_id")?);
-        match required("grant_type")? {
-            "authorization_code" => {
-                let code = self.sealed.open_code(required("code")?);
-                let code = code.filter(|code| self.now() < code.until);
-                let code = code.ok_or_else(|| OAuthError::grant("the code is not one, or is older than a minute"))?;
+        let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why));
+        let given = form.and_then(|form| Ok((self.given(&form)?, form)));
+        self.charge(given.as_ref().ok().map(|(given, _)| given.secret()), peer, headers)?;
+        let (given, form) = given?;
+        let client = digest(required(&form, "client_id")?);
+        match given {
+            Given::Code(code) => {
                 if code.client != client {
                     return Err(OAuthError::grant(OTHER_CLIENT));
                 }
@@ -74,7 +70,7 @@ impl Facade {
                         "redirect_uri is not that of the authorization request",
                     ));
                 }
-                if !answers(required("code_verifier")?, &code.challenge) {
+                if !answers(required(&form, "code_verifier")?, &code.challenge) {
                     return Err(OAuthError::grant(
                         "code_verifier does not match the code_challenge (PKCE)",
                     ));
@@ -82,21 +78,45 @@ impl Facade {
                 self.is_for(form.get("resource"), &code.endpoint)?;
                 self.redeem(code).await.map(Arc::new)
             }
-            "refresh_token" => {
-                let sealed = required("refresh_token")?;
-                let token = self.sealed.open_refresh_token(sealed);
-                let token = token.ok_or_else(|| OAuthError::grant("the refresh token is not one, or no longer"))?;
+            Given::Refresh(token) => {
                 if token.bound.client != client {
                     return Err(OAuthError::grant(OTHER_CLIENT));
                 }
                 self.is_for(form.get("resource"), &token.bound.endpoint)?;
                 let refresh = || Arc::clone(self).refresh(token);
-                self.refreshes.join(sealed, refresh).await
+                self.refreshes.join(required(&form, "refresh_token")?, refresh).await
+            }
+        }
+    }
+
+    /// What a client gives for tokens, opened.
+    fn given(&self, form: &Parameters) -> Result<Given, OAuthError> {
+        match required(form, "grant_type")? {
+            "authorization_code" => {
+                let code = self.sealed.open_code(required(form, "code")?);
+                let code = code.filter(|code| self.now() < code.until);
+                code.map(Given::Code)
+                    .ok_or_else(|| OAuthError::grant("the code is not one, or is older than a minute"))
+            }
+            "refresh_token" => {
+                let token = self.sealed.open_refresh_token(required(form, "refresh_token")?);
+                token
+                    .map(Given::Refresh)
+                    .ok_or_else(|| OAuthError::grant("the refresh token is not one, or no longer"))
             }
             _ => {
                 let text = "grant_type must be authorization_code or refresh_token";
                 Err(OAuthError::bad("unsupported_grant_type", text))
             }
+        }
+    }
+
+    /// Counts a request. What opens was given to somebody here, and what the provider gave for it is counted by itself: whoever shares an address
+    /// with others could else keep them from their tokens. What does not open may be anything, and is counted by address.
+    pub(super) fn charge(&self, opened: Option<&str>, peer: Option<Peer>, headers: &HeaderMap) -> Result<(), Exceeded> {
+        match opened {
+            Some(secret) => self.quotas.grant(&digest(secret).into()),
+            None => self.quotas.sign_in(peer, headers),
         }
     }
 
@@ -228,6 +248,27 @@ impl Facade {
         let place = places.try_acquire_owned();
         place.map_err(|_| OAuthError::unavailable("too many requests to the identity provider are in progress; retry"))
     }
+}
+
+/// What a client gives for tokens.
+enum Given {
+    Code(Code),
+    Refresh(RefreshToken),
+}
+
+impl Given {
+    /// The provider's, of which it is made.
+    fn secret(&self) -> &str {
+        match self {
+            Self::Code(code) => &code.code,
+            Self::Refresh(token) => token.token.expose_secret(),
+        }
+    }
+}
+
+fn required<'a>(form: &'a Parameters, name: &str) -> Result<&'a str, OAuthError> {
+    let missing = || OAuthError::bad("invalid_request", format!("{name} is required"));
+    form.get(name).ok_or_else(missing)
 }
 
 /// RFC 7636, section 4.6.

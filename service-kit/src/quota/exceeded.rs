@@ -20,6 +20,7 @@ pub(super) enum Quota {
     Writes,
     Sessions,
     SignIns,
+    Grants,
     Calls,
     Streams,
 }
@@ -113,7 +114,7 @@ impl Quota {
             Self::Requests => "requests",
             Self::Writes => "writes",
             Self::Sessions => "sessions",
-            Self::SignIns => "sign-ins",
+            Self::SignIns | Self::Grants => "sign-ins",
             Self::Calls => "calls",
             Self::Streams => "streams",
         }
@@ -129,6 +130,9 @@ impl Quota {
             }
             Self::Sessions => format!("you have begun {limit} sessions within a minute, as many as one caller may"),
             Self::SignIns => format!("{limit} sign-ins have come from your address within a minute, as many as may"),
+            Self::Grants => {
+                format!("{limit} requests with this code or token have come within a minute, as many as may")
+            }
             Self::Calls => {
                 format!(
                     "{limit} of your calls are under way, as many as one caller may have; wait until one ends, or cancel one"
@@ -145,7 +149,7 @@ impl Quota {
             Self::Requests => "--max-requests-per-minute",
             Self::Writes => "--max-writes-per-minute",
             Self::Sessions => "--max-sessions-per-minute",
-            Self::SignIns => "--max-sign-ins-per-minute",
+            Self::SignIns | Self::Grants => "--max-sign-ins-per-minute",
             Self::Calls => "--max-calls",
             Self::Streams => "--max-streams",
         }

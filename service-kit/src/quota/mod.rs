@@ -2,7 +2,7 @@
 //! streams at a time.
 //!
 //! A caller is a person, whichever token they use, or a gateway token of a team. The limits at a time apply to the team
-//! as a whole. Sign-ins are counted by address. A limit per minute is a bucket that holds the amount of one minute: a
+//! as a whole. Sign-ins are counted by address, and genuine codes and tokens of clients each by itself. A limit per minute is a bucket that holds the amount of one minute: a
 //! caller may use all of it at once, and it refills evenly (GCRA). Each process counts for itself, so with two replicas
 //! a caller has twice the quota.
 //!
@@ -46,6 +46,7 @@ pub struct Quotas {
     writes: Buckets,
     sessions: Buckets,
     sign_ins: Buckets,
+    grants: Buckets,
     calls: Arc<Counts>,
     streams: Arc<Counts>,
 }
@@ -77,6 +78,7 @@ impl Quotas {
             writes: Buckets::new(Quota::Writes, allowance.writes),
             sessions: Buckets::new(Quota::Sessions, allowance.sessions),
             sign_ins: Buckets::new(Quota::SignIns, allowance.sign_ins),
+            grants: Buckets::new(Quota::Grants, allowance.sign_ins),
             calls: Counts::new(Quota::Calls, allowance.calls),
             streams: Counts::new(Quota::Streams, allowance.streams),
             allowance,
@@ -130,6 +132,15 @@ impl Quotas {
         }
     }
 
+    /// Counts a step of a sign-in for the code or token that it is made with, which is known to be genuine: many people may share an address. A
+    /// digest names it.
+    ///
+    /// # Errors
+    /// If it has reached the limit.
+    pub fn grant(&self, digest: &Arc<str>) -> Result<(), Exceeded> {
+        self.grants.take(digest, 1)
+    }
+
     /// Begins a call, which is in progress until the returned value is dropped.
     ///
     /// # Errors
@@ -161,7 +172,13 @@ impl Quotas {
             let this = Arc::clone(&self);
             // This iterates over all callers, so it runs on a blocking thread.
             let forgotten = tokio::task::spawn_blocking(move || {
-                for buckets in [&this.requests, &this.writes, &this.sessions, &this.sign_ins] {
+                for buckets in [
+                    &this.requests,
+                    &this.writes,
+                    &this.sessions,
+                    &this.sign_ins,
+                    &this.grants,
+                ] {
                     buckets.forget_full();
                 }
             });
