@@ -29,7 +29,7 @@ pub(crate) const RUN: usize = 32;
 const VERSION: &str = "mcp-protocol-version";
 /// The revisions that a client may name in a header.
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
-/// In an answer with status 503: the request was not sent to the server, since that is `stopping`; since it has as many requests in progress as it
+/// In an answer with status 503: the request was not sent to the server, since that is `stopping` or has ended; since it has as many requests in progress as it
 /// may (`calls`); since all processes for sessions are in use (`full`), or as many of them as one caller may have (`share`). Removed from the answers
 /// of servers.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
@@ -320,9 +320,9 @@ pub(crate) fn session_ended() -> Response<Body> {
     json(StatusCode::NOT_FOUND, body)
 }
 
-/// Refuses a request that was not sent to the server, since the server is being stopped. It may be sent again, to the server that is started next.
+/// Refuses a request that was not sent to the server, since the server has ended or is being stopped. It may be sent again, to the server that is started next.
 pub(crate) fn not_taken(id: &str) -> Response<Body> {
-    let why = "The MCP server is being stopped; this request was not passed on to it.";
+    let why = "The MCP server has ended, or is being stopped; this request was not passed on to it.";
     refused("stopping", "1", error(id, NOT_TAKEN, why))
 }
 

@@ -150,7 +150,7 @@ impl Live {
                 child.session().initialize().await?;
                 self.stdio(child)
             }
-            Running::Other { port, .. } => self.other(*port).await?,
+            Running::Other { port, end, .. } => self.other(*port, end).await?,
         };
         let unusable = |e: std::io::Error| StartError::internal(&format!("cannot listen: {e}"));
         let listener = UnixListener::bind(&self.spec.socket).map_err(unusable)?;
@@ -173,12 +173,14 @@ impl Live {
         ))
     }
 
-    async fn other(&self, port: Option<u16>) -> Result<Service, StartError> {
-        let patience = self.spec.limits.ready();
+    async fn other(&self, port: Option<u16>, end: &watch::Receiver<Option<End>>) -> Result<Service, StartError> {
+        let limits = &self.spec.limits;
+        let patience = limits.ready();
         match (&self.spec.transport, port) {
             (Transport::StreamableHttp { path, .. }, Some(port)) => {
                 wait_until_open(port, patience).await?;
-                let proxy = Proxy::new(port, path, Arc::clone(self.log.redactor()));
+                let redactor = Arc::clone(self.log.redactor());
+                let proxy = Proxy::new(port, path, redactor, end.clone(), limits.grace());
                 let proxy = proxy.ok_or_else(|| StartError::new(EndReason::NotStarted, "the path is not valid"))?;
                 Ok(Service::Http(Arc::new(proxy)))
             }

@@ -1,27 +1,27 @@
 //! Forwards requests to a server that speaks streamable HTTP.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{error::Error as StdError, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
     answer::{Body, json, text},
     asked::asked,
     envelope::error,
     event::EndReason,
-    http::NOT_TAKEN_HEADER,
-    process::StartError,
+    http::{NOT_TAKEN_HEADER, not_taken},
+    process::{StartError, ended},
     redact::Redactor,
     screen::{Rules, screened},
     seats::CALLER_HEADER,
     stdio::SERVER_ENDED,
-    tree::{Listens, listens},
+    tree::{End, Listens, listens},
 };
 
 /// The names of the headers of a request whose values are secrets, separated by commas. The gateway sets it, and the server does not get it.
@@ -38,12 +38,18 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
+/// How long the server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// Forwards requests to the server's port.
 pub(crate) struct Proxy {
     client: Client<HttpConnector, Body>,
     authority: String,
     path: PathAndQuery,
     redactor: Arc<Redactor>,
+    end: watch::Receiver<Option<End>>,
+    /// How long a server that has stopped listening may take to end.
+    ending: Duration,
 }
 
 /// The port for the server: a free one if `port` is 0.
@@ -99,10 +105,17 @@ pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(),
 }
 
 impl Proxy {
-    pub(crate) fn new(port: u16, path: &str, redactor: Arc<Redactor>) -> Option<Self> {
+    /// `end` is set when the server ends; once it has stopped listening, that may take as long as `ending`.
+    pub(crate) fn new(
+        port: u16,
+        path: &str,
+        redactor: Arc<Redactor>,
+        end: watch::Receiver<Option<End>>,
+        ending: Duration,
+    ) -> Option<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        connector.set_connect_timeout(Some(CONNECT));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
@@ -118,6 +131,8 @@ impl Proxy {
             authority: format!("127.0.0.1:{port}"),
             path: path.ok()?,
             redactor,
+            end,
+            ending,
         })
     }
 
@@ -152,19 +167,49 @@ impl Proxy {
                 let redactor = Arc::clone(&self.redactor);
                 screened(response, Rules { redactor, description })
             }
-            Err(error) => unanswered(error.is_connect()),
+            Err(error) if error.is_connect() => self.not_received(&error).await,
+            // The server ends, or is stopped: not necessarily by a fault of its own.
+            Err(_) => unanswered(
+                "The MCP server ended the connection before it had answered: it has ended, or was stopped. It may have done its work: check that, \
+                 then try again. The log of its runtime may say why.",
+            ),
+        }
+    }
+
+    /// Answers a request for which there is no connection.
+    async fn not_received(&self, error: &legacy::Error) -> Response<Body> {
+        let cause = io_cause(error);
+        match cause.map(io::Error::kind) {
+            // Nobody may know yet that it has ended. Its successor gets the request.
+            Some(io::ErrorKind::ConnectionRefused) => match timeout(self.ending, ended(&mut self.end.clone())).await {
+                Ok(_) => not_taken("null"),
+                Err(_) => unanswered(
+                    "The MCP server runs, but no longer listens on its port. It did not receive the request. Its owner or an admin must restart its \
+                     runtime.",
+                ),
+            },
+            Some(io::ErrorKind::TimedOut) => unanswered(&format!(
+                "The MCP server accepted no connection within {} s. It did not receive the request: try again in a moment. If this happens again, its \
+                 owner or an admin must restart its runtime.",
+                CONNECT.as_secs()
+            )),
+            _ => {
+                let cause = cause.map_or("no cause is known".to_owned(), ToString::to_string);
+                unanswered(&format!(
+                    "Chandlery cannot connect to the MCP server: {cause}. The server did not receive the request: try again in a moment."
+                ))
+            }
         }
     }
 }
 
-/// The server ended the connection: it ends, or is stopped. Not necessarily by a fault of its own, so the caller gets an answer and not a broken one.
-fn unanswered(not_received: bool) -> Response<Body> {
-    let why = if not_received {
-        "The MCP server accepts no connections: it has ended, or is being stopped. It did not receive the request: try again in a moment."
-    } else {
-        "The MCP server ended the connection before it had answered: it has ended, or was stopped. It may have done its work: check that, then try \
-         again. The log of its runtime may say why."
-    };
+/// The error of the operating system that caused this one.
+fn io_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    error.downcast_ref().or_else(|| io_cause(error.source()?))
+}
+
+/// The caller gets an answer, and not a connection that breaks.
+fn unanswered(why: &str) -> Response<Body> {
     json(StatusCode::BAD_GATEWAY, error("null", SERVER_ENDED, why))
 }
 

@@ -2,8 +2,6 @@
 
 mod harness;
 
-use std::fs;
-
 use futures::future::join_all;
 use harness::{Bridge, Client, PATIENCE, eventually};
 use pretty_assertions::assert_eq;
@@ -58,18 +56,13 @@ async fn further_requests_are_refused_and_told_why() {
 #[tokio::test]
 async fn refusals_are_limited_too() {
     let (bridge, _calls) = busy().await;
-    let descriptors = || {
-        fs::read_dir(format!("/proc/{}/fd", bridge.process.id().unwrap()))
-            .unwrap()
-            .count()
-    };
-    let before = descriptors();
+    let before = bridge.descriptors();
     let mut idle = Vec::new();
     for _ in 0..200 {
         idle.push(UnixStream::connect(bridge.socket()).await.unwrap());
     }
-    eventually(|| descriptors() > before + 60).await;
-    assert!(descriptors() < before + 100, "{}", descriptors() - before);
+    eventually(|| bridge.descriptors() > before + 60).await;
+    assert!(bridge.descriptors() < before + 100, "{}", bridge.descriptors() - before);
     drop(idle);
     let client = bridge.client();
     let all = join_all((0..200).map(|_| refused(&client, ""))).await;

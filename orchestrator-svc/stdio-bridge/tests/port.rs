@@ -2,10 +2,12 @@
 
 mod harness;
 
-use harness::Bridge;
+use std::fs;
+
+use harness::{Bridge, eventually};
 use pretty_assertions::assert_eq;
 use serde_json::json;
-use stdio_bridge::{EndReason, SECRET_HEADERS, Transport};
+use stdio_bridge::{EndReason, NOT_TAKEN_HEADER, SECRET_HEADERS, Transport};
 
 const HTTP_SERVER: &str = r#"
 import http.server, os, json
@@ -69,6 +71,62 @@ async fn a_call_whose_server_ends_is_answered() {
     );
     let why = answer["error"]["message"].as_str().unwrap();
     assert!(why.contains("before it had answered"), "{why}");
+}
+
+/// A server that no longer listens since it was called, and ends when there is a file `end`.
+async fn deaf(grace_millis: u64) -> Bridge {
+    let bridge = Bridge::ready_with("", |spec| {
+        let stops = HTTP_SERVER.replace(
+            "self.send_response(200)",
+            "self.server.socket.shutdown(2); self.send_response(200); self.send_header('connection', 'close')",
+        );
+        let ends = stops.replace(
+            "http.server.ThreadingHTTPServer",
+            r#"
+import threading, time
+def end():
+    while not os.path.exists("end"):
+        time.sleep(0.005)
+    os._exit(0)
+threading.Thread(target=end).start()
+http.server.ThreadingHTTPServer"#,
+        );
+        spec.arguments = vec!["-c".to_owned(), ends];
+        spec.limits.grace_millis = grace_millis;
+        spec.transport = Transport::StreamableHttp {
+            port: 0,
+            path: String::new(),
+        };
+    })
+    .await;
+    let before = bridge.descriptors();
+    let (status, ..) = bridge.client().post(&json!({})).await;
+    assert_eq!(status, 200);
+    eventually(|| bridge.descriptors() == before).await;
+    bridge
+}
+
+/// It can be sent again, to the server that is started next.
+#[tokio::test]
+async fn a_call_to_a_server_that_has_just_ended_was_not_sent_to_it() {
+    let mut bridge = deaf(20_000).await;
+    let before = bridge.descriptors();
+    let client = bridge.client();
+    let call = tokio::spawn(async move { client.send("POST", &[], "{}".to_owned()).await });
+    eventually(|| bridge.descriptors() > before).await;
+    fs::write(bridge.folder.path().join("end"), "").unwrap();
+    let response = call.await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()[NOT_TAKEN_HEADER], "stopping");
+    assert_eq!(bridge.ended().await.0, EndReason::Exited);
+}
+
+#[tokio::test]
+async fn a_call_to_a_server_that_no_longer_listens_fails() {
+    let bridge = deaf(100).await;
+    let (status, _, body) = bridge.client().post(&json!({})).await;
+    assert_eq!(status, 502, "{body}");
+    assert!(body.contains("no longer listens on its port"), "{body}");
 }
 
 /// Secrets that the server gets with each request, not when it starts.

@@ -223,6 +223,12 @@ impl Bridge {
         &self.socket
     }
 
+    /// How many files and connections the bridge has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.id().unwrap());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
     pub fn marker(&self) -> String {
         self.folder.path().to_str().unwrap().to_owned()
     }
