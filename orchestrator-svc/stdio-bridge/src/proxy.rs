@@ -168,10 +168,10 @@ impl Proxy {
                 screened(response, Rules { redactor, description })
             }
             Err(error) if error.is_connect() => self.not_received(&error).await,
-            // The server ends, or is stopped: not necessarily by a fault of its own.
+            // Not necessarily by a fault of the server: it may have been stopped.
             Err(_) => unanswered(
-                "The MCP server ended the connection before it had answered: it has ended, or was stopped. It may have done its work: check that, \
-                 then try again. The log of its runtime may say why.",
+                "The MCP server ended the connection before it had answered: it failed at this request, has ended, or was stopped. It may have done \
+                 its work: check that, then try again. The log of its runtime may say why.",
             ),
         }
     }
