@@ -5,13 +5,14 @@
 //   login     who signs in at the identity provider (its development pages take anybody)
 //   client    the client's id, if it has one; it registers itself otherwise
 //   redirect  the client's redirect URI
+//   tokens    to end when it has tokens, and print them
 // Prints what was seen at each step.
 import { createHash } from "node:crypto";
 import { UnauthorizedError } from "@modelcontextprotocol/sdk/client/auth.js";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const { url, tool, login, client: id, redirect } = JSON.parse(process.argv[2]);
+const { url, tool, login, client: id, redirect, tokens } = JSON.parse(process.argv[2]);
 const seen = { requests: [] };
 const jar = new Map();
 
@@ -121,6 +122,10 @@ try {
   seen.stolen = await token({ ...stolen, code_verifier: createHash("sha256").update("a guess").digest("hex") });
   await first.finishAuth(code);
   seen.granted = Object.keys(store.tokens).sort();
+  if (tokens) {
+    console.log(JSON.stringify({ client_id, token_endpoint: store.server.token_endpoint, ...store.tokens }));
+    process.exit();
+  }
   seen.called = await call();
 
   const before = store.tokens;

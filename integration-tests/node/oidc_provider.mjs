@@ -1,7 +1,7 @@
 // npm's oidc-provider as the issuer of an organization, on 127.0.0.1. Arguments: PORT REDIRECT_URI. Its development
 // pages accept any login name and password; the name becomes the subject. Access tokens for the resource
 // https://tools.corp.example are JWTs, others are opaque; refresh tokens rotate. It registers no clients. `robot` is a
-// program's client.
+// program's client. From a GET of /hold to one of /release, it prints `an answer is held` for each request for tokens, and answers none.
 import { createServer } from "node:http";
 import Provider, { errors } from "oidc-provider";
 
@@ -47,4 +47,18 @@ const provider = new Provider(issuer, {
   }),
   cookies: { keys: ["for this test alone"] },
 });
-createServer(provider.callback()).listen(Number(port), "127.0.0.1", () => console.log("listening"));
+let held;
+const answer = provider.callback();
+createServer((request, response) => {
+  if (request.url === "/hold") held = [];
+  if (request.url === "/release") held = held.forEach((release) => release());
+  if (["/hold", "/release"].includes(request.url)) return response.end();
+  if (held && request.url === "/token") {
+    const end = response.end.bind(response);
+    response.end = (...body) => {
+      held.push(() => end(...body));
+      console.log("an answer is held");
+    };
+  }
+  answer(request, response);
+}).listen(Number(port), "127.0.0.1", () => console.log("listening"));

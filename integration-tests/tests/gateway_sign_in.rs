@@ -23,6 +23,10 @@ use integration_tests::{
     walk,
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::Code;
 
 const REDIRECT: &str = "http://127.0.0.1:33418/callback";
@@ -33,7 +37,7 @@ struct Journey {
     stack: Stack,
     upstream: RecordingUpstream,
     issuer: String,
-    _provider: Program,
+    provider: Program,
 }
 
 impl Journey {
@@ -79,7 +83,7 @@ impl Journey {
             stack,
             upstream,
             issuer,
-            _provider: provider,
+            provider,
         }
     }
 
@@ -170,6 +174,67 @@ async fn a_client_registers_itself_and_signs_in() {
     let log = journey.stack.lines();
     assert!(log.contain("an MCP client was given a token"));
     assert!(!log.contain("cha_") && !log.contain("eyJ"), "no token in the log");
+}
+
+/// The identity provider takes a refresh token once: what it answers to the last request before a stop must reach the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_loses_no_sign_in() {
+    let mut journey = Journey::start(json!({"resource": AUDIENCE, "parameters": {"prompt": "consent"}})).await;
+    let options = json!({"url": journey.stack.mcp_url("team"), "login": "bob", "redirect": REDIRECT, "tokens": true});
+    let client = node("mcp_sign_in.mjs", [options.to_string()]).await.json();
+    ask(&format!("{}/hold", journey.issuer)).await;
+    let refreshing = tokio::spawn(refresh(client.clone(), client["refresh_token"].clone()));
+    let lines = journey.provider.lines().clone();
+    eventually("the provider has new tokens", || async {
+        lines.contain("an answer is held").then_some(())
+    })
+    .await;
+    let unfinished = format!(
+        "POST /oauth/token HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n",
+        journey.stack.http()
+    );
+    // Some on each thread that serves connections.
+    let mut others = Vec::new();
+    for _ in 0..2 * std::thread::available_parallelism().map_or(1, usize::from) {
+        let mut other = TcpStream::connect(journey.stack.http()).await.expect("it listens");
+        other.write_all(unfinished.as_bytes()).await.expect("it reads");
+        other.read_u8().await.expect("it waits for the body");
+        others.push(other);
+    }
+
+    let issuer = journey.issuer.clone();
+    let answered = async {
+        // They are cut off when a stop has waited for long enough, for most requests.
+        for mut other in others {
+            let _cut_off = other.read_to_end(&mut Vec::new()).await;
+        }
+        ask(&format!("{issuer}/release")).await;
+        refreshing.await.expect("it does not panic")
+    };
+    let (ended, answer) = tokio::join!(journey.stack.stop(), answered);
+    assert!(ended.success(), "{ended}");
+    assert!(answer["refresh_token"].is_string(), "{answer}");
+    journey.stack.start_again().await;
+    let next = refresh(client, answer["refresh_token"].clone()).await;
+    assert!(next["access_token"].is_string(), "{next}");
+}
+
+async fn ask(url: &str) {
+    let answer = reqwest::get(url).await;
+    assert!(answer.expect("it answers").status().is_success(), "{url}");
+}
+
+/// What a client gets for a refresh token.
+async fn refresh(client: Value, token: Value) -> Value {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let form = [
+        ("grant_type", "refresh_token".to_owned()),
+        ("client_id", text(&client["client_id"])),
+        ("refresh_token", text(&token)),
+    ];
+    let http = reqwest::Client::new();
+    let answer = http.post(text(&client["token_endpoint"])).form(&form).send().await;
+    answer.expect("it answers").json().await.expect("it is JSON")
 }
 
 /// The identity provider's access tokens are opaque, and it gives no refresh token.

@@ -20,19 +20,22 @@ use hyper_util::{
 };
 use service_kit::{
     Hosts, Peer,
-    edge::{Acceptor, Gate, Guarded, Permit, Served, request_body, response_body},
+    edge::{Acceptor, Gate, Guarded, KeepOpen, Permit, Served, request_body, response_body},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::{guard, headers, health};
 
-/// How long open requests may continue after the server begins to stop. Longer event streams are cut.
+/// How long open requests may continue after the server begins to stop. What takes longer is cut off, unless it holds its connection open.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How long a response that has held its connection open may take to be written.
+const WRITE: Duration = Duration::from_secs(1);
 /// Connections that wait for a thread. The kernel keeps further ones in its backlog.
 const QUEUE: usize = 64;
 /// The response to a connection for which there is no place.
@@ -67,6 +70,13 @@ pub(crate) struct Site {
     pub(crate) https: bool,
 }
 
+/// When connections end.
+#[derive(Clone)]
+struct Stop {
+    begun: CancellationToken,
+    drain: Duration,
+}
+
 /// Serves `site` on `listener` until `stop` is cancelled.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -74,6 +84,14 @@ pub(crate) async fn serve(
     site: Site,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let stop = Stop {
+        begun: stop,
+        drain: DRAIN,
+    };
+    serve_until(listener, gate, site, stop).await
+}
+
+async fn serve_until(listener: TcpListener, gate: Arc<Gate>, site: Site, stop: Stop) -> io::Result<()> {
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let (mut lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
         .map(|_| lane(site.clone(), gate.limits().client_timeout, stop.clone()))
@@ -84,7 +102,7 @@ pub(crate) async fn serve(
     loop {
         let (connection, peer, permit) = tokio::select! {
             accepted = acceptor.accept() => accepted,
-            () = stop.cancelled() => break,
+            () = stop.begun.cancelled() => break,
         };
         let connection = match connection.into_std() {
             Ok(connection) => connection,
@@ -103,7 +121,7 @@ pub(crate) async fn serve(
         };
         let given = tokio::select! {
             given = lanes[free].send(accepted) => given,
-            () = stop.cancelled() => break,
+            () = stop.begun.cancelled() => break,
         };
         if given.is_err() {
             return Err(io::Error::other("a thread that serves connections has ended"));
@@ -127,7 +145,7 @@ struct Accepted {
 type Lane = (mpsc::Sender<Accepted>, oneshot::Receiver<()>);
 
 /// Starts a thread that serves the connections sent to it, and returns a receiver that resolves when it has ended.
-fn lane(site: Site, client_timeout: Duration, stop: CancellationToken) -> io::Result<Lane> {
+fn lane(site: Site, client_timeout: Duration, stop: Stop) -> io::Result<Lane> {
     let (give, mut connections) = mpsc::channel::<Accepted>(QUEUE);
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -161,7 +179,8 @@ fn lane(site: Site, client_timeout: Duration, stop: CancellationToken) -> io::Re
                 });
             }
             drop(open);
-            let _ = tokio::time::timeout(DRAIN, all_closed.recv()).await;
+            // Each ends in time by itself.
+            let _ = all_closed.recv().await;
         });
         // If the receiver is gone, the process is ending.
         let _ = end.send(());
@@ -201,10 +220,12 @@ fn connection_of(
     peer: Peer,
     site: &Site,
     client_timeout: Duration,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> impl Future<Output = ()> + Send + use<> {
     let phase = Arc::clone(permit.phase());
     let site = site.clone();
+    let keep_open = KeepOpen::new();
+    let held = keep_open.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let served = Served::begin(Arc::clone(&phase));
         let answer = if let Some(refusal) = guard::refusal(&site.hosts, request.uri(), request.headers()) {
@@ -214,6 +235,7 @@ fn connection_of(
         } else {
             let mut request = request.map(|body| Body::new(request_body(body, client_timeout, Arc::clone(&phase))));
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(keep_open.clone());
             Ok(site.router.clone().call(request))
         };
         let (last, https) = (phase.is_spare(), site.https);
@@ -236,9 +258,12 @@ fn connection_of(
         let mut serving = pin!(builder.serve_connection(TokioIo::new(Guarded::new(connection, permit)), service));
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = stop.begun.cancelled() => {
                 serving.as_mut().graceful_shutdown();
-                serving.await
+                tokio::select! {
+                    ended = serving => ended,
+                    () = is_cut_off(&held, stop.drain) => return,
+                }
             }
         };
         if let Err(error) = ended {
@@ -247,7 +272,19 @@ fn connection_of(
     }
 }
 
+/// Ends when a connection has had its time after a stop.
+async fn is_cut_off(held: &KeepOpen, drain: Duration) {
+    sleep(drain).await;
+    if held.is_held() {
+        held.released().await;
+        sleep(WRITE).await;
+    }
+}
+
 fn busy() -> Response {
     let retry = [(header::RETRY_AFTER, "1")];
     (StatusCode::SERVICE_UNAVAILABLE, retry, "too many connections; retry\n").into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ const ADDRESSES: &str = "addresses.json";
 /// How long everything but the registry may take to end. A local server is killed 7 s after it was told to end.
 const END: Duration = Duration::from_secs(8);
 /// How long the parts may take that complete what would be lost: an authorization server answers a request for a token within 22 s, and a token
-/// that is not wanted is revoked within 5 s.
+/// that is not wanted is revoked within 5 s. MCP clients and browsers get what an identity provider answers them meanwhile.
 const COMPLETION: Duration = Duration::from_secs(27);
 /// How long the registry may take after that.
 const REGISTRY_END: Duration = Duration::from_secs(2);
@@ -162,8 +162,9 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         hosts: Arc::new(Hosts::new(public_url.clone(), &own_names(http_address))),
         https: public_url.scheme() == "https",
     };
+    // It ends with its last connection, most of which it soon cuts off.
     spawn(
-        &mut running,
+        &mut completing,
         "http",
         failing(
             http_server::serve(http, Gate::new(limits.clone()), site, stop.clone()),
