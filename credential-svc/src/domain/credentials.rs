@@ -82,9 +82,14 @@ impl<S, R, A> Credentials<S, R, A> {
         &self.authorization.tasks
     }
 
-    /// Whether the process is about to end: no server is asked any more for what it issues only once.
+    /// The process is about to end.
+    pub(crate) fn stop(&self) {
+        self.authorization.stop();
+    }
+
+    /// Whether it is: no server is asked any more for what it issues only once.
     pub(super) fn is_stopping(&self) -> bool {
-        self.tasks().is_closed()
+        self.authorization.is_stopping()
     }
 
     /// The owners that are to be reconciled.
@@ -235,7 +240,6 @@ impl<S: Store, R, A> Credentials<S, R, A> {
 /// stored.
 pub(crate) async fn complete<S, R, A>(credentials: Arc<Credentials<S, R, A>>, stop: CancellationToken) {
     stop.cancelled().await;
-    let tasks = credentials.tasks();
-    tasks.close();
-    tasks.wait().await;
+    credentials.stop();
+    credentials.tasks().wait().await;
 }

@@ -67,6 +67,12 @@ pub(crate) enum StoreError {
     TooLarge { size: usize, limit: usize },
 }
 
+impl StoreError {
+    pub(crate) fn late() -> Self {
+        Self::Unavailable("it did not answer in time".to_owned())
+    }
+}
+
 /// Accepts what this service reports.
 pub(crate) trait Registry: Send + Sync + 'static {
     /// Reports CREDENTIAL_READY of an installation or an entry. Returns once it is in force everywhere, with the watchers that lag.

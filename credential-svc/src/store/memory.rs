@@ -118,8 +118,20 @@ store_suite!(Memory);
 mod paused {
     use super::{super::suite, Memory};
 
-    #[tokio::test(start_paused = true)]
-    async fn who_waited_for_their_turn_waits_as_long_for_the_answer() {
-        suite::who_waited_for_their_turn_waits_as_long_for_the_answer::<Memory>().await;
+    macro_rules! cases {
+        ($($case:ident),* $(,)?) => {
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $case() {
+                    suite::$case::<Memory>().await;
+                }
+            )*
+        };
     }
+    cases!(
+        who_waited_for_their_turn_waits_as_long_for_the_answer,
+        a_process_that_stops_gives_up_what_it_cannot_store,
+        what_a_process_that_stops_may_have_stored_goes_on,
+        a_process_that_stops_gives_up_an_account_that_it_cannot_store,
+    );
 }

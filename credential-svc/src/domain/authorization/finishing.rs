@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{
     client,
     grant::Grant,
+    keeping::issued,
     pending::{self, Pending},
     plan::SignIn,
-    renewing::issued,
     requests,
     servers::{AuthorizationServers, Client, Metadata, ServerError},
     starting::{CALLBACK, signs_in},
@@ -22,7 +22,7 @@ use crate::domain::{
     destination::Present,
     error::Error,
     owner::Owner,
-    ports::{Registry, Store, Written},
+    ports::{Registry, Store, StoreError, Written},
     queue::Owed,
     record::{Record, Value},
     reporting::Done,
@@ -193,12 +193,17 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         connected: Connected,
         permits: impl Fn() -> F + Send + Sync,
     ) -> Result<Done, Error> {
-        let until = Instant::now() + PATIENCE;
+        let answered = Instant::now();
         let owed = Owed::new(&self.queue, owner.clone());
         let next = loop {
+            let until = self.authorization.stored_until(answered + PATIENCE);
             let permitted = timeout_at(until, permits()).await;
             let stored = match permitted.unwrap_or(Err(Error::RegistryUnavailable)) {
-                Ok(()) => self.try_connect(&subject, owner, entry, present, &connected).await,
+                Ok(()) => {
+                    let attempt = self.try_connect(&subject, owner, entry, present, &connected);
+                    let attempt = timeout_at(until, attempt).await;
+                    attempt.unwrap_or_else(|_| Err(StoreError::late().into()))
+                }
                 Err(error) => Err(error),
             };
             match stored {

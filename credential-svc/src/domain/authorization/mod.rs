@@ -13,6 +13,7 @@ pub(crate) mod fake;
 pub(crate) mod finishing;
 mod flights;
 pub(crate) mod grant;
+mod keeping;
 pub(crate) mod pending;
 pub(super) mod per_caller;
 pub(crate) mod plan;

@@ -10,14 +10,13 @@ use service_kit::clock::to_micros;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    asking::{ANSWER, Answer, Asking, SENT},
+    asking::{ANSWER, Asking, SENT},
     attempts::{Basis, Trouble},
-    grant::{Grant, Lease},
-    scopes,
-    servers::{AuthorizationServers, ServerError, Tokens},
+    grant::Lease,
+    servers::{AuthorizationServers, ServerError},
 };
 use crate::domain::{
-    credentials::{Credentials, Current, TRIES},
+    credentials::{Credentials, Current},
     error::Error,
     owner::Owner,
     ports::{Registry, Store, Written},
@@ -31,14 +30,6 @@ const LEASE: Duration = Duration::from_secs(40);
 const _: () = assert!(SENT.as_secs() + ANSWER.as_secs() + 5 < LEASE.as_secs());
 /// How often a record is read while another process has the lease.
 const POLL: Duration = Duration::from_millis(100);
-/// The first pause between attempts to store a token, and the longest.
-const RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(2);
-/// How long they go on. While the store is away, nobody else can take the lease, either.
-const STORED: Duration = Duration::from_secs(15 * 60);
-/// A token is used this long at least, whatever its server says: one that is rejected earlier is reported by the upstream.
-const SHORTEST: Duration = Duration::from_secs(5);
-
 /// The token that is to be replaced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
@@ -130,68 +121,6 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         }
     }
 
-    /// Stores a token, and until then nobody gets it: a refresh token that was rotated is of no use any more.
-    async fn keep(
-        &self,
-        owner: &Owner,
-        order: &Order,
-        asking: &Asking,
-        Answer { tokens, asked_at }: Answer,
-    ) -> Result<(), Trouble> {
-        let granted = issued(&asking.grant, tokens, asked_at);
-        let (until, mut pause) = (Instant::now() + STORED, RETRY);
-        loop {
-            match self.try_keep(owner, order.number, &granted).await {
-                Ok(Kept::Stored) => {
-                    if matches!(order.why, Why::Rejected) {
-                        self.authorization.attempts.replaced(owner, asked_at, order.number + 1);
-                    }
-                    tracing::info!(credential.owner = %owner, token.number = order.number + 1, "another token was issued");
-                    return Ok(());
-                }
-                Ok(Kept::Unwanted) => {
-                    tracing::info!(credential.owner = %owner, "a token was issued that nobody wants any more");
-                    self.revoker.begin_unstored(owner, granted, asking.client.clone());
-                    return Ok(());
-                }
-                Ok(Kept::Superseded) => return Ok(()),
-                Err(Error::Contended) => {}
-                Err(error) if Instant::now() > until => {
-                    tracing::error!(credential.owner = %owner, error = %error, "a token was issued that could not be stored: it is lost");
-                    return Err(Trouble::own(&error));
-                }
-                Err(error) => {
-                    tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LAST_RETRY);
-                }
-            }
-        }
-    }
-
-    async fn try_keep(&self, owner: &Owner, number: i64, granted: &Grant) -> Result<Kept, Error> {
-        use secrecy::ExposeSecret as _;
-        for _ in 0..TRIES {
-            let Some(Current { version, record }) = self.current(owner, 0).await? else {
-                return Ok(Kept::Unwanted);
-            };
-            if record.tokens.number != number {
-                return Ok(match &record.tokens.grant {
-                    // An attempt to store it succeeded, and its answer was lost.
-                    Some(grant) if grant.access.expose_secret() == granted.access.expose_secret() => Kept::Stored,
-                    Some(_) => Kept::Superseded,
-                    None => Kept::Unwanted,
-                });
-            }
-            let tokens = record.tokens.with(granted.clone());
-            let next = Record { tokens, ..record };
-            if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
-                return Ok(Kept::Stored);
-            }
-        }
-        Err(Error::Contended)
-    }
-
     /// Another token was refused, or cannot be had now.
     async fn refused(
         &self,
@@ -279,34 +208,6 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 tracing::debug!(credential.owner = %owner, error = %error, "a lease was not given back; it expires");
             }
         }
-    }
-}
-
-/// How an attempt to store a token ended.
-enum Kept {
-    Stored,
-    /// Another was issued meanwhile.
-    Superseded,
-    /// The account was disconnected meanwhile, or its owner deleted.
-    Unwanted,
-}
-
-/// The grant with what was issued.
-pub(super) fn issued(before: &Grant, tokens: Tokens, asked_at: i64) -> Grant {
-    let lives = tokens
-        .expires_in
-        .map(|life| to_micros(std::time::UNIX_EPOCH + life.max(SHORTEST)));
-    Grant {
-        access: tokens.access,
-        expire_time: lives.map(|life| asked_at.saturating_add(life)),
-        // Not every server rotates it.
-        refresh: tokens.refresh.or_else(|| before.refresh.clone()),
-        scopes: tokens
-            .scopes
-            .map_or_else(|| before.scopes.clone(), |scopes| scopes::union(scopes, [])),
-        account: tokens.account.unwrap_or_else(|| before.account.clone()),
-        refresh_time: asked_at,
-        ..before.clone()
     }
 }
 
