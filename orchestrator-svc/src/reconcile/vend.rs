@@ -50,7 +50,6 @@ impl SecretSource for Vended {
             }
             Err(status) if status.code() == Code::FailedPrecondition => {
                 let reason = match reason_of(&status, ErrorReason::from_str_name) {
-                    Some(ErrorReason::CredentialExpired) => "CREDENTIAL_EXPIRED",
                     Some(ErrorReason::DestinationChanged) => "DESTINATION_CHANGED",
                     _ => "CREDENTIAL_REQUIRED",
                 };
