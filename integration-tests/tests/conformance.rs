@@ -128,13 +128,13 @@ async fn a_modern_client_of_a_legacy_server() {
 /// One process for all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_legacy_client_of_a_legacy_process_of_all() {
-    let exceptions = exceptions::LEGACY_TO_LEGACY_OF_BRIDGE;
+    let exceptions = exceptions::LEGACY_TO_PROCESS_OF_ALL;
     through_the_bridge(Era::Legacy, Era::Legacy, ProcessModel::Unspecified, exceptions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_legacy_client_of_a_legacy_process() {
-    let exceptions = exceptions::LEGACY_TO_LEGACY_OF_BRIDGE;
+    let exceptions = exceptions::LEGACY_TO_PROCESS;
     through_the_bridge(Era::Legacy, Era::Legacy, ProcessModel::OnePerSession, exceptions).await;
 }
 
@@ -154,6 +154,6 @@ async fn a_legacy_client_of_a_modern_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_modern_client_of_a_legacy_process() {
-    let exceptions = exceptions::MODERN_TO_LEGACY_OF_BRIDGE;
+    let exceptions = exceptions::MODERN_TO_LEGACY;
     through_the_bridge(Era::Modern, Era::Legacy, ProcessModel::OnePerSession, exceptions).await;
 }

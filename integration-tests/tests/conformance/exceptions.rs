@@ -30,7 +30,7 @@ const NO_STREAM_TO_CLOSE: Exception = (
     &["server-sse-polling"],
 );
 const NOBODY_TO_ASK: Exception = (
-    "the bridge initializes a server without the capabilities of a client, and relays nothing that it asks: issue 10",
+    "one process serves all clients, none of which can answer for the others",
     Instead::Fails,
     &[
         "tools-call-sampling",
@@ -40,7 +40,7 @@ const NOBODY_TO_ASK: Exception = (
     ],
 );
 const NO_LOG: Exception = (
-    "the bridge sends a server's log to streams that a gateway does not open yet: issue 10",
+    "one process serves all clients, and its log may be of another's call",
     Instead::Fails,
     &["tools-call-with-logging"],
 );
@@ -67,26 +67,9 @@ const ONE_BY_ONE: Exception = (
         "input-required-result-multiple-input-requests",
     ],
 );
-const NOBODY_TO_ASK_IN_RESULTS: Exception = (
-    "the bridge initializes a server without the capabilities of a client, and relays nothing that it asks: issue 10",
-    Instead::Fails,
-    &[
-        "input-required-result-basic-sampling",
-        "input-required-result-basic-list-roots",
-        "input-required-result-request-state",
-        "input-required-result-multi-round",
-        "input-required-result-non-tool-request",
-        "input-required-result-result-type",
-        "input-required-result-tampered-state",
-        "input-required-result-capability-check",
-        "input-required-result-missing-input-response",
-        "input-required-result-validate-input",
-    ],
-);
 pub(super) const LEGACY_TO_LEGACY: &[Exception] = &[LISTS_ARE_JSON, RESUMED_BY_THE_GATEWAY];
-pub(super) const LEGACY_TO_LEGACY_OF_BRIDGE: &[Exception] =
-    &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NOBODY_TO_ASK, NO_LOG];
+pub(super) const LEGACY_TO_PROCESS: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE];
+pub(super) const LEGACY_TO_PROCESS_OF_ALL: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NOBODY_TO_ASK, NO_LOG];
 pub(super) const LEGACY_TO_MODERN: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NO_SUBSCRIPTIONS];
 pub(super) const MODERN_TO_MODERN: &[Exception] = &[NO_STREAM_OF_CHANGES];
 pub(super) const MODERN_TO_LEGACY: &[Exception] = &[UNDECLARED, ONE_BY_ONE];
-pub(super) const MODERN_TO_LEGACY_OF_BRIDGE: &[Exception] = &[UNDECLARED, ONE_BY_ONE, NOBODY_TO_ASK_IN_RESULTS];

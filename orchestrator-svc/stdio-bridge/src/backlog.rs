@@ -1,8 +1,11 @@
-//! Queues of progress messages for callers, limited in bytes, since the bridge keeps them outside of its server's memory limit.
+//! Queues of messages for callers, limited in bytes, since the bridge keeps them outside of its server's memory limit.
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, error::TrySendError},
+};
 
 /// Messages in the queue of one caller.
 const MESSAGES: usize = 64;
@@ -61,12 +64,19 @@ impl Backlog {
 }
 
 impl Sender {
-    /// Queues a message for its caller. It is dropped if there is no room: the caller does not read, and later progress replaces it.
-    pub(crate) fn offer(&self, mut text: String) {
+    /// Queues a message for its caller.
+    ///
+    /// # Errors
+    /// The message, if there is no room for it, since the caller does not read; or if the caller has gone.
+    pub(crate) fn offer(&self, mut text: String) -> Result<(), String> {
         text.shrink_to_fit();
-        if let Some(room) = self.room(text.len()) {
-            let _ = self.queue.try_send(Held { text, _room: room });
-        }
+        let Some(room) = self.room(text.len()) else {
+            return Err(text);
+        };
+        self.queue.try_send(Held { text, _room: room }).map_err(|error| {
+            let (TrySendError::Full(held) | TrySendError::Closed(held)) = error;
+            held.text
+        })
     }
 
     fn room(&self, bytes: usize) -> Option<Room> {
@@ -94,7 +104,7 @@ mod tests {
 
     fn fill(sender: &Sender) {
         for _ in 0..MESSAGES {
-            sender.offer("x".repeat(CALL_BYTES / 16));
+            let _ = sender.offer("x".repeat(CALL_BYTES / 16));
         }
     }
 
@@ -102,7 +112,7 @@ mod tests {
     async fn limits_the_bytes_of_one_caller() {
         let backlog = Backlog::default();
         let (sender, mut receiver) = backlog.queue();
-        sender.offer("x".repeat(CALL_BYTES + 1));
+        let _ = sender.offer("x".repeat(CALL_BYTES + 1));
         fill(&sender);
         assert_eq!(receiver.0.len(), 16);
         receiver.recv().await.unwrap();
@@ -120,13 +130,13 @@ mod tests {
         let (sender, mut receiver) = backlog.queue();
         for _ in 0..2 {
             for _ in 0..5 {
-                sender.offer("x".repeat(1 << 10));
+                let _ = sender.offer("x".repeat(1 << 10));
             }
             for _ in 0..5 {
                 receiver.recv().await.unwrap();
             }
         }
-        sender.offer("x".repeat(RESERVED_BYTES + 1));
+        let _ = sender.offer("x".repeat(RESERVED_BYTES + 1));
         assert!(receiver.0.is_empty(), "only the reserved room is left");
     }
 

@@ -20,9 +20,10 @@ use crate::{
     event::{EndReason, Events},
     log::Log,
     process::{Server, StartError, ended},
-    spec::{Limits, Spec},
+    spec::{Limits, Spec, Transport},
     stdio::Session,
     stop::{self, Stop},
+    told::Told,
     tree::{End, kill_server},
 };
 
@@ -64,7 +65,14 @@ impl Child {
             end,
         } = server;
         let follow = log.follow(stderr);
-        let (session, closed) = Session::start(stdin, stdout, spec.limits.clone(), events.clone(), Arc::clone(log));
+        let (session, closed) = Session::start(
+            stdin,
+            stdout,
+            spec.limits.clone(),
+            matches!(spec.transport, Transport::Stdio { one_per_session: true }),
+            events.clone(),
+            Arc::clone(log),
+        );
         Self {
             pid,
             session,
@@ -81,11 +89,11 @@ impl Child {
     ///
     /// # Errors
     /// If it refuses, does not answer in time, or ends.
-    pub(crate) async fn initialize(&self) -> Result<(), StartError> {
+    pub(crate) async fn initialize(&self, told: &Told) -> Result<(), StartError> {
         tokio::select! {
             biased;
             ended = self.ended() => Err(ended.into()),
-            initialized = self.session.initialize() => initialized,
+            initialized = self.session.initialize(told) => initialized,
         }
     }
 

@@ -45,6 +45,10 @@ impl<'a> Members<'a> {
         Members::parse(self.get(name)?.get().as_bytes())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn string(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?.get()).ok()
     }

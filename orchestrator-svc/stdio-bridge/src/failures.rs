@@ -1,21 +1,25 @@
 //! Starts of which each fails: the pauses between them, and what the parent is told.
 
 use std::{
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{event::StartFailure, process::StartError};
+use crate::{event::StartFailure, process::StartError, told::Told};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What so many were told is remembered at least, and what others were told for as long as their pauses last.
+const REMEMBERED: usize = 64;
 
-/// The starts that have failed since one succeeded.
+/// The starts that have failed since one succeeded that was told the same. A server may fail for what one client says of itself, which is not to keep
+/// others out.
 #[derive(Default)]
 pub(crate) struct Failures {
-    failed: Mutex<Option<Failed>>,
+    failed: Mutex<HashMap<Told, Failed>>,
     last: watch::Sender<Option<StartFailure>>,
 }
 
@@ -28,31 +32,33 @@ struct Failed {
 
 impl Failures {
     /// How long no further start is tried, and why the last one failed.
-    pub(crate) fn pause(&self, now: Instant) -> Option<(Duration, String)> {
+    pub(crate) fn pause(&self, told: &Told, now: Instant) -> Option<(Duration, String)> {
         let failed = self.lock();
-        let failed = failed.as_ref()?;
+        let failed = failed.get(told)?;
         let left = failed.until.saturating_duration_since(now);
         (!left.is_zero()).then(|| (left, failed.why.clone()))
     }
 
     /// A start has failed: the pause after it is twice that after the one before.
-    pub(crate) fn failed(&self, now: Instant, error: &StartError) {
+    pub(crate) fn failed(&self, told: &Told, now: Instant, error: &StartError) {
         let mut failed = self.lock();
-        let pause = failed.as_ref().map_or(FIRST_PAUSE, |failed| failed.next_pause);
-        *failed = Some(Failed {
-            next_pause: (pause * 2).min(LONGEST_PAUSE),
-            until: now + pause,
-            why: error.message.clone(),
-        });
+        let pause = failed.get(told).map_or(FIRST_PAUSE, |failed| failed.next_pause);
+        if failed.len() >= REMEMBERED {
+            failed.retain(|_, failed| failed.until > now);
+        }
+        let why = error.message.clone();
+        let until = now + pause;
+        let next_pause = (pause * 2).min(LONGEST_PAUSE);
+        failed.insert(told.clone(), Failed { next_pause, until, why });
         self.tell(Some(StartFailure {
             reason: error.reason,
             message: error.message.clone(),
         }));
     }
 
-    pub(crate) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self, told: &Told) {
         let mut failed = self.lock();
-        *failed = None;
+        failed.remove(told);
         self.tell(None);
     }
 
@@ -70,7 +76,7 @@ impl Failures {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Failed>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Told, Failed>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,39 +94,56 @@ mod tests {
 
     #[test]
     fn pauses_grow_until_a_start_succeeds() {
-        let failures = Failures::default();
+        let (failures, told) = (Failures::default(), Told::Own);
         let mut now = Instant::now();
-        assert_eq!(failures.pause(now), None);
+        assert_eq!(failures.pause(&told, now), None);
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let pause = Duration::from_secs(seconds);
-            failures.failed(now, &exited("It exited."));
-            assert_eq!(failures.pause(now), Some((pause, "It exited.".to_owned())));
+            failures.failed(&told, now, &exited("It exited."));
+            assert_eq!(failures.pause(&told, now), Some((pause, "It exited.".to_owned())));
             now += pause;
-            assert_eq!(failures.pause(now), None);
+            assert_eq!(failures.pause(&told, now), None);
         }
-        failures.succeeded();
-        failures.failed(now, &exited("It exited."));
-        assert_eq!(failures.pause(now), Some((FIRST_PAUSE, "It exited.".to_owned())));
+        failures.succeeded(&told);
+        failures.failed(&told, now, &exited("It exited."));
+        assert_eq!(failures.pause(&told, now), Some((FIRST_PAUSE, "It exited.".to_owned())));
+    }
+
+    #[test]
+    fn what_one_client_says_keeps_no_other_out() {
+        let failures = Failures::default();
+        let now = Instant::now();
+        let of = |n: usize| Told::Client(n.to_string().into());
+        for n in 0..2 * REMEMBERED {
+            failures.failed(
+                &of(n),
+                now + LONGEST_PAUSE * u32::try_from(n).unwrap(),
+                &exited("It exited."),
+            );
+        }
+        assert_eq!(failures.pause(&Told::Own, now), None);
+        assert!(failures.pause(&of(2 * REMEMBERED - 1), now).is_some());
+        assert!(failures.lock().len() <= REMEMBERED);
     }
 
     #[test]
     fn only_changes_are_told() {
-        let failures = Failures::default();
+        let (failures, told) = (Failures::default(), Told::Own);
         let now = Instant::now();
         let mut last = failures.last();
-        let mut told = || {
+        let mut events = || {
             let changed = last.has_changed().unwrap();
             changed.then(|| last.borrow_and_update().as_ref().map(|failure| failure.message.clone()))
         };
-        failures.succeeded();
-        assert_eq!(told(), None);
+        failures.succeeded(&told);
+        assert_eq!(events(), None);
         for message in ["One.", "Two."] {
-            failures.failed(now, &exited(message));
-            assert_eq!(told(), Some(Some(message.to_owned())));
-            failures.failed(now, &exited(message));
-            assert_eq!(told(), None);
+            failures.failed(&told, now, &exited(message));
+            assert_eq!(events(), Some(Some(message.to_owned())));
+            failures.failed(&told, now, &exited(message));
+            assert_eq!(events(), None);
         }
-        failures.succeeded();
-        assert_eq!(told(), Some(None));
+        failures.succeeded(&told);
+        assert_eq!(events(), Some(None));
     }
 }

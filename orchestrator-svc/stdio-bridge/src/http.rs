@@ -1,7 +1,7 @@
 //! Streamable HTTP for the clients of a stdio server.
 //!
-//! A request is answered with JSON, or with a stream if the server reports progress before it answers. Notifications for all clients are sent
-//! on the streams of GET. The session id distinguishes clients, whose request ids may be equal. It is valid for this process of the server:
+//! A request is answered with JSON, or with a stream if the server sends something for its client before it answers: progress, and with a process of
+//! its own what the server asks. Other messages are sent on the streams of GET. The session id distinguishes clients, whose request ids may be equal. It is valid for this process of the server:
 //! after a restart, clients initialize again.
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
-use tokio::{sync::broadcast, time::timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
@@ -34,6 +34,8 @@ const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
 /// of servers.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// A comment, which clients ignore.
+const KEPT_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// The endpoint.
 pub(crate) struct Endpoint {
@@ -132,13 +134,16 @@ impl Endpoint {
                 StatusCode::BAD_REQUEST,
                 error("null", INVALID_REQUEST, "Not a JSON-RPC 2.0 message."),
             ),
-            // The bridge forwards no requests to clients, so this answers none.
-            Some(Kind::Response) => empty(StatusCode::ACCEPTED),
+            Some(Kind::Response) => {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                self.session.answered_by_client(&message, text).await;
+                empty(StatusCode::ACCEPTED)
+            }
             Some(Kind::Notification { method }) => {
                 match method.as_str() {
                     "notifications/cancelled" => self.session.cancel(client, &message).await,
                     // The server was initialized by the bridge, without roots.
-                    "notifications/initialized" | "notifications/roots/list_changed" => {}
+                    "notifications/initialized" | "notifications/roots/list_changed" if !self.session.asks() => {}
                     _ => {
                         self.session.send(String::from_utf8_lossy(&body).into_owned()).await;
                     }
@@ -187,7 +192,7 @@ impl Endpoint {
 
     async fn call(&self, message: &Members<'_>, client: &str, takes_stream: bool) -> Response<Body> {
         let id = id(message);
-        let waiting = match self.session.request(client, message).await {
+        let waiting = match self.session.request(client, message, takes_stream).await {
             Ok(waiting) => waiting,
             Err((code, why)) => return json(StatusCode::OK, error(id, code, &why)),
         };
@@ -200,8 +205,8 @@ impl Endpoint {
         loop {
             match call.next().await {
                 Next::Answer(answer) => return json(StatusCode::OK, answer),
-                Next::Progress(first) if takes_stream => return event_stream(call.stream(first)),
-                Next::Progress(_) => {}
+                Next::Message(first) if takes_stream => return event_stream(call.stream(first)),
+                Next::Message(_) => {}
             }
         }
     }
@@ -210,22 +215,17 @@ impl Endpoint {
         if !accepts(headers, "text/event-stream") {
             return text(StatusCode::NOT_ACCEPTABLE, "Accept must be text/event-stream.");
         }
-        let receiver = self.session.notifications();
-        let ended = self.session.ended();
-        let rest = stream::unfold((receiver, ended), |(mut receiver, mut ended)| async move {
-            loop {
-                let event = tokio::select! {
-                    _ = ended.wait_for(Option::is_some) => return None,
-                    event = timeout(KEEP_ALIVE, receiver.recv()) => event,
-                };
-                let chunk = match event {
-                    Ok(Ok(message)) => sse(&message),
-                    Ok(Err(broadcast::error::RecvError::Lagged(_))) => continue,
-                    Ok(Err(broadcast::error::RecvError::Closed)) => return None,
-                    Err(_) => Bytes::from_static(b": keep-alive\n\n"),
-                };
-                return Some((chunk, (receiver, ended)));
-            }
+        let (listening, ended) = (self.session.listen(), self.session.ended());
+        let rest = stream::unfold((listening, ended), |(mut listening, mut ended)| async move {
+            let event = tokio::select! {
+                _ = ended.wait_for(Option::is_some) => return None,
+                event = timeout(KEEP_ALIVE, listening.next()) => event,
+            };
+            let chunk = match event {
+                Ok(message) => sse(&message?),
+                Err(_) => KEPT_ALIVE,
+            };
+            Some((chunk, (listening, ended)))
         });
         event_stream(stream::once(async { Bytes::from_static(b": open\n\n") }).chain(rest))
     }
@@ -240,7 +240,8 @@ struct Call {
 }
 
 enum Next {
-    Progress(String),
+    /// What precedes the answer.
+    Message(String),
     Answer(String),
 }
 
@@ -248,9 +249,9 @@ impl Call {
     async fn next(&mut self) -> Next {
         let next = async {
             tokio::select! {
-                // Progress is sent before the answer that it preceded.
+                // Messages are sent before the answer that they preceded.
                 biased;
-                Some(progress) = self.waiting.progress.recv() => Next::Progress(progress),
+                Some(message) = self.waiting.messages.recv() => Next::Message(message),
                 answer = &mut self.waiting.answer => match answer {
                     Ok(answer) => Next::Answer(answer),
                     Err(_) => Next::Answer(error(&self.id, SERVER_ENDED, "The MCP server has ended.")),
@@ -273,7 +274,7 @@ impl Call {
         let rest = stream::unfold(Some(self), |call| async move {
             let mut call = call?;
             match call.next().await {
-                Next::Progress(message) => Some((sse(&message), Some(call))),
+                Next::Message(message) => Some((sse(&message), Some(call))),
                 Next::Answer(message) => Some((sse(&message), None)),
             }
         });
@@ -285,7 +286,7 @@ impl Drop for Call {
     /// The client has disconnected, so the request is cancelled.
     fn drop(&mut self) {
         let id = self.waiting.internal_id;
-        if self.session.is_waiting(id)
+        if self.session.is_left(id)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let session = Arc::clone(&self.session);

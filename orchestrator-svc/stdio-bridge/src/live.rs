@@ -24,6 +24,7 @@ use crate::{
     sessions::Sessions,
     spec::{Spec, Transport},
     stop::{self, Stop},
+    told::Told,
     tree::{End, kill_descendants},
 };
 
@@ -147,7 +148,7 @@ impl Live {
     async fn ready(&self) -> Result<(Service, UnixListener), StartError> {
         let service = match &self.server {
             Running::Stdio(child) => {
-                child.session().initialize().await?;
+                child.session().initialize(&Told::Own).await?;
                 self.stdio(child)
             }
             Running::Other { port, end, .. } => self.other(*port, end).await?,

@@ -4,8 +4,8 @@
 //! for a while, or when another session requires its place. A process that ends by itself ends its session, and no other. See [`Seats`] for how
 //! many a caller may have.
 //!
-//! A process knows nothing of its client before the session's first request, which `initialize` is not: the bridge answers that itself. So a
-//! process whose client gave up while it started serves the next session.
+//! A process is told of its client by that client's `initialize`. One whose client gave up while it started serves the next session of a client that
+//! says the same of itself.
 
 use std::{
     cmp::Reverse,
@@ -40,10 +40,11 @@ use crate::{
     process::{StartError, start},
     reaper::Reaper,
     seats::{Busy, Opener, Seat, Seats},
-    spares::{Making, Spares},
+    spares::{Making, Spares, Waiting},
     spec::Spec,
     stdio::SERVER_ENDED,
     stop::{self, Stop},
+    told::Told,
 };
 
 /// Processes that start at one time; further ones wait.
@@ -61,8 +62,8 @@ pub(crate) struct Sessions {
     /// By [`Endpoint::run`].
     open: Mutex<HashMap<String, Arc<Own>>>,
     /// Processes without a session: the one that was started to see that the server works, and those whose clients gave up. A process is started
-    /// only where there are fewer of them than clients that wait.
-    spares: Spares<Arc<Own>>,
+    /// only where fewer of them were told the same than clients wait that say it.
+    spares: Spares<Told, Arc<Own>>,
     /// One for each session, and for each client that waits for its process.
     seats: Seats,
     /// One for each process, until nothing of it is left: as many as there are seats.
@@ -131,7 +132,7 @@ impl Sessions {
             places: Arc::clone(&places),
         });
         if let Ok(place) = places.try_acquire_owned() {
-            sessions.enter(1, first, place);
+            sessions.enter(1, Told::Own, first, place);
         }
         let (failures, events) = (sessions.failures.last(), sessions.events.clone());
         let mut stop = sessions.stop.clone();
@@ -199,7 +200,8 @@ impl Sessions {
             return not_taken(&id);
         };
         let opener = Opener::of(&parts.headers);
-        let response = match self.own(&opener).await {
+        let told = Told::by(&opener, &message);
+        let response = match self.own(&opener, told).await {
             Ok((own, first)) => {
                 let request = Request::from_parts(parts, Full::<Bytes>::new(body));
                 let response = Arc::clone(&own.endpoint).handle(request, in_flight).await;
@@ -220,13 +222,13 @@ impl Sessions {
     }
 
     /// A process for a new session, with its first request admitted.
-    async fn own(self: &Arc<Self>, opener: &Opener) -> Result<(Arc<Own>, Admitted), Refused> {
+    async fn own(self: &Arc<Self>, opener: &Opener, told: Told) -> Result<(Arc<Own>, Admitted), Refused> {
         let seat = self.seat(opener).await.map_err(Refused::Full)?;
-        let _waiting = self.spares.wait();
+        let waiting = self.spares.wait(told.clone());
         let (own, first) = tokio::select! {
             biased;
-            own = self.next() => own,
-            refused = self.start_required() => return Err(refused),
+            own = next(&waiting) => own,
+            refused = self.start_required(&told) => return Err(refused),
         };
         // It had none: spares are without a session.
         let _ = own.seat.set(seat);
@@ -290,22 +292,11 @@ impl Sessions {
         }
     }
 
-    /// The next process that is ready, with its first request admitted.
-    async fn next(&self) -> (Arc<Own>, Admitted) {
-        loop {
-            let own = self.spares.next().await;
-            // Else it has ended.
-            if let Some(admitted) = own.in_flight.admit() {
-                return (own, admitted);
-            }
-        }
-    }
-
     /// Starts processes for whoever is next, until one cannot be started.
-    async fn start_required(self: &Arc<Self>) -> Refused {
+    async fn start_required(self: &Arc<Self>, told: &Told) -> Refused {
         loop {
-            let making = self.spares.required().await;
-            if let Some((pause, why)) = self.failures.pause(Instant::now()) {
+            let making = self.spares.required(told).await;
+            if let Some((pause, why)) = self.failures.pause(told, Instant::now()) {
                 let seconds = pause.as_secs_f32().ceil();
                 let why = format!("{why} The next is started in {seconds} s at the earliest.");
                 return Refused::NotStarted(why);
@@ -314,7 +305,7 @@ impl Sessions {
                 return Refused::Full(Busy::All);
             };
             // A task of its own: the start goes on when the client gives up.
-            let started = tokio::spawn(Arc::clone(self).start(place, making)).await;
+            let started = tokio::spawn(Arc::clone(self).start(told.clone(), place, making)).await;
             let why = match started {
                 Ok(Ok(own)) if own.in_flight.is_closed() => StartError::new(EndReason::Exited, "It ended at once."),
                 // The client before this one got it.
@@ -326,8 +317,13 @@ impl Sessions {
         }
     }
 
-    /// A place for one more process. There is one, unless processes without a session are just ending.
+    /// A place for one more process. Whoever has a seat gets one: a process without a session ends for it.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.places.available_permits() == 0
+            && let Some(spare) = self.spares.remove_idle()
+        {
+            spare.end("A session required its place.");
+        }
         let patience = self.spec.limits.longest_close() + self.spec.limits.grace();
         let place = timeout(patience, Arc::clone(&self.places).acquire_owned()).await;
         place.ok()?.ok()
@@ -335,19 +331,20 @@ impl Sessions {
 
     async fn start(
         self: Arc<Self>,
+        told: Told,
         place: OwnedSemaphorePermit,
-        making: Making<Arc<Own>>,
+        making: Making<Told, Arc<Own>>,
     ) -> Result<Arc<Own>, StartError> {
-        let started = self.start_one(place).await;
+        let started = self.start_one(&told, place).await;
         match &started {
-            Ok(_) => self.failures.succeeded(),
-            Err(error) => self.failures.failed(Instant::now(), error),
+            Ok(_) => self.failures.succeeded(&told),
+            Err(error) => self.failures.failed(&told, Instant::now(), error),
         }
         drop(making);
         started
     }
 
-    async fn start_one(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Result<Arc<Own>, StartError> {
+    async fn start_one(self: &Arc<Self>, told: &Told, place: OwnedSemaphorePermit) -> Result<Arc<Own>, StartError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let marker = marker(&self.spec, number);
         // Another process may have removed or changed the files.
@@ -356,18 +353,18 @@ impl Sessions {
         stage(&folder, &self.spec)?;
         let server = start(&self.spec, &marker, None, &self.reaper).await?;
         let child = Arc::new(Child::begin(server, &self.spec, &self.events, &self.log));
-        if let Err(error) = child.initialize().await {
+        if let Err(error) = child.initialize(told).await {
             child.gone(&error.message, &marker).await;
             return Err(error);
         }
         self.log
             .note(format!("[session {number}: its process has started]"))
             .await;
-        Ok(self.enter(number, child, place))
+        Ok(self.enter(number, told.clone(), child, place))
     }
 
     /// Adds a process to the spares, and keeps it until its end.
-    fn enter(self: &Arc<Self>, number: u64, child: Arc<Child>, place: OwnedSemaphorePermit) -> Arc<Own> {
+    fn enter(self: &Arc<Self>, number: u64, told: Told, child: Arc<Child>, place: OwnedSemaphorePermit) -> Arc<Own> {
         let endpoint = Endpoint::new(Arc::clone(child.session()), self.spec.limits.clone());
         let own = Arc::new(Own {
             number,
@@ -377,7 +374,7 @@ impl Sessions {
             seat: OnceLock::new(),
             over: watch::Sender::new(None),
         });
-        self.spares.add(Arc::clone(&own));
+        self.spares.add(told, Arc::clone(&own));
         let (this, kept) = (Arc::clone(self), Arc::clone(&own));
         tokio::spawn(async move {
             this.keep(&kept).await;
@@ -414,6 +411,17 @@ impl Sessions {
 
     fn opened(&self) -> MutexGuard<'_, HashMap<String, Arc<Own>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The next process that is ready, with its first request admitted.
+async fn next(waiting: &Waiting<Told, Arc<Own>>) -> (Arc<Own>, Admitted) {
+    loop {
+        let own = waiting.next().await;
+        // Else it has ended.
+        if let Some(admitted) = own.in_flight.admit() {
+            return (own, admitted);
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! The conversation with one stdio server, for many clients.
 
+mod asking;
+mod notices;
+mod opening;
 mod overlong;
 mod reading;
 mod silence;
 mod unread;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,19 +21,22 @@ use serde_json::json;
 use tokio::{
     io::AsyncWriteExt,
     process::{ChildStdin, ChildStdout},
-    sync::{Notify, broadcast, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 
-use self::unread::Unread;
+use self::{
+    asking::Asked,
+    notices::{Place, Streams},
+    unread::Unread,
+};
 use crate::{
     aside::LONG,
     backlog::{self, Backlog},
     envelope::{Members, error, number, one_line},
-    event::{EndReason, Event, Events},
+    event::{Event, Events},
     log::Log,
     metered::metered,
-    process::StartError,
     redact::Redactor,
     refusal::{self, BAD_ANSWER},
     spec::Limits,
@@ -44,8 +50,6 @@ pub(crate) const TIMEOUT: i32 = -32004;
 pub(crate) const NOT_TAKEN: i32 = -32006;
 pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 
-/// The revisions that clients can negotiate, oldest first.
-const VERSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
 /// Longest notification of a server. Copies of each are queued for clients, which may not read them.
 const NOTIFICATION_BYTES: usize = 64 << 10;
 /// Messages that are queued for a server that does not read its input.
@@ -56,13 +60,21 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// The conversation with the server.
 pub(crate) struct Session {
     limits: Limits,
+    /// It has one client.
+    alone: bool,
+    /// That client can be asked something: the server was told of it.
+    asks: AtomicBool,
     next_id: AtomicU64,
-    pending: Mutex<HashMap<u64, Pending>>,
+    /// By the bridge's ids, in the order of arrival.
+    pending: Mutex<BTreeMap<u64, Pending>>,
+    /// Locked before `pending` and `streams`.
+    asked: Mutex<Asked>,
+    /// Locked before `pending`.
+    streams: Mutex<Streams>,
     /// Locked after `pending`.
     unread: Mutex<Unread>,
     backlog: Backlog,
     to_server: Mutex<Option<mpsc::Sender<String>>>,
-    notifications: broadcast::Sender<String>,
     initialized: OnceLock<String>,
     garbage: AtomicU64,
     first_garbage: Notify,
@@ -81,8 +93,11 @@ struct Pending {
     progress_token: Option<String>,
     /// Its result describes the server.
     describes: bool,
+    /// Its client takes other messages before the answer.
+    takes_stream: bool,
     answer: oneshot::Sender<String>,
-    progress: backlog::Sender,
+    /// What precedes the answer.
+    messages: backlog::Sender,
 }
 
 impl Pending {
@@ -101,28 +116,33 @@ impl Pending {
 /// What a caller waits for.
 pub(crate) struct Waiting {
     pub(crate) answer: oneshot::Receiver<String>,
-    pub(crate) progress: backlog::Receiver,
+    /// What precedes the answer.
+    pub(crate) messages: backlog::Receiver,
     pub(crate) internal_id: u64,
 }
 
 impl Session {
-    /// Begins to read and write. The receiver completes when the server closes its standard output; with an error if reading it failed.
+    /// Begins to read and write. `alone`: it has one client. The receiver completes when the server closes its standard output; with an error if reading it failed.
     pub(crate) fn start(
         stdin: ChildStdin,
         stdout: ChildStdout,
         limits: Limits,
+        alone: bool,
         events: Events,
         log: Arc<Log>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
         let (to_server, from_clients) = mpsc::channel(WRITE_QUEUE);
         let session = Arc::new(Self {
             limits,
+            alone,
+            asks: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             pending: Mutex::default(),
+            asked: Mutex::default(),
+            streams: Mutex::new(Streams::new(alone)),
             unread: Mutex::default(),
             backlog: Backlog::default(),
             to_server: Mutex::new(Some(to_server)),
-            notifications: broadcast::channel(256).0,
             initialized: OnceLock::new(),
             garbage: AtomicU64::new(0),
             first_garbage: Notify::new(),
@@ -144,87 +164,20 @@ impl Session {
         (session, on_close)
     }
 
-    /// Initializes the server, once for all clients. Without client capabilities: no client could answer for all.
-    pub(crate) async fn initialize(&self) -> Result<(), StartError> {
-        let latest = VERSIONS[VERSIONS.len() - 1];
-        let params = json!({
-            "protocolVersion": latest,
-            "capabilities": {},
-            "clientInfo": {"name": "chandlery", "version": env!("CARGO_PKG_VERSION")},
-        });
-        let request = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
-        let message = Members::parse(request.as_bytes()).expect("valid JSON");
-        let failed = |reason, text: String| Err(StartError::new(reason, text));
-        let answer = async {
-            let waiting = self.request("", &message).await.map_err(|_| ())?;
-            waiting.answer.await.map_err(|_| ())
-        };
-        let answer = tokio::select! {
-            answer = timeout(self.limits.ready(), answer) => answer,
-            () = self.garbage_instead() => {
-                let text = "The command writes something else than MCP to standard output. Is it an MCP server with the stdio transport?";
-                return failed(EndReason::NotMcp, text.to_owned());
-            }
-        };
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
-            // The caller reports how the server ended.
-            Ok(Err(())) => std::future::pending().await,
-            Err(_) => {
-                let seconds = self.limits.ready().as_secs_f32();
-                let text = format!("The server did not answer `initialize` within {seconds} s.");
-                return failed(EndReason::InitializeTimeout, text);
-            }
-        };
-        let result = Members::parse(answer.as_bytes()).and_then(|m| m.get("result"));
-        let valid = result
-            .filter(|r| Members::parse(r.get().as_bytes()).is_some_and(|r| r.string("protocolVersion").is_some()));
-        let Some(result) = valid else {
-            let shown = self.log.redact(answer.as_bytes(), 500);
-            return failed(
-                EndReason::InitializeFailed,
-                format!("The server refused `initialize`: {shown}"),
-            );
-        };
-        let _ = self.initialized.set(result.get().to_owned());
-        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned())
-            .await;
-        Ok(())
-    }
-
-    /// Returns after too many lines that are not JSON, or after one and the time of [`Limits::garbage`].
-    async fn garbage_instead(&self) {
-        let some = async {
-            self.first_garbage.notified().await;
-            tokio::time::sleep(self.limits.garbage()).await;
-        };
-        tokio::select! {
-            () = self.too_much_garbage.notified() => {}
-            () = some => {}
-        }
-    }
-
-    /// The answer to a client's `initialize`: the server's, with a revision that both support.
-    pub(crate) fn initialize_result(&self, asked: &str) -> Option<String> {
-        let result = Members::parse(self.initialized.get()?.as_bytes())?;
-        let server = result.string("protocolVersion")?;
-        let known = |version: &str| VERSIONS.iter().rposition(|v| *v == version);
-        let latest = VERSIONS.len() - 1;
-        // Revisions are dates. A server older than all of `VERSIONS` supports a subset of the oldest.
-        let server = VERSIONS.iter().rposition(|v| *v <= server.as_str()).unwrap_or(0);
-        let version = VERSIONS[known(asked).unwrap_or(latest).min(server)];
-        Some(result.with("protocolVersion", &format!("{version:?}")))
-    }
-
     /// Sends a client's request with an id of the bridge.
-    pub(crate) async fn request(&self, client: &str, message: &Members<'_>) -> Result<Waiting, (i32, String)> {
+    pub(crate) async fn request(
+        &self,
+        client: &str,
+        message: &Members<'_>,
+        takes_stream: bool,
+    ) -> Result<Waiting, (i32, String)> {
         let internal_id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let number = internal_id.to_string();
         let id = message.get("id").expect("a request has an id").get().to_owned();
         let describes = refusal::describes(&message.string("method").unwrap_or_default());
         let (text, progress_token) = with_ids(message, &number);
         let (answer, answer_receiver) = oneshot::channel();
-        let (progress, progress_receiver) = self.backlog.queue();
+        let (messages, messages_receiver) = self.backlog.queue();
         {
             let mut pending = self.pending();
             if pending.len() >= self.limits.pending_requests {
@@ -245,8 +198,9 @@ impl Session {
                     id,
                     progress_token,
                     describes,
+                    takes_stream,
                     answer,
-                    progress,
+                    messages,
                 },
             );
         }
@@ -256,7 +210,7 @@ impl Session {
         }
         Ok(Waiting {
             answer: answer_receiver,
-            progress: progress_receiver,
+            messages: messages_receiver,
             internal_id,
         })
     }
@@ -289,9 +243,11 @@ impl Session {
             .send(error(&pending.id, CANCELLED, "The request was cancelled."));
     }
 
-    /// Whether a request has not been answered.
-    pub(crate) fn is_waiting(&self, internal_id: u64) -> bool {
-        self.pending().contains_key(&internal_id)
+    /// Notes that the answer to a request has been sent, or that its client has gone. Returns whether it has not been answered.
+    pub(crate) fn is_left(&self, internal_id: u64) -> bool {
+        let gone = self.pending().contains_key(&internal_id);
+        self.closed(Place::Call(internal_id), gone);
+        gone
     }
 
     /// Cancels a request, and no longer waits for its answer.
@@ -313,14 +269,14 @@ impl Session {
     }
 
     async fn deliver(&self, text: String) -> bool {
-        let sender = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sender = self.to_server().clone();
         let Some(sender) = sender else { return false };
         matches!(timeout(WRITE_PATIENCE, sender.send(text)).await, Ok(Ok(())))
     }
 
-    /// The notifications for all clients.
-    pub(crate) fn notifications(&self) -> broadcast::Receiver<String> {
-        self.notifications.subscribe()
+    /// Whether the server was told of a client, who says the rest itself and answers its requests.
+    pub(crate) fn asks(&self) -> bool {
+        self.asks.load(Ordering::Relaxed)
     }
 
     /// Set when the server has ended, to the message for callers.
@@ -330,7 +286,7 @@ impl Session {
 
     /// Closes the server's standard input, which asks it to end.
     pub(crate) fn close_input(&self) {
-        self.to_server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.to_server().take();
     }
 
     /// Answers all pending requests with an error, and refuses further ones.
@@ -339,15 +295,28 @@ impl Session {
         let waiting: Vec<Pending> = {
             let mut pending = self.pending();
             self.ended.send_replace(Some(why.to_owned()));
-            pending.drain().map(|(_, p)| p).collect()
+            std::mem::take(&mut *pending).into_values().collect()
         };
+        self.forget_asked();
         for pending in waiting {
             let _ = pending.answer.send(error(&pending.id, SERVER_ENDED, why));
         }
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<u64, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn to_server(&self) -> MutexGuard<'_, Option<mpsc::Sender<String>>> {
+        self.to_server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unread(&self) -> MutexGuard<'_, Unread> {
@@ -369,51 +338,6 @@ impl Session {
             pending.answer(message, redactor);
         }
         self.answered(id);
-    }
-
-    /// Answers a request of the server. The bridge has announced no capabilities, so it answers only `ping`.
-    fn refuse(&self, message: &Members<'_>, method: &str) {
-        let id = message.get("id").expect("a request has an id").get();
-        let answer = if method == "ping" {
-            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
-        } else {
-            error(id, METHOD_NOT_FOUND, "The client does not support this method.")
-        };
-        self.others_sent();
-        // Does not wait, since the reader must go on. A server that does not read its input gets no answers.
-        if let Some(sender) = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            let _ = sender.try_send(answer);
-        }
-    }
-
-    fn notify(&self, message: &Members<'_>, method: &str, line: &[u8]) {
-        match method {
-            "notifications/progress" => {
-                let Some(params) = message.object("params") else {
-                    return;
-                };
-                let id = params.get("progressToken").and_then(|token| number(token.get()));
-                let pending = self.pending();
-                let Some(pending) = id.and_then(|id| pending.get(&id)) else {
-                    return;
-                };
-                if let Some(token) = &pending.progress_token {
-                    let text = message.with("params", &params.with("progressToken", token));
-                    pending.progress.offer(text);
-                }
-            }
-            // It names a request of the server, which was answered at once.
-            "notifications/cancelled" => {}
-            _ => {
-                // The list is read after the server is initialized, with all earlier changes.
-                if method == "notifications/tools/list_changed" && self.initialized.get().is_some() {
-                    self.tools_changed.send_replace(());
-                }
-                if let Ok(text) = std::str::from_utf8(line) {
-                    let _ = self.notifications.send(text.to_owned());
-                }
-            }
-        }
     }
 }
 

@@ -154,7 +154,7 @@ impl Session {
                 self.receive_unread(&message).await;
             }
             Some(Kind::Response) => self.answer(&message, line).await,
-            Some(Kind::Request { method }) => self.refuse(&message, &method),
+            Some(Kind::Request { method }) => self.requested(&message, &method, line),
             Some(Kind::Notification { .. }) if line.len() > NOTIFICATION_BYTES => {
                 let text = format!("[a notification of more than {NOTIFICATION_BYTES} bytes was dropped]");
                 self.log.note(text).await;
@@ -289,14 +289,17 @@ mod tests {
         let redactor = Arc::new(Redactor::new(["s3cr3t-canary"]));
         let (events, _) = Events::to_stdout();
         let log = Log::new(events.clone(), Arc::clone(&redactor), &Limits::default());
-        let (session, _) = Session::start(stdin, stdout, Limits::default(), events, log);
+        let (session, _) = Session::start(stdin, stdout, Limits::default(), false, events, log);
         let (go_on, wait) = mpsc::channel();
         let busy = redactor
             .aside
             .begin(move || wait.recv_timeout(Duration::from_secs(30)))
             .await;
         let request = Members::parse(br#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#).unwrap();
-        let (long, short) = (session.request("", &request).await, session.request("", &request).await);
+        let (long, short) = (
+            session.request("", &request, false).await,
+            session.request("", &request, false).await,
+        );
         let (long, short) = (
             long.unwrap_or_else(|_| unreachable!()),
             short.unwrap_or_else(|_| unreachable!()),

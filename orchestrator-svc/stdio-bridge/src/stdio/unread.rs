@@ -1,6 +1,6 @@
 //! Errors about a message that the server could not read. They name no request: their id is null (JSON-RPC 2.0, section 5).
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use super::{Pending, Session};
 use crate::{
@@ -48,7 +48,7 @@ impl Unread {
     }
 
     /// Takes out the requests that the errors are about, once there are no more candidates than errors.
-    fn found(&mut self, pending: &mut HashMap<u64, Pending>) -> Vec<Pending> {
+    fn found(&mut self, pending: &mut BTreeMap<u64, Pending>) -> Vec<Pending> {
         let candidates: Vec<u64> = match self.errors {
             0 => return Vec::new(),
             _ => pending.keys().copied().filter(|id| *id < self.before).collect(),

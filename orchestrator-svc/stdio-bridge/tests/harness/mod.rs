@@ -268,6 +268,38 @@ pub async fn eventually(mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Server-sent events, as they come.
+pub struct Messages {
+    body: Incoming,
+    came: String,
+}
+
+impl Messages {
+    fn of(response: http::Response<Incoming>) -> Self {
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let (body, came) = (response.into_body(), String::new());
+        Self { body, came }
+    }
+
+    /// The next message; `None`: the stream has ended.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some((event, rest)) = self.came.split_once("\n\n") {
+                let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                let message = data.map(|data| serde_json::from_str(data).unwrap());
+                self.came = rest.to_owned();
+                if message.is_some() {
+                    return message;
+                }
+                continue;
+            }
+            let frame = timeout(PATIENCE, self.body.frame()).await.expect("no message")?;
+            let data = frame.unwrap().into_data().unwrap();
+            self.came.push_str(str::from_utf8(&data).unwrap());
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Client {
     socket: PathBuf,
@@ -313,6 +345,16 @@ impl Client {
             .unwrap()
             .to_bytes();
         (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// The messages that a request is answered with.
+    pub async fn stream(&self, message: &Value, headers: &[(&str, &str)]) -> Messages {
+        Messages::of(self.send("POST", headers, message.to_string()).await)
+    }
+
+    /// The messages that are sent without a request.
+    pub async fn listen(&self) -> Messages {
+        Messages::of(self.send("GET", &[], String::new()).await)
     }
 
     pub async fn initialize(&mut self, version: &str) -> Value {

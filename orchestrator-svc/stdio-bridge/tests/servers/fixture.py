@@ -63,8 +63,11 @@ def call(message):
         send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         answer(id, {})
     elif name == "ask":
-        asked[0] = id
-        send({"jsonrpc": "2.0", "id": "mine", "method": arguments["method"]})
+        asked[arguments.get("as", "mine")] = id
+        send({"jsonrpc": "2.0", "id": arguments.get("as", "mine"), "method": arguments["method"], "params": {"n": 1.0}})
+    elif name == "send":
+        send(arguments["message"])
+        answer(id, {})
     elif name == "exit":
         os._exit(arguments.get("code", 3))
     elif name == "signal":
@@ -105,7 +108,8 @@ def take_turn():
         time.sleep(0.005)
 
 
-asked = [None]
+# Calls that are answered with the client's answer, by the ids of the requests.
+asked = {}
 if mode == "gated":
     log("starting")
     take_turn()
@@ -147,7 +151,7 @@ for line in iter(sys.stdin.readline, ""):
     method = message.get("method")
     if method == "initialize":
         print("initialize", json.dumps(message["params"]), file=sys.stderr, flush=True)
-        version = "2024-11-05" if mode == "old" else message["params"]["protocolVersion"]
+        version = "2024-11-05" if mode == "old" else message["params"].get("protocolVersion", "2025-11-25")
         answer(message["id"], {"protocolVersion": version, "capabilities": {"tools": {"listChanged": True}, "unknown": {"n": 1.0}},
                                "serverInfo": {"name": "fixture", "version": "1"}, "instructions": "kept"})
     elif method == "tools/call":
@@ -156,8 +160,14 @@ for line in iter(sys.stdin.readline, ""):
         answer(message["id"], {"prompts": [{"name": "greet", "description": "with " + os.environ.get("KEY", "")}]})
     elif method == "notifications/cancelled":
         cancelled.setdefault(message["params"]["requestId"], threading.Event()).set()
-    elif method is None and message.get("id") == "mine":
-        answer(asked[0], message)
+    elif method is None and message.get("id") in asked:
+        if "error" in message:
+            log("refused %s" % message["id"])
+        answer(asked.pop(message["id"]), message)
+    elif method is None:
+        log("answered again: %s" % json.dumps(message))
+    elif method.startswith("notifications/"):
+        log("%s %s" % (method, json.dumps(message.get("params"))))
     elif "id" in message:
         answer(message["id"], {"method": method})
 if mode == "stubborn":
