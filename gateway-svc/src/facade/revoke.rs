@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderMap, StatusCode};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::json;
 use service_kit::{Peer, identity::Use};
 
@@ -36,11 +36,7 @@ impl Facade {
     async fn revoke(&self, peer: Option<Peer>, headers: &HeaderMap, form: &str) -> Result<(), OAuthError> {
         let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why));
         let opened = form.as_ref().ok().and_then(|form| self.opened(form.get("token")?));
-        self.charge(
-            opened.as_ref().map(|opened| opened.token.expose_secret()),
-            peer,
-            headers,
-        )?;
+        self.charge(opened.as_ref().map(|opened| &*opened.sign_in), peer, headers)?;
         let form = form?;
         let (Some(token), Some(client)) = (form.get("token"), form.get("client_id")) else {
             return Err(OAuthError::bad("invalid_request", "token and client_id are required"));
@@ -76,6 +72,7 @@ impl Facade {
         if let Some(refresh) = self.sealed.open_refresh_token(token) {
             return Some(Revoked {
                 client: refresh.bound.client,
+                sign_in: refresh.bound.sign_in,
                 issuer: refresh.issuer,
                 token: refresh.token,
                 hint: "refresh_token",
@@ -85,6 +82,7 @@ impl Facade {
         let access = self.sealed.open_access_token(token)?;
         Some(Revoked {
             client: access.bound().client.clone(),
+            sign_in: access.bound().sign_in.clone(),
             issuer: access.issuer().to_owned(),
             token: access.token().clone(),
             hint: "access_token",
@@ -101,6 +99,7 @@ fn not_revocable(why: &str) -> OAuthError {
 /// A provider's token that is to be revoked.
 struct Revoked {
     client: String,
+    sign_in: String,
     issuer: String,
     token: SecretString,
     hint: &'static str,
@@ -194,6 +193,7 @@ mod tests {
             Bound {
                 client: digest(CLIENT),
                 endpoint: "gateways/team".to_owned(),
+                sign_in: "digest".to_owned(),
             }
         }
 

@@ -84,6 +84,9 @@ pub(super) struct Bound {
     /// `gateways/{gateway}` or `agents/{agent}`.
     #[serde(rename = "e")]
     pub(super) endpoint: String,
+    /// The digest of the code that began it: what stays the same when the provider's tokens change.
+    #[serde(rename = "s")]
+    pub(super) sign_in: String,
 }
 
 /// A token as it is sealed.
@@ -180,6 +183,7 @@ impl AccessTokens {
         let bound = Bound {
             client: "digest".to_owned(),
             endpoint: endpoint.to_string(),
+            sign_in: "digest".to_owned(),
         };
         let token = AccessToken::new(bound, String::new(), token.into(), is_id_token);
         self.0.access_token(&token)
@@ -245,6 +249,7 @@ mod tests {
         let bound = Bound {
             client: "digest".to_owned(),
             endpoint: "gateways/a".to_owned(),
+            sign_in: "digest".to_owned(),
         };
         let refresh = sealed.refresh_token(&RefreshToken {
             bound: bound.clone(),

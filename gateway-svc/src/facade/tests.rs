@@ -131,9 +131,14 @@ impl Site {
 
     /// The refresh token with which a client has begun.
     fn first(&self) -> String {
+        self.first_of("a sign-in")
+    }
+
+    fn first_of(&self, sign_in: &str) -> String {
         let bound = Bound {
             client: client::digest(CLIENT),
             endpoint: "gateways/default".to_owned(),
+            sign_in: sign_in.to_owned(),
         };
         Sealed::new(KEY.into()).refresh_token(&RefreshToken {
             bound,
@@ -393,20 +398,21 @@ async fn the_provider_refuses_a_refresh_token_once() {
 #[tokio::test]
 async fn nobody_at_an_address_keeps_others_there_from_their_tokens() {
     let allowance = Allowance {
-        sign_ins: NonZeroU32::MIN,
+        sign_ins: NonZeroU32::new(2).unwrap(),
         ..Allowance::unlimited()
     };
     let site = Site::with(Quotas::new(allowance)).await;
-    assert_eq!(site.refresh("nonsense").await.0, StatusCode::BAD_REQUEST);
-    assert_eq!(site.refresh("nonsense").await.0, StatusCode::TOO_MANY_REQUESTS);
-    let first = site.first();
-    let second = successor(&site.refresh(&first).await);
-    // A token that comes again and again is counted by itself.
-    assert_eq!(site.refresh(&first).await.0, StatusCode::TOO_MANY_REQUESTS);
-    let revoked = site
-        .post("/oauth/revoke", &[("token", &second), ("client_id", CLIENT)])
-        .await;
-    assert_eq!(revoked.0, StatusCode::OK);
+    for status in [400, 400, 429] {
+        assert_eq!(site.refresh("nonsense").await.0, status);
+    }
+    // A sign-in is counted by itself, however its tokens change.
+    let second = successor(&site.refresh(&site.first()).await);
+    let third = successor(&site.refresh(&second).await);
+    assert_eq!(site.refresh(&third).await.0, StatusCode::TOO_MANY_REQUESTS);
+    for (token, status) in [(third, 429), (site.first_of("another sign-in"), 200)] {
+        let form = [("token", &*token), ("client_id", CLIENT)];
+        assert_eq!(site.post("/oauth/revoke", &form).await.0, status);
+    }
 }
 
 #[tokio::test]

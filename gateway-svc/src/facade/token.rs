@@ -57,7 +57,8 @@ impl Facade {
     async fn grant(self: &Arc<Self>, peer: Option<Peer>, headers: &HeaderMap, form: &str) -> Outcome {
         let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why));
         let given = form.and_then(|form| Ok((self.given(&form)?, form)));
-        self.charge(given.as_ref().ok().map(|(given, _)| given.secret()), peer, headers)?;
+        let sign_in = given.as_ref().ok().map(|(given, _)| given.sign_in());
+        self.charge(sign_in.as_deref(), peer, headers)?;
         let (given, form) = given?;
         let client = digest(required(&form, "client_id")?);
         match given {
@@ -111,11 +112,16 @@ impl Facade {
         }
     }
 
-    /// Counts a request. What opens was given to somebody here, and what the provider gave for it is counted by itself: whoever shares an address
-    /// with others could else keep them from their tokens. What does not open may be anything, and is counted by address.
-    pub(super) fn charge(&self, opened: Option<&str>, peer: Option<Peer>, headers: &HeaderMap) -> Result<(), Exceeded> {
-        match opened {
-            Some(secret) => self.quotas.grant(&digest(secret).into()),
+    /// Counts a request. What opens belongs to a sign-in, and is counted for that: whoever shares an address with others could else keep them from
+    /// their tokens. What does not open may be anything, and is counted for the address.
+    pub(super) fn charge(
+        &self,
+        sign_in: Option<&str>,
+        peer: Option<Peer>,
+        headers: &HeaderMap,
+    ) -> Result<(), Exceeded> {
+        match sign_in {
+            Some(sign_in) => self.quotas.grant(&sign_in.into()),
             None => self.quotas.sign_in(peer, headers),
         }
     }
@@ -133,6 +139,7 @@ impl Facade {
     }
 
     async fn redeem(&self, code: Code) -> Result<Issued, OAuthError> {
+        let sign_in = digest(&code.code);
         let (provider, _place) = self.provider(&code.issuer).await?;
         let issuer = provider.config;
         let rules = issuer.facade.as_ref().ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
@@ -148,6 +155,7 @@ impl Facade {
         let bound = Bound {
             client: code.client,
             endpoint: code.endpoint,
+            sign_in,
         };
         self.issue(bound, issuer, tokens).await
     }
@@ -257,11 +265,11 @@ enum Given {
 }
 
 impl Given {
-    /// The provider's, of which it is made.
-    fn secret(&self) -> &str {
+    /// As in [`Bound::sign_in`].
+    fn sign_in(&self) -> String {
         match self {
-            Self::Code(code) => &code.code,
-            Self::Refresh(token) => token.token.expose_secret(),
+            Self::Code(code) => digest(&code.code),
+            Self::Refresh(token) => token.bound.sign_in.clone(),
         }
     }
 }

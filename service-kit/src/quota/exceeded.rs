@@ -131,7 +131,7 @@ impl Quota {
             Self::Sessions => format!("you have begun {limit} sessions within a minute, as many as one caller may"),
             Self::SignIns => format!("{limit} sign-ins have come from your address within a minute, as many as may"),
             Self::Grants => {
-                format!("{limit} requests with this code or token have come within a minute, as many as may")
+                format!("{limit} requests with what this sign-in gave have come within a minute, as many as may")
             }
             Self::Calls => {
                 format!(

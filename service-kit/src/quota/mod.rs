@@ -2,7 +2,7 @@
 //! streams at a time.
 //!
 //! A caller is a person, whichever token they use, or a gateway token of a team. The limits at a time apply to the team
-//! as a whole. Sign-ins are counted by address, and genuine codes and tokens of clients each by itself. A limit per minute is a bucket that holds the amount of one minute: a
+//! as a whole. Sign-ins are counted by address, and requests with what a sign-in gave for that sign-in. A limit per minute is a bucket that holds the amount of one minute: a
 //! caller may use all of it at once, and it refills evenly (GCRA). Each process counts for itself, so with two replicas
 //! a caller has twice the quota.
 //!
@@ -132,13 +132,12 @@ impl Quotas {
         }
     }
 
-    /// Counts a step of a sign-in for the code or token that it is made with, which is known to be genuine: many people may share an address. A
-    /// digest names it.
+    /// Counts a request that is made with what a sign-in gave, for that sign-in: many people may share an address.
     ///
     /// # Errors
     /// If it has reached the limit.
-    pub fn grant(&self, digest: &Arc<str>) -> Result<(), Exceeded> {
-        self.grants.take(digest, 1)
+    pub fn grant(&self, sign_in: &Arc<str>) -> Result<(), Exceeded> {
+        self.grants.take(sign_in, 1)
     }
 
     /// Begins a call, which is in progress until the returned value is dropped.
