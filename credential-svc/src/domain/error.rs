@@ -72,9 +72,10 @@ pub(crate) enum Error {
 impl From<ServerError> for Error {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Unreachable(why) | ServerError::Unavailable(why) | ServerError::Busy { why, .. } => {
-                Self::AuthorizationServerUnavailable(why)
-            }
+            ServerError::Unreachable(why)
+            | ServerError::Full(why)
+            | ServerError::Unavailable(why)
+            | ServerError::Busy { why, .. } => Self::AuthorizationServerUnavailable(why),
             ServerError::Refused { description, .. } => Self::AuthorizationServerRefused(format!(
                 "the authorization server refuses: {description}; an admin must change the entry or the authorization server"
             )),

@@ -7,10 +7,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::domain::authorization::servers::ServerError;
 
-/// Requests at a time to one origin.
-pub(super) const AT_A_TIME: usize = 8;
-/// How many more wait for a place.
-pub(super) const WAITING: usize = 64;
+/// Requests at a time to one origin. Connections that serve so many are kept.
+pub(super) const AT_A_TIME: usize = 32;
+/// How many more wait for a place: as many as a server of ordinary speed answers while anybody waits.
+pub(super) const WAITING: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Places {
@@ -36,8 +36,8 @@ impl Places {
     /// Waits for a place, unless many wait already.
     pub(super) async fn take(&self, origin: &Arc<str>) -> Result<Place, ServerError> {
         let admitted = self.admitted.of(origin).try_acquire_owned().map_err(|_full| {
-            ServerError::Unavailable(format!(
-                "{origin} answers slowly, and {WAITING} requests wait for it already: try again later"
+            ServerError::Full(format!(
+                "{WAITING} requests wait for {origin} already, so this one was not sent"
             ))
         })?;
         let served = self.served.of(origin).acquire_owned().await;

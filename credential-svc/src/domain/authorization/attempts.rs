@@ -23,6 +23,8 @@ const IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 pub(super) enum Trouble {
     /// The authorization server did not answer.
     Unavailable(String),
+    /// It was not asked, since many others wait for it.
+    Full(String),
     /// The same, and it asks for a pause.
     Busy { why: String, pause: Duration },
     /// It refused, and somebody must change the entry, its secrets or the server.
@@ -44,7 +46,9 @@ impl Trouble {
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Unavailable(why) | Trouble::Busy { why, .. } => Self::AuthorizationServerUnavailable(why),
+            Trouble::Unavailable(why) | Trouble::Full(why) | Trouble::Busy { why, .. } => {
+                Self::AuthorizationServerUnavailable(why)
+            }
             Trouble::Refused(message) => Self::Unusable {
                 message,
                 condition: "AUTHORIZATION_SERVER_REFUSED",
@@ -110,13 +114,17 @@ impl<K: Clone + Debug + Eq + Hash + Send + Sync> Attempts<K> {
             let before = attempt.trouble.as_ref().filter(|last| last.basis == basis);
             let before = before.map_or(0, |last| last.count);
             let mut pause = FIRST.saturating_mul(1 << before.min(10)).min(LAST);
-            if let Trouble::Busy { pause: asked, .. } = &trouble {
-                pause = pause.max(to_micros(std::time::UNIX_EPOCH + *asked));
+            let mut count = before + 1;
+            match &trouble {
+                Trouble::Busy { pause: asked, .. } => pause = pause.max(to_micros(std::time::UNIX_EPOCH + *asked)),
+                // Nothing was attempted. Whoever waited for it learns why.
+                Trouble::Full(_) => (pause, count) = (FIRST, before),
+                Trouble::Unavailable(_) | Trouble::Refused(_) | Trouble::Store(_) => {}
             }
             attempt.trouble = Some(Last {
                 trouble,
                 basis,
-                count: before + 1,
+                count,
                 until: now.saturating_add(pause),
             });
         });
@@ -184,6 +192,13 @@ mod tests {
             assert_eq!(attempts.trouble(&owner, basis, now - 1), Some(trouble()), "{pause}");
             assert_eq!(attempts.trouble(&owner, changed, now - 1), None, "{pause}");
             assert_eq!(attempts.trouble(&owner, basis, now), None, "{pause}");
+        }
+        // Others before it are no reason to wait for longer.
+        for _ in 0..10 {
+            attempts.failed(&owner, changed, now, Trouble::Full("others wait".to_owned()));
+            now += 1_000_000;
+            assert_ne!(attempts.trouble(&owner, changed, now - 1), None);
+            assert_eq!(attempts.trouble(&owner, changed, now), None);
         }
         attempts.failed(&owner, changed, now, trouble());
         assert_eq!(attempts.trouble(&owner, changed, now + 1_000_000), None);

@@ -97,6 +97,9 @@ pub(crate) enum ExchangeError {
     /// It did not exchange this token now, and may do so with another.
     #[error("{0}")]
     Unavailable(String),
+    /// As [`ServerError::Full`].
+    #[error("{0}")]
+    Full(String),
     /// As [`ServerError::Busy`].
     #[error("{why}")]
     Busy { why: String, pause: Duration },
@@ -316,13 +319,12 @@ async fn ask(
     client: &Client,
     request: &TokenRequest,
 ) -> Result<Tokens, ExchangeError> {
-    let metadata = servers
-        .metadata(server)
-        .await
-        .map_err(|error| match error.is_passing() {
-            true => ExchangeError::Away(error.to_string()),
-            false => error.into(),
-        })?;
+    let answer = servers.metadata(server).await;
+    let metadata = answer.map_err(|error| match error {
+        ServerError::Full(_) => error.into(),
+        error if error.is_passing() => ExchangeError::Away(error.to_string()),
+        error => error.into(),
+    })?;
     let turn = servers.turn(&metadata).await?;
     Ok(servers.token(turn, &metadata, client, request).await?)
 }
@@ -331,6 +333,7 @@ impl From<ServerError> for ExchangeError {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Unreachable(message) => Self::Away(message),
+            ServerError::Full(message) => Self::Full(message),
             ServerError::Unavailable(message) => Self::Unavailable(message),
             ServerError::Busy { why, pause } => Self::Busy { why, pause },
             ServerError::Unusable(message) => Self::Unusable(message),

@@ -72,7 +72,12 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
                 let (why, pause) = (why.clone(), *pause);
                 exchanges.failed(&key, basis, now, Trouble::Busy { why, pause });
             }
-            Err(ExchangeError::WrongToken(_) | ExchangeError::CallerRefused(_) | ExchangeError::Unusable(_)) => {}
+            Err(
+                ExchangeError::Full(_)
+                | ExchangeError::WrongToken(_)
+                | ExchangeError::CallerRefused(_)
+                | ExchangeError::Unusable(_),
+            ) => {}
         }
         Ok(issued(&*answer?))
     }
@@ -134,6 +139,7 @@ impl From<ExchangeError> for Error {
                 condition: "AUTHORIZATION_SERVER_REFUSED",
             },
             ExchangeError::Away(message)
+            | ExchangeError::Full(message)
             | ExchangeError::Unavailable(message)
             | ExchangeError::Busy { why: message, .. } => Self::AuthorizationServerUnavailable(message),
         }

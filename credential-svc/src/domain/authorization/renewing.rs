@@ -150,6 +150,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let (trouble, refusal) = match error {
             ServerError::Refused { .. } if code.is_empty() => (Trouble::Unavailable(error.to_string()), None),
             ServerError::Unreachable(why) | ServerError::Unavailable(why) => (Trouble::Unavailable(why), None),
+            ServerError::Full(why) => (Trouble::Full(why), None),
             ServerError::Busy { why, pause } => (Trouble::Busy { why, pause }, None),
             // What it answers is no OAuth, as where something stands before it: no person who connects again mends that.
             ServerError::Unusable(why) if is_account => (Trouble::Unavailable(why.clone()), Some(why)),

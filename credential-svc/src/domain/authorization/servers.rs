@@ -181,6 +181,9 @@ pub(crate) enum ServerError {
     /// Nothing was sent, since nobody can connect to it.
     #[error("{0}")]
     Unreachable(String),
+    /// Nothing was sent, since many others wait for it. It is well, and may be asked at once when they are fewer.
+    #[error("{0}")]
+    Full(String),
     /// It did not answer this request, or answered with a fault of its own. It may answer another one, or the same later.
     #[error("{0}")]
     Unavailable(String),
@@ -204,7 +207,7 @@ impl ServerError {
     /// Whether the server may answer later what it does not answer now.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Unavailable(_) | Self::Busy { .. } => true,
+            Self::Unreachable(_) | Self::Full(_) | Self::Unavailable(_) | Self::Busy { .. } => true,
             Self::Refused { .. } | Self::Unusable(_) => false,
         }
     }
