@@ -4,6 +4,8 @@ mod call;
 mod ending;
 mod everywhere;
 mod failure;
+mod listeners;
+mod listening;
 mod lists;
 mod outcome;
 mod renewal;
@@ -27,6 +29,8 @@ use crate::{
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
 use failure::upstream_failed;
+pub(crate) use listeners::Listener;
+use listeners::Listeners;
 use lists::Lists;
 pub(crate) use lists::{Found, Item, ListKind};
 use outcome::At;
@@ -47,6 +51,7 @@ pub(crate) struct Calls {
     links: Links,
     targets: Targets,
     lists: Lists,
+    listeners: Arc<Listeners>,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
 }
@@ -62,7 +67,15 @@ impl Calls {
         tools_changed: ToolsChanged,
         stop: CancellationToken,
     ) -> Self {
+        let listeners: Arc<Listeners> = Arc::default();
+        let opened = Arc::downgrade(&listeners);
+        upstreams.when_opened(move |client| {
+            if let Some(listeners) = opened.upgrade() {
+                listeners.wake(client);
+            }
+        });
         Self {
+            listeners,
             store,
             vendor,
             upstreams,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use aws_lc_rs::aead::NONCE_LEN;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::shards::Shards;
 use crate::upstream::Asking;
@@ -28,7 +29,7 @@ pub(super) struct Asked {
 
 /// A request that waits, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting {
+struct Waiting {
     asked: Arc<Asked>,
     key: Key,
     asking: Arc<Asking>,
@@ -45,7 +46,7 @@ impl Asked {
     }
 
     /// Registers a request for the client of this session.
-    pub(super) fn register(self: &Arc<Self>, session: [u8; NONCE_LEN], asking: Asking) -> Waiting {
+    fn register(self: &Arc<Self>, session: [u8; NONCE_LEN], asking: Asking) -> Waiting {
         let id = format!("\"{}-{}\"", self.replica, self.next.fetch_add(1, Ordering::Relaxed));
         let key = (session, id.into_boxed_str());
         let asking = Arc::new(asking);
@@ -70,14 +71,57 @@ impl Asked {
     }
 }
 
+/// The requests that the client of a session has got on one stream. With that, they end.
+#[derive(Debug)]
+pub(super) struct Questions {
+    asked: Arc<Asked>,
+    session: [u8; NONCE_LEN],
+    waiting: Vec<Waiting>,
+}
+
+impl Questions {
+    pub(super) const fn new(asked: Arc<Asked>, session: [u8; NONCE_LEN]) -> Self {
+        Self {
+            asked,
+            session,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// The request as the client gets it, whose answer is waited for from now on.
+    pub(super) fn ask(&mut self, asking: Asking) -> Bytes {
+        // A stream may stay open for longer than a server has questions.
+        self.waiting
+            .retain(|waiting| self.asked.find(self.session, &waiting.key.1).is_some());
+        let waiting = self.asked.register(self.session, asking);
+        let message = waiting.message();
+        self.waiting.push(waiting);
+        message
+    }
+
+    /// The notification that a server withdraws a request, under the id that the client knows; `None`: it got no such request. `id` is where
+    /// the server's own is in the text.
+    pub(super) fn withdraw(&mut self, text: &Bytes, id: Range<usize>) -> Option<Bytes> {
+        let own_id = &text[id.clone()];
+        let (index, known) = (self.waiting.iter().enumerate())
+            .find_map(|(index, waiting)| Some((index, waiting.known_by(own_id)?.to_owned())))?;
+        self.waiting.swap_remove(index);
+        let mut out = BytesMut::with_capacity(text.len() + known.len());
+        out.extend_from_slice(&text[..id.start]);
+        out.extend_from_slice(known.as_bytes());
+        out.extend_from_slice(&text[id.end..]);
+        Some(out.freeze())
+    }
+}
+
 impl Waiting {
     /// The request as the client gets it.
-    pub(super) fn message(&self) -> Bytes {
+    fn message(&self) -> Bytes {
         self.asking.with_id(self.key.1.as_bytes())
     }
 
     /// The id that the client knows it by, if the server knows it by this one.
-    pub(super) fn known_by(&self, own_id: &[u8]) -> Option<&str> {
+    fn known_by(&self, own_id: &[u8]) -> Option<&str> {
         (self.asking.own_id() == own_id).then_some(&self.key.1)
     }
 }

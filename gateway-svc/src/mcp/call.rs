@@ -1,13 +1,13 @@
 //! A request that one upstream answers: from the client's message to the upstream's answer under the client's id.
 
-use std::{borrow::Cow, ops::Range, sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Mcp,
-    asked::Waiting,
+    asked::Questions,
     body, failure,
     in_flight::Guard,
     params::Parts,
@@ -45,13 +45,12 @@ pub(super) enum Answer {
 /// The messages of a call that is answered by a stream.
 pub(super) struct Messages {
     stream: CallStream,
-    mcp: Arc<Mcp>,
     session: Session,
     id: Box<str>,
     /// Whether it is a tool's: failures are results then.
     of_tool: bool,
     /// Requests of the server's own that the client has got.
-    waiting: Vec<Waiting>,
+    questions: Questions,
     /// Whether the client can be asked anything here.
     asks: bool,
     _guard: Guard,
@@ -112,11 +111,10 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
         Ok(Outcome::Whole(reply, _)) => Answer::Message(reply.with_id(id.as_bytes())),
         Ok(Outcome::Stream(stream)) => Answer::Stream(Messages {
             stream,
-            mcp: Arc::clone(mcp),
             session: session.clone(),
             id: id.into(),
             of_tool,
-            waiting: Vec::new(),
+            questions: Questions::new(Arc::clone(&mcp.asked), session.id),
             asks: false,
             _guard: guard,
         }),
@@ -147,17 +145,12 @@ impl Messages {
         loop {
             return match self.stream.next().await {
                 Ok(CallEvent::Notification(message)) => Next::Notification(message),
-                Ok(CallEvent::Request(asking)) if self.asks => {
-                    let waiting = self.mcp.asked.register(self.session.id, asking);
-                    let message = waiting.message();
-                    self.waiting.push(waiting);
-                    Next::Notification(message)
-                }
+                Ok(CallEvent::Request(asking)) if self.asks => Next::Notification(self.questions.ask(asking)),
                 Ok(CallEvent::Request(asking)) => {
                     asking.refuse("the client takes no stream of messages with this answer, so it cannot be asked");
                     continue;
                 }
-                Ok(CallEvent::Withdrawn { text, id }) => match self.withdraw(&text, id) {
+                Ok(CallEvent::Withdrawn { text, id }) => match self.questions.withdraw(&text, id) {
                     Some(message) => Next::Notification(message),
                     None => continue,
                 },
@@ -175,19 +168,6 @@ impl Messages {
                 }
             };
         }
-    }
-
-    /// The notification that a request is withdrawn, under the id that the client knows; `None`: it got no such request.
-    fn withdraw(&mut self, text: &Bytes, id: Range<usize>) -> Option<Bytes> {
-        let own_id = &text[id.clone()];
-        let (index, known) = (self.waiting.iter().enumerate())
-            .find_map(|(index, waiting)| Some((index, waiting.known_by(own_id)?.to_owned())))?;
-        self.waiting.swap_remove(index);
-        let mut out = BytesMut::with_capacity(text.len() + known.len());
-        out.extend_from_slice(&text[..id.start]);
-        out.extend_from_slice(known.as_bytes());
-        out.extend_from_slice(&text[id.end..]);
-        Some(out.freeze())
     }
 
     /// For a client that gets the messages as they come, and so can be asked something.

@@ -10,12 +10,13 @@ use http::{HeaderValue, Method, StatusCode, header::ALLOW};
 use service_kit::quota::until_sent;
 
 use super::{
-    Mcp, body, list,
+    Mcp, body,
     media::accepts,
     modern,
     refusal::{plain, refused, too_many, unavailable},
     resumable::Place,
     rpc::TRANSPORT_ERROR,
+    standing::{self, Holder},
     visit::Visit,
 };
 use crate::{
@@ -77,7 +78,7 @@ fn not_allowed(why: &str, allowed: &'static str) -> Response {
 }
 
 impl Visit {
-    /// The stream on which a client learns that its list of tools has changed.
+    /// The stream of what concerns no call, or the rest of one that broke.
     async fn get(self) -> Response {
         if !accepts(&self.headers, "text/event-stream") {
             return plain(
@@ -106,16 +107,17 @@ impl Visit {
             Some(Place::Elsewhere) => return over(),
         }
         let last = last.map(str::to_owned);
-        let ended = self.mcp.sessions.listen(&session);
-        let name = self.consumer.name.clone();
-        body::events(list::changes(
-            self.mcp,
-            self.identified.without_token(),
-            name,
-            session.revision,
-            last,
-            (open, ended),
-        ))
+        let listening = self.mcp.sessions.listen(&session);
+        let consumer = self.consumer.name.clone();
+        body::events(standing::events(Holder {
+            mcp: self.mcp,
+            identified: self.identified.without_token(),
+            consumer,
+            session,
+            last_event: last,
+            open,
+            listening,
+        }))
     }
 
     fn delete(&self) -> Response {

@@ -1,23 +1,23 @@
-//! `tools/list`, and the notification that it has changed.
+//! `tools/list`, and when it has changed.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures::Stream;
-use service_kit::{page_token::PageTokens, quota::InFlight, turns::off_thread};
+use service_kit::{page_token::PageTokens, turns::off_thread};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     Mcp,
     page::{PAGE, Pages},
     rpc::RpcError,
-    session::Listening,
 };
 use crate::{
     domain::{Caller, ConsumerRef},
     identity::Identified,
     json::Object,
     resolve::{self, Page},
-    upstream::Revision,
 };
 
 /// The shortest time between two looks at the list, however fast the registry changes.
@@ -38,47 +38,53 @@ pub(super) fn page(
     Ok(pages.write("tools", &tools, more))
 }
 
-/// The events of a stream that a client holds open: one each time its list of tools has changed.
-///
-/// An event id names the list that the client was notified of, so that a client that reconnects with `Last-Event-ID` learns what it missed,
-/// from any replica. The stream ends with its session, and when the caller's token is no longer valid.
-pub(super) fn changes(
+/// Watches the tools that a caller sees at a gateway or agent.
+pub(super) struct ToolsWatch {
     mcp: Arc<Mcp>,
-    identified: Identified,
-    consumer: ConsumerRef,
-    revision: Revision,
-    last_event: Option<String>,
-    (open, session): (InFlight, Listening),
-) -> impl Stream<Item = Bytes> + Send + 'static {
-    let mut revisions = mcp.store.revisions();
-    async_stream::stream! {
-        let _open = open;
-        let visit = Arc::new((identified, consumer));
-        let (identified, _) = &*visit;
+    visit: Arc<(Identified, ConsumerRef)>,
+    revisions: watch::Receiver<i64>,
+    known: u64,
+    /// The registry has changed since the last look.
+    due: bool,
+    next: Instant,
+}
+
+impl ToolsWatch {
+    /// `None`: the caller may not see them.
+    pub(super) async fn new(mcp: Arc<Mcp>, identified: Identified, consumer: ConsumerRef) -> Option<Self> {
+        let mut revisions = mcp.store.revisions();
         revisions.mark_unchanged();
-        let Some(mut known) = look(&mcp, &visit).await else { return };
-        match last_event.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()) {
-            Some(told) if told != known => yield changed(known),
-            // Clients of older revisions fail on events without data.
-            _ if revision >= Revision::V2025_11_25 => yield format!("id: {known:016x}\nretry: 3000\ndata:\n\n").into(),
-            _ => yield Bytes::from_static(b": open\n\n"),
-        }
-        let good = mcp.identity.remaining(identified).unwrap_or(Duration::MAX).min(Duration::from_secs(365 * 24 * 3600));
-        let over = tokio::time::sleep(good);
-        tokio::pin!(over);
+        let visit = Arc::new((identified, consumer));
+        Some(Self {
+            known: look(&mcp, &visit).await?,
+            mcp,
+            visit,
+            revisions,
+            due: false,
+            next: Instant::now(),
+        })
+    }
+
+    /// The fingerprint of the list that is known.
+    pub(super) const fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// Waits until the list has changed; `None`: the caller may see it no more. Nothing is lost if this is dropped before it is ready.
+    pub(super) async fn changed(&mut self) -> Option<u64> {
         loop {
-            tokio::select! {
-                changed = revisions.changed() => if changed.is_err() { return },
-                () = &mut over => return,
-                () = session.ended() => return,
-                () = mcp.stop.cancelled() => return,
+            if !self.due {
+                self.revisions.changed().await.ok()?;
+                self.due = true;
             }
-            let Some(now) = look(&mcp, &visit).await else { return };
-            if now != known {
-                known = now;
-                yield changed(now);
+            sleep_until(self.next).await;
+            let now = look(&self.mcp, &self.visit).await?;
+            self.due = false;
+            self.next = Instant::now() + PAUSE;
+            if now != self.known {
+                self.known = now;
+                return Some(now);
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 }
@@ -99,10 +105,6 @@ async fn look(mcp: &Mcp, visit: &Arc<(Identified, ConsumerRef)>) -> Option<u64> 
         Some(resolve::fingerprint(&tools))
     })
     .await
-}
-
-fn changed(list: u64) -> Bytes {
-    format!("id: {list:016x}\nevent: message\ndata: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}}\n\n").into()
 }
 
 #[cfg(test)]

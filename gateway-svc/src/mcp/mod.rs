@@ -27,6 +27,7 @@ mod routed;
 mod rpc;
 mod session;
 mod shards;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod visit;

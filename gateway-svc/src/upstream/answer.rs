@@ -19,6 +19,8 @@ use super::{
     room::{FREE, Room},
     session::Session,
     sse::{BOM, Events},
+    target::Target,
+    upstreams::Upstreams,
 };
 
 /// This many requests of an upstream are answered at once during one call, and one more each time [`A_REQUEST`] has passed; each
@@ -81,6 +83,12 @@ pub(crate) enum Event {
     Reply(Reply),
 }
 
+impl Event {
+    pub(super) const fn is_reply(&self) -> bool {
+        matches!(self, Self::Reply(_))
+    }
+}
+
 /// A stream that ends with the reply.
 pub(crate) struct Answers {
     pending: Pending,
@@ -104,6 +112,8 @@ pub(crate) struct Answers {
     asked_until: Instant,
     /// The room of the event that is being received, where it is long.
     room: Option<Room>,
+    /// The longest silence.
+    idle: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -125,7 +135,7 @@ impl Answers {
         cancel: CancellationToken,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let events = Events::default();
+        let (events, idle) = (Events::default(), pending.upstreams.limits().idle);
         Self {
             pending,
             session,
@@ -142,8 +152,31 @@ impl Answers {
             resumed: Resumed::default(),
             asked_until: Instant::now(),
             room: None,
+            idle,
             _permit: permit,
         }
+    }
+
+    /// A stream that stays open, however long its server is silent.
+    pub(super) fn standing(self) -> Self {
+        Self {
+            idle: Duration::MAX,
+            ..self
+        }
+    }
+
+    /// What came so far does not count towards the longest stream.
+    pub(super) fn forget_length(&mut self) {
+        self.received = 0;
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.pending.target
+    }
+
+    pub(super) fn whose(&self) -> (Upstreams, Arc<Target>, Arc<Session>) {
+        let Pending { upstreams, target, .. } = &self.pending;
+        (upstreams.clone(), Arc::clone(target), Arc::clone(&self.session))
     }
 
     /// The request that is answered.
@@ -220,7 +253,7 @@ impl Answers {
     /// The next piece; `None` at the end.
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let Pending { upstreams, target, .. } = &self.pending;
-        let read = upstreams.next_data(&mut self.body, self.deadline, target);
+        let read = upstreams.next_data(&mut self.body, self.deadline, self.idle, target);
         let read = unless_cancelled(&self.cancel, read).await;
         self.tell_if_cancelled(read)
     }

@@ -11,7 +11,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use super::{
     client::Client,
     session::Session,
-    target::{Scope, SessionKey},
+    target::{Scope, SessionKey, Target},
 };
 
 /// How long a client that has ended is remembered: longer than a call that was under way then can take to open a session.
@@ -21,9 +21,12 @@ const MAX_ENDED: u64 = 50_000;
 /// The sessions with [`Scope::Client`] that are kept, and the clients that have ended.
 #[derive(Debug)]
 pub(super) struct ByClient {
-    open: Mutex<HashMap<Client, HashMap<SessionKey, Arc<Session>>>>,
+    open: Mutex<HashMap<Client, HashMap<SessionKey, Own>>>,
     ended: Cache<Client, ()>,
 }
+
+/// A session, and the target that it was opened for.
+pub(super) type Own = (Arc<Target>, Arc<Session>);
 
 impl Default for ByClient {
     fn default() -> Self {
@@ -41,20 +44,20 @@ impl Default for ByClient {
 }
 
 impl ByClient {
-    fn open(&self) -> MutexGuard<'_, HashMap<Client, HashMap<SessionKey, Arc<Session>>>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Client, HashMap<SessionKey, Own>>> {
         // Nothing panics between two changes that belong together.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a session; `false` if its client has ended, and the session must end, too.
-    pub(super) fn add(&self, client: &Client, key: &SessionKey, session: &Arc<Session>) -> bool {
+    pub(super) fn add(&self, client: &Client, target: &Arc<Target>, session: &Arc<Session>) -> bool {
         let mut open = self.open();
         // Under the lock: `end` first remembers the client, then takes its sessions, and misses none.
         if self.has_ended(client) {
             return false;
         }
         let own = open.entry(client.clone()).or_default();
-        own.insert(key.clone(), Arc::clone(session));
+        own.insert(target.key.clone(), (Arc::clone(target), Arc::clone(session)));
         true
     }
 
@@ -72,7 +75,7 @@ impl ByClient {
             return;
         };
         // Another may have been opened under the same key.
-        if own.get(key).is_some_and(|current| Arc::ptr_eq(current, session)) {
+        if own.get(key).is_some_and(|(_, current)| Arc::ptr_eq(current, session)) {
             own.remove(key);
         }
         if own.is_empty() {
@@ -87,6 +90,13 @@ impl ByClient {
         own.map(|key| Arc::clone(&key.installation)).collect()
     }
 
+    /// The sessions of a client, each with the target that it was opened for.
+    pub(super) fn sessions(&self, client: &Client) -> Vec<Own> {
+        let open = self.open();
+        let own = open.get(client).into_iter().flat_map(HashMap::values);
+        own.cloned().collect()
+    }
+
     /// The clients that have sessions.
     #[cfg(test)]
     pub(super) fn clients(&self) -> Vec<Client> {
@@ -94,7 +104,7 @@ impl ByClient {
     }
 
     /// Remembers that the client has ended, and takes its sessions out.
-    pub(super) fn end(&self, client: Client) -> HashMap<SessionKey, Arc<Session>> {
+    pub(super) fn end(&self, client: Client) -> HashMap<SessionKey, Own> {
         self.ended.insert(client.clone(), ());
         self.open().remove(&client).unwrap_or_default()
     }
@@ -107,10 +117,10 @@ mod tests {
     use super::*;
     use crate::upstream::{Endpoint, tests::target_for};
 
-    fn key(client: &Client, installation: &str) -> SessionKey {
+    fn target(client: &Client, installation: &str) -> Arc<Target> {
         let endpoint = Endpoint::hosted("http://127.0.0.1:1/mcp").unwrap();
         let scope = Scope::Client(client.clone());
-        target_for(installation, endpoint, scope).key
+        Arc::new(target_for(installation, endpoint, scope))
     }
 
     fn session() -> Arc<Session> {
@@ -124,7 +134,7 @@ mod tests {
         let client = |n: u32| Client::Caller(format!("users/{n}").into());
         for n in 0..1000 {
             for installation in ["a", "b"] {
-                assert!(own.add(&client(n), &key(&client(n), installation), &session()));
+                assert!(own.add(&client(n), &target(&client(n), installation), &session()));
             }
         }
         let ended = own.end(client(7));
@@ -140,8 +150,8 @@ mod tests {
         let own = ByClient::default();
         let [client, other] = [1, 2].map(|id| Client::Session([id; 12]));
         assert!(own.end(client.clone()).is_empty());
-        assert!(!own.add(&client, &key(&client, "a"), &session()));
-        assert!(own.add(&other, &key(&other, "a"), &session()));
+        assert!(!own.add(&client, &target(&client, "a"), &session()));
+        assert!(own.add(&other, &target(&other, "a"), &session()));
     }
 
     /// The notice of one that is not kept any more may come when the next is there.
@@ -149,13 +159,13 @@ mod tests {
     fn a_session_that_replaced_another_stays() {
         let own = ByClient::default();
         let client = Client::Session([1; 12]);
-        let key = key(&client, "a");
+        let target = target(&client, "a");
         let (first, second) = (session(), session());
-        own.add(&client, &key, &first);
-        own.add(&client, &key, &second);
-        own.remove(&key, &first);
-        assert!(Arc::ptr_eq(&own.open()[&client][&key], &second));
-        own.remove(&key, &second);
+        own.add(&client, &target, &first);
+        own.add(&client, &target, &second);
+        own.remove(&target.key, &first);
+        assert!(Arc::ptr_eq(&own.open()[&client][&target.key].1, &second));
+        own.remove(&target.key, &second);
         assert!(own.open().is_empty());
     }
 }

@@ -111,6 +111,12 @@ impl Upstreams {
             if !session.answers(&request.method) {
                 return Err(UpstreamError::NotOffered);
             }
+            if session.subscribes(&request.method)
+                && let Scope::Client(client) = &target.key.scope
+            {
+                let answered = self.inner.subscribed.answer(client, target.installation(), request);
+                return Ok(Sent::Whole(session, answered));
+            }
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
                 .await
                 .map_err(|_| UpstreamError::Timeout {

@@ -144,6 +144,17 @@ impl Reply {
         error.get("code")?.parse().ok()
     }
 
+    /// An answer with this result, a JSON object.
+    pub(super) fn of_result(result: &str) -> Self {
+        const HEAD: &str = r#"{"id":0,"jsonrpc":"2.0","result":"#;
+        Self {
+            text: format!("{HEAD}{result}}}").into(),
+            id: 6..7,
+            result: Some(HEAD.len()..HEAD.len() + result.len()),
+            error: None,
+        }
+    }
+
     /// An answer with this error, a JSON object.
     pub(super) fn of_error(error: &str) -> Self {
         const HEAD: &str = r#"{"id":0,"jsonrpc":"2.0","error":"#;

@@ -34,7 +34,10 @@ impl Upstreams {
                 if let Some(level) = this.inner.levels.get(&client) {
                     this.set_level_in(&target, &session, &level).await;
                 }
-                if own.add(&client, &target.key, &session) {
+                if own.add(&client, &target, &session) {
+                    if let Some(opened) = this.inner.opened.get() {
+                        opened(&client);
+                    }
                     return Ok(session);
                 }
                 this.end_session(&target.key, target.headers.clone(), &session).await;
@@ -88,7 +91,7 @@ impl Upstreams {
     pub(crate) fn end_client(&self, client: Client) -> Vec<OwnSession> {
         let own = self.inner.by_client.end(client);
         own.into_iter()
-            .map(|(key, session)| OwnSession { key, session })
+            .map(|(key, (_, session))| OwnSession { key, session })
             .collect()
     }
 

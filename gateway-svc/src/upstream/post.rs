@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderValue, Method, Response, StatusCode,
+    HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap},
 };
 use http_body_util::{BodyExt as _, Full};
@@ -35,6 +35,7 @@ pub(super) const NOT_TAKEN: &str = "chandlery-not-taken";
 /// Tells a bridge which headers of a request are secrets, so that it masks them in what its server writes. The bridge does not pass it on.
 const SECRET_HEADERS: &str = "chandlery-secret-headers";
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -112,18 +113,18 @@ impl Upstreams {
         self.exchange(target, request, within).await
     }
 
-    /// Opens a stream anew, behind the event with this id.
-    pub(super) async fn reopen(
+    /// Opens a stream of a session: behind the event with this id, or the one for what belongs to no call.
+    pub(super) async fn open_stream(
         &self,
         target: &Target,
         session: &Session,
-        last: HeaderValue,
+        last: Option<HeaderValue>,
     ) -> Result<Response<Body>, UpstreamError> {
         let mut request = http::Request::new(Full::default());
         let mut headers = headers(target.headers.clone(), &target.key.endpoint, Some(session));
         headers.remove(CONTENT_TYPE);
         headers.insert(ACCEPT, EVENTS);
-        headers.insert("last-event-id", last);
+        headers.extend(last.map(|last| (LAST_EVENT_ID, last)));
         *request.headers_mut() = headers;
         self.exchange(target, request, self.inner.limits.headers).await
     }

@@ -1,5 +1,7 @@
 //! Reading what an upstream answers, within all limits.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use service_kit::turns::{SHORT, off_thread};
@@ -44,7 +46,7 @@ impl Upstreams {
         target: &Target,
         request: &Outgoing,
     ) -> Result<Bytes, UpstreamError> {
-        match self.next_data(&mut body, deadline, target).await? {
+        match self.next_data(&mut body, deadline, self.limits().idle, target).await? {
             Some(first) => self.read_on(first, &mut body, deadline, target, request).await,
             None => Ok(Bytes::new()),
         }
@@ -75,7 +77,7 @@ impl Upstreams {
             Some(room) => room.hold(whole),
             None => whole,
         };
-        let Some(second) = self.next_data(body, deadline, target).await? else {
+        let Some(second) = self.next_data(body, deadline, self.limits().idle, target).await? else {
             // A short piece may be part of a much larger buffer of the connection.
             let whole = if first.len() <= SHORT {
                 Bytes::copy_from_slice(&first)
@@ -104,20 +106,20 @@ impl Upstreams {
                 room = Some(self.room(target, request, most).await?);
             }
             whole.extend_from_slice(&data);
-            next = self.next_data(body, deadline, target).await?;
+            next = self.next_data(body, deadline, self.limits().idle, target).await?;
         }
         Ok(held(room, whole.freeze()))
     }
 
-    /// The next piece of a body; `None` at its end.
+    /// The next piece of a body, after a silence of at most `idle`; `None` at its end.
     pub(super) async fn next_data(
         &self,
         body: &mut Body,
         deadline: Instant,
+        idle: Duration,
         target: &Target,
     ) -> Result<Option<Bytes>, UpstreamError> {
         use http_body::Body as _;
-        let idle = self.limits().idle;
         loop {
             if body.is_end_stream() {
                 return Ok(None);
@@ -130,7 +132,7 @@ impl Upstreams {
                     within: self.limits().total,
                 });
             }
-            let until = deadline.min(now + idle);
+            let until = now.checked_add(idle).map_or(deadline, |until| deadline.min(until));
             match timeout_at(until, body.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}

@@ -17,6 +17,8 @@ pub(super) struct Offers {
     pub(super) prompts: bool,
     pub(super) resources: bool,
     pub(super) logging: bool,
+    /// To tell of changes of single resources.
+    pub(super) subscriptions: bool,
 }
 
 impl Offers {
@@ -25,6 +27,7 @@ impl Offers {
         prompts: true,
         resources: true,
         logging: true,
+        subscriptions: true,
     };
 
     /// Of the result of `initialize` or `server/discover`.
@@ -35,10 +38,16 @@ impl Offers {
                 .as_ref()
                 .is_some_and(|capabilities| capabilities.get(name).is_some_and(|value| value != "null"))
         };
+        let subscribes = || {
+            let resources = Object::parse(capabilities.as_ref()?.get("resources")?).ok()?;
+            resources.get("subscribe").filter(|&value| value == "true").map(drop)
+        };
+        let subscribes = subscribes();
         Self {
             prompts: has("prompts"),
             resources: has("resources"),
             logging: has("logging"),
+            subscriptions: subscribes.is_some(),
         }
     }
 
@@ -96,9 +105,12 @@ impl Session {
 
     /// Whether the server answers requests of this method.
     pub(super) fn answers(&self, method: &str) -> bool {
-        // Modern servers tell of changes in a stream that is opened with `subscriptions/listen`.
-        let is_gone = matches!(method, "resources/subscribe" | "resources/unsubscribe");
-        self.offers.answers(method) && !(is_gone && self.era == Era::Modern)
+        self.offers.answers(method) && (self.offers.subscriptions || !self.subscribes(method))
+    }
+
+    /// Whether the method stands for a change of the stream that a modern server tells of changes in.
+    pub(super) fn subscribes(&self, method: &str) -> bool {
+        self.era == Era::Modern && matches!(method, "resources/subscribe" | "resources/unsubscribe")
     }
 
     /// Whether the server is to be asked again what it offers.

@@ -113,7 +113,7 @@ pub(crate) enum Scope {
 
 /// What must be the same for two calls to share a session with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SessionKey {
+pub(crate) struct SessionKey {
     pub(super) endpoint: Endpoint,
     pub(super) installation: Arc<str>,
     pub(super) generation: [i64; 3],
@@ -214,7 +214,7 @@ impl Target {
     }
 
     /// With these headers in place of those of the same names.
-    pub(super) fn with_headers(&self, headers: &HeaderMap) -> Self {
+    pub(crate) fn with_headers(&self, headers: &HeaderMap) -> Self {
         let mut target = self.clone();
         target.headers.extend(headers.clone());
         target.secret = target.headers.values().any(HeaderValue::is_sensitive);

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use super::{
     client::{Client, Era, Profile},
     limits::Limits,
     message::Outgoing,
+    modern::subscribed::Subscribed,
     pool::Pool,
     room::Rooms,
     session::Session,
@@ -32,6 +33,9 @@ const ERA: Duration = Duration::from_secs(3600);
 /// A level that no session was opened with for this time is forgotten.
 const LEVEL_IDLE: Duration = Duration::from_secs(24 * 3600);
 
+/// See [`Upstreams::when_opened`].
+type Opened = Box<dyn Fn(&Client) + Send + Sync>;
+
 /// All upstreams.
 #[derive(Clone)]
 pub(crate) struct Upstreams {
@@ -45,6 +49,9 @@ pub(super) struct Inner {
     pub(super) hosted: Pool,
     pub(super) sessions: Cache<SessionKey, Arc<Session>>,
     pub(super) by_client: Arc<ByClient>,
+    /// Called when a client has another session of its own.
+    pub(super) opened: OnceLock<Opened>,
+    pub(super) subscribed: Subscribed,
     /// The levels of log messages that clients have set, as JSON.
     pub(super) levels: sync::Cache<Client, Arc<str>>,
     /// Which era each server speaks, as far as that is known.
@@ -87,6 +94,8 @@ impl Upstreams {
             hosted: Pool::new(None, limits.connect),
             sessions,
             by_client,
+            opened: OnceLock::new(),
+            subscribed: Subscribed::default(),
             levels: sync::Cache::builder()
                 .max_capacity(SESSIONS)
                 .time_to_idle(LEVEL_IDLE)
@@ -100,6 +109,11 @@ impl Upstreams {
             own_profile: Profile::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Has this called when a client has another session of its own. Only the first counts.
+    pub(crate) fn when_opened(&self, opened: impl Fn(&Client) + Send + Sync + 'static) {
+        let _ = self.inner.opened.set(Box::new(opened));
     }
 
     /// A request under a fresh id. `params` is empty or a JSON object; `extra` are further members of the message.

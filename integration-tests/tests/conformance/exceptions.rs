@@ -44,14 +44,9 @@ const NO_LOG: Exception = (
     Instead::Fails,
     &["tools-call-with-logging"],
 );
-const NO_SUBSCRIPTIONS: Exception = (
-    "a gateway does not listen to subscriptions of a server of 2026-07-28 yet: issue 10",
+const UNCHANGED: Exception = (
+    "a gateway announces only a list that is another than before, and the server's is not",
     Instead::Fails,
-    &["resources-subscribe", "resources-unsubscribe"],
-);
-const NO_STREAM_OF_CHANGES: Exception = (
-    "a gateway does not announce changes to clients of 2026-07-28 yet: issue 10",
-    Instead::Passes(23),
     &["server-stateless"],
 );
 const UNDECLARED: Exception = (
@@ -70,6 +65,6 @@ const ONE_BY_ONE: Exception = (
 pub(super) const LEGACY_TO_LEGACY: &[Exception] = &[LISTS_ARE_JSON, RESUMED_BY_THE_GATEWAY];
 pub(super) const LEGACY_TO_PROCESS: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE];
 pub(super) const LEGACY_TO_PROCESS_OF_ALL: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NOBODY_TO_ASK, NO_LOG];
-pub(super) const LEGACY_TO_MODERN: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NO_SUBSCRIPTIONS];
-pub(super) const MODERN_TO_MODERN: &[Exception] = &[NO_STREAM_OF_CHANGES];
+pub(super) const LEGACY_TO_MODERN: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE];
+pub(super) const MODERN_TO_MODERN: &[Exception] = &[UNCHANGED];
 pub(super) const MODERN_TO_LEGACY: &[Exception] = &[UNDECLARED, ONE_BY_ONE];

@@ -112,6 +112,11 @@ impl Calls {
         }
     }
 
+    /// Makes a request of the gateway's own, and says whether its server has carried it out.
+    pub(crate) async fn is_answered(&self, call: &Call<'_>) -> bool {
+        self.result(call).await.is_ok()
+    }
+
     /// Makes a request of the gateway's own and waits for the result: the entry, and JSON.
     async fn result(&self, call: &Call<'_>) -> Result<(Arc<Entry>, Bytes), CallError> {
         let answered = self.call(call).await?.reply("this request is not a client's");

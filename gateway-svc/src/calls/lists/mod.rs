@@ -16,10 +16,10 @@ use template::fits;
 
 use super::{Calls, Visitor};
 use crate::{
-    domain::CallError,
+    domain::{CallError, ConsumerRef, Installation},
     resolve,
     route::{Named, Source, assign},
-    upstream::Client,
+    upstream::{Client, Updated},
 };
 
 /// How long what a client was shown is remembered after it was last used, and how many bytes of all clients.
@@ -68,6 +68,8 @@ pub(crate) struct Listing {
     /// In the order of the entries, and of each server's own.
     items: Vec<Item>,
     by_exposed: HashMap<Arc<str>, usize>,
+    /// Those that the client knows by another URI than their server, by the server's.
+    renamed: HashMap<Arc<str>, Vec<usize>>,
     /// The sources that were asked.
     sources: Vec<Arc<Source>>,
     /// Bytes, roughly.
@@ -101,15 +103,20 @@ impl Listing {
         };
         let mut items: Vec<Item> = listed.into_iter().flat_map(|listed| listed.items).collect();
         let mut by_exposed = HashMap::with_capacity(items.len());
+        let mut renamed: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
         for (index, (item, exposed)) in items.iter_mut().zip(exposed).enumerate() {
             let exposed: Arc<str> = exposed.into();
             by_exposed.entry(Arc::clone(&exposed)).or_insert(index);
+            if kind == ListKind::Resources && exposed != item.own {
+                renamed.entry(Arc::clone(&item.own)).or_default().push(index);
+            }
             item.exposed = exposed;
         }
         let size = items.iter().map(Item::size).sum::<usize>() + 256;
         Self {
             items,
             by_exposed,
+            renamed,
             sources,
             size,
         }
@@ -130,6 +137,16 @@ impl Listing {
             source: Arc::clone(&item.source),
             own: Arc::clone(&item.own),
         })
+    }
+
+    /// The URI that the client knows a resource of this installation's server by, if it is another than the server's.
+    fn exposed_uri(&self, installation: &Installation, own: &str) -> Option<&Arc<str>> {
+        let is_of = |source: &Source| match &source.pinned {
+            Some(pinned) => pinned.installation == installation.uid,
+            None => source.entry_uid == installation.entry_uid,
+        };
+        let mut items = self.renamed.get(own)?.iter().map(|&index| &self.items[index]);
+        items.find(|item| is_of(&item.source)).map(|item| &item.exposed)
     }
 
     /// The first template that this URI may be made from.
@@ -224,6 +241,29 @@ impl Calls {
                 name: uri.to_owned(),
             }),
         }
+    }
+
+    /// The URI that a client knows a resource by that has changed.
+    pub(crate) fn exposed_uri(
+        &self,
+        client: &Client,
+        subject: &Arc<str>,
+        consumer: &ConsumerRef,
+        updated: &Updated,
+    ) -> String {
+        let key = (
+            client.clone(),
+            Arc::clone(subject),
+            consumer.to_string(),
+            ListKind::Resources,
+        );
+        let exposed = || {
+            let snapshot = self.store.load().ok()?;
+            let installation = snapshot.installation(&updated.installation)?;
+            let listing = self.lists.0.get(&key)?;
+            Some(listing.exposed_uri(installation, &updated.uri)?.to_string())
+        };
+        exposed().unwrap_or_else(|| updated.uri.clone())
     }
 
     /// Which server has this template.

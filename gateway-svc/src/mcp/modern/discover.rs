@@ -18,9 +18,9 @@ pub(super) fn result(id: &str, consumer: &Consumer) -> Bytes {
     let result = json!({
         "supportedVersions": SUPPORTED,
         "capabilities": {
-            "tools": {},
-            "prompts": {},
-            "resources": {},
+            "tools": {"listChanged": true},
+            "prompts": {"listChanged": true},
+            "resources": {"subscribe": true, "listChanged": true},
             "completions": {},
             "logging": {},
         },

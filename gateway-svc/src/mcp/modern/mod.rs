@@ -6,6 +6,7 @@ mod discover;
 mod envelope;
 mod failure;
 mod headers;
+mod listen;
 mod messages;
 mod meta;
 mod parking;
@@ -55,9 +56,12 @@ pub(super) fn speaks(headers: &HeaderMap, message: &Message<'_>) -> bool {
         || meta::version(message.params.as_ref()).is_some_and(|version| Revision::parse(&version).is_none())
 }
 
-/// What the methods of this revision are asked of.
-const METHODS: [&str; 9] = [
+/// Opens a stream of what changes.
+const LISTEN: &str = "subscriptions/listen";
+/// The methods of this revision.
+const METHODS: [&str; 10] = [
     "server/discover",
+    LISTEN,
     "tools/list",
     "tools/call",
     "prompts/list",
@@ -84,6 +88,12 @@ impl Visit {
             Ok(stated) => stated,
             Err(error) => return failure::refuse(&error, id),
         };
+        if method == LISTEN {
+            return match self.mcp.quotas.stream(&self.identified.subject) {
+                Ok(open) => self.listen(id, message, &stated, open).await,
+                Err(exceeded) => too_many(&exceeded, Some(id)),
+            };
+        }
         match self.mcp.quotas.call(&self.identified.subject) {
             Ok(in_flight) => until_sent(in_flight, self.modern_request(id, method, message, stated).await),
             Err(exceeded) => too_many(&exceeded, Some(id)),

@@ -23,6 +23,13 @@ impl Events {
         }
     }
 
+    /// Waits for the first event, which has no message.
+    pub(super) async fn primed(&mut self) {
+        let frame = self.body.frame().await.expect("an event comes").unwrap();
+        let data = frame.into_data().unwrap();
+        assert!(data.ends_with(b"data:\n\n"), "{data:?}");
+    }
+
     /// Waits for the end.
     pub(super) async fn ended(&mut self) {
         let more = self.body.frame().await;

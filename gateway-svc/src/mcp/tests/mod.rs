@@ -4,6 +4,7 @@ mod admission;
 mod calls;
 mod events;
 mod limits;
+mod listening;
 mod messages;
 mod modern;
 mod modern_server;
@@ -118,6 +119,8 @@ struct World {
     seen: mpsc::UnboundedReceiver<(Value, HeaderMap)>,
     /// Whether the upstream speaks 2026-07-28, and no older revision.
     modern: Arc<AtomicBool>,
+    /// Whether the upstream answers a GET, which it gets as the method of a message.
+    streams: Arc<AtomicBool>,
     credentials: Credentials,
     stop: CancellationToken,
 }
@@ -155,17 +158,27 @@ async fn world_with(
     let (sender, seen) = mpsc::unbounded_channel();
     let modern = Arc::new(AtomicBool::new(false));
     let speaks_modern = Arc::clone(&modern);
+    let streams = Arc::new(AtomicBool::new(false));
+    let has_streams = Arc::clone(&streams);
     let respond = move |request: Request| {
         let (upstream, sender, modern) = (Arc::clone(&upstream), sender.clone(), Arc::clone(&speaks_modern));
+        let has_streams = has_streams.load(Ordering::SeqCst);
         async move {
             let headers = request.headers().clone();
+            if request.method() == http::Method::GET {
+                return if has_streams {
+                    upstream(json!({"method": "GET"}), headers)
+                } else {
+                    StatusCode::METHOD_NOT_ALLOWED.into_response()
+                };
+            }
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let message: Value = serde_json::from_slice(&body).unwrap();
             if message["method"] == "server/discover" {
                 if !modern.load(Ordering::SeqCst) {
                     return StatusCode::NOT_FOUND.into_response();
                 }
-                let result = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0, "cacheScope": "private"});
+                let result = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"prompts": {}, "resources": {"subscribe": true}}, "ttlMs": 0, "cacheScope": "private"});
                 return raw(json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string());
             }
             sender.send((message.clone(), headers.clone())).unwrap();
@@ -278,6 +291,7 @@ async fn world_with(
         issuer,
         seen,
         modern,
+        streams,
         credentials,
         stop,
     }

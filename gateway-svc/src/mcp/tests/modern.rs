@@ -14,6 +14,16 @@ fn message(method: &str, mut params: Value, capabilities: &Value) -> String {
 }
 
 impl World {
+    /// The stream that answers a request.
+    pub(super) async fn modern_stream(&self, who: &str, method: &str, params: Value) -> Response {
+        let ask = post(message(method, params, &json!({}))).by(who);
+        let ask = ask
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", method);
+        self.send(ask.header("accept", "application/json, text/event-stream"))
+            .await
+    }
+
     async fn modern(&self, who: &str, method: &str, params: Value, capabilities: &Value) -> (u16, Value) {
         let name = params["name"]
             .as_str()

@@ -44,7 +44,9 @@ impl Answers {
             self.pause().await?;
             let upstreams = &self.pending.upstreams;
             let opened = async {
-                let response = upstreams.reopen(&self.pending.target, &self.session, last).await?;
+                let response = upstreams
+                    .open_stream(&self.pending.target, &self.session, Some(last))
+                    .await?;
                 upstreams.begin(response, Some(&self.session)).await
             };
             let opened = unless_cancelled(&self.cancel, opened).await;

@@ -1,0 +1,282 @@
+//! Clients that listen to what servers say outside the answers to calls, and who receives it for them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    select,
+    sync::{Notify, mpsc},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::upstream::{Client, Heard, OpenSession, SessionKey};
+
+/// What waits for a client that reads slower than its servers speak. Then they wait.
+const WAITING: usize = 16;
+/// A client that reads nothing for this time while others wait behind it listens no longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The clients that listen.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(Mutex<HashMap<Client, Group>>);
+
+/// Those of one client.
+#[derive(Debug, Default)]
+struct Group {
+    next: u64,
+    members: Vec<Member>,
+    /// The sessions that are received for them, and what ends that.
+    heard: HashMap<SessionKey, (OpenSession, CancellationToken)>,
+    gone: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    number: u64,
+    /// Whether its client has a session that is not received.
+    wake: Arc<Notify>,
+    to: mpsc::Sender<Heard>,
+}
+
+/// A client that listens, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    listeners: Arc<Listeners>,
+    client: Client,
+    number: u64,
+    wake: Arc<Notify>,
+    from: mpsc::Receiver<Heard>,
+}
+
+/// What happens to a client that listens.
+#[derive(Debug)]
+pub(super) enum Happening {
+    Heard(Heard),
+    /// It may have sessions that nobody receives.
+    Sessions,
+}
+
+impl Listener {
+    /// The next that happens; `None`: it has read too slowly, and listens no longer. Nothing is lost if this is dropped before it is ready.
+    pub(super) async fn next(&mut self) -> Option<Happening> {
+        select! {
+            biased;
+            () = self.wake.notified() => Some(Happening::Sessions),
+            heard = self.from.recv() => heard.map(Happening::Heard),
+        }
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.listeners.leave(&self.client, self.number);
+    }
+}
+
+/// The right to receive one session for all who listen.
+#[derive(Debug)]
+pub(super) struct Ear {
+    listeners: Arc<Listeners>,
+    client: Client,
+    over: CancellationToken,
+}
+
+impl Ear {
+    /// Waits until nobody listens any more, or another session takes the place of this one.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Passes it on.
+    pub(super) async fn pass_on(&self, heard: Heard) {
+        self.listeners.pass_on(&self.client, heard).await;
+    }
+}
+
+impl Listeners {
+    /// Begins to listen.
+    pub(super) fn join(self: &Arc<Self>, client: &Client) -> Listener {
+        let (to, from) = mpsc::channel(WAITING);
+        let wake = Arc::new(Notify::new());
+        // It looks for sessions first.
+        wake.notify_one();
+        let mut groups = self.groups();
+        let group = groups.entry(client.clone()).or_default();
+        let number = group.next;
+        group.next += 1;
+        group.members.push(Member {
+            number,
+            wake: Arc::clone(&wake),
+            to,
+        });
+        Listener {
+            listeners: Arc::clone(self),
+            client: client.clone(),
+            number,
+            wake,
+            from,
+        }
+    }
+
+    /// Tells those who listen that their client has another session.
+    pub(super) fn wake(&self, client: &Client) {
+        if let Some(group) = self.groups().get(client) {
+            group.members.iter().for_each(|member| member.wake.notify_one());
+        }
+    }
+
+    /// The right to receive those of all sessions of a client, that nobody has; nobody listens: none. A stream that has ended for good is not
+    /// opened again before its session has a successor.
+    pub(super) fn ears(self: &Arc<Self>, client: &Client, sessions: Vec<OpenSession>) -> Vec<(Ear, OpenSession)> {
+        let mut groups = self.groups();
+        let Some(group) = groups.get_mut(client) else {
+            return Vec::new();
+        };
+        let keys: HashSet<&SessionKey> = sessions.iter().map(OpenSession::key).collect();
+        group.heard.retain(|key, (_, over)| {
+            let stays = keys.contains(key);
+            if !stays {
+                over.cancel();
+            }
+            stays
+        });
+        drop(keys);
+        let mut ears = Vec::new();
+        for session in sessions {
+            let known = group.heard.get(session.key());
+            if known.is_some_and(|(known, _)| known.continues_as(&session)) {
+                continue;
+            }
+            let over = group.gone.child_token();
+            let replaced = (group.heard).insert(session.key().clone(), (session.clone(), over.clone()));
+            if let Some((_, over)) = replaced {
+                over.cancel();
+            }
+            let (listeners, client) = (Arc::clone(self), client.clone());
+            ears.push((
+                Ear {
+                    listeners,
+                    client,
+                    over,
+                },
+                session,
+            ));
+        }
+        ears
+    }
+
+    /// To one stream of a client with a session, the last that it has opened: a message goes to one. To all of a client without, each of which
+    /// has asked for it.
+    async fn pass_on(&self, client: &Client, heard: Heard) {
+        let mut members = match self.groups().get(client) {
+            Some(group) => group.members.clone(),
+            None => return,
+        };
+        if matches!(client, Client::Session(_)) {
+            members.drain(..members.len().saturating_sub(1));
+        }
+        let Some(last) = members.pop() else { return };
+        for member in members {
+            // What only one may answer goes to none.
+            let Some(copy) = heard.copy() else { return };
+            self.send(client, &member, copy).await;
+        }
+        self.send(client, &last, heard).await;
+    }
+
+    async fn send(&self, client: &Client, member: &Member, heard: Heard) {
+        if timeout(PATIENCE, member.to.send(heard)).await.is_err() {
+            self.leave(client, member.number);
+        }
+    }
+
+    fn leave(&self, client: &Client, number: u64) {
+        let mut groups = self.groups();
+        let Some(group) = groups.get_mut(client) else { return };
+        group.members.retain(|member| member.number != number);
+        if group.members.is_empty()
+            && let Some(group) = groups.remove(client)
+        {
+            group.gone.cancel();
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<Client, Group>> {
+        // Nothing panics between two changes that belong together.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::upstream::List;
+
+    async fn heard(listener: &mut Listener) -> bool {
+        loop {
+            match listener.next().await {
+                Some(Happening::Heard(_)) => return true,
+                Some(Happening::Sessions) => {}
+                None => return false,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_received_once_until_another_takes_its_place() {
+        let listeners = Arc::new(Listeners::default());
+        let client = Client::Session([1; 12]);
+        let [first, second] = [(); 2].map(|()| OpenSession::for_tests(&client));
+        let ears = |session: &OpenSession| listeners.ears(&client, vec![session.clone()]);
+        assert!(ears(&first).is_empty(), "nobody listens");
+        let [one, two] = [(); 2].map(|()| listeners.join(&client));
+        let (ear, _) = ears(&first).pop().unwrap();
+        assert!(ears(&first).is_empty());
+        let (later, _) = ears(&second).pop().unwrap();
+        ear.over().await;
+        drop(one);
+        assert!(!later.over.is_cancelled());
+        drop(two);
+        later.over().await;
+        assert!(listeners.groups().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_listens_no_longer() {
+        let listeners = Arc::new(Listeners::default());
+        let subject = Arc::from("users/a");
+        let profile = [0; 32];
+        let client = Client::Stateless { subject, profile };
+        let [mut stuck, mut other] = [(); 2].map(|()| listeners.join(&client));
+        let (ear, _) = listeners
+            .ears(&client, vec![OpenSession::for_tests(&client)])
+            .pop()
+            .unwrap();
+        let said = async {
+            for _ in 0..=WAITING {
+                ear.pass_on(Heard::Changed(List::Prompts)).await;
+            }
+        };
+        let read = async {
+            for _ in 0..=WAITING {
+                assert!(heard(&mut other).await);
+            }
+        };
+        tokio::join!(said, read);
+        for _ in 0..WAITING {
+            assert!(heard(&mut stuck).await);
+        }
+        assert!(!heard(&mut stuck).await);
+        assert_eq!(listeners.groups()[&client].members.len(), 1);
+    }
+}

@@ -1,0 +1,107 @@
+//! What servers say outside the answers to calls, for clients that listen.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::{
+    select,
+    time::{Instant, interval, sleep},
+};
+
+use super::{
+    Calls,
+    listeners::{Ear, Happening, Listener},
+};
+use crate::upstream::{Client, Heard, List, OpenSession, UpstreamError};
+
+/// Before a stream that a server has ended is opened again: at first, and at most.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// How often a session is kept from being forgotten as idle.
+const TOUCHED: Duration = Duration::from_secs(600);
+
+impl Calls {
+    /// Begins to listen for this client.
+    pub(crate) fn listen(&self, client: &Client) -> Listener {
+        self.listeners.join(client)
+    }
+
+    /// The next that a server says in a session of the client that listens; `None`: it reads too slowly, and listens no longer. Nothing is
+    /// lost if this is dropped before it is ready.
+    pub(crate) async fn hear(self: &Arc<Self>, listener: &mut Listener) -> Option<Heard> {
+        loop {
+            match listener.next().await? {
+                Happening::Heard(heard) => return Some(heard),
+                Happening::Sessions => {
+                    let sessions = self.upstreams.sessions_of(listener.client());
+                    for (ear, session) in self.listeners.ears(listener.client(), sessions) {
+                        tokio::spawn(receive(Arc::clone(self), ear, session));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Receives a session until nobody listens, or its server says no more.
+async fn receive(calls: Arc<Calls>, ear: Ear, session: OpenSession) {
+    let touch = async {
+        let mut due = interval(TOUCHED);
+        loop {
+            due.tick().await;
+            calls.upstreams.touch(&session.target).await;
+        }
+    };
+    select! {
+        () = ear.over() => {}
+        () = calls.stop.cancelled() => {}
+        () = touch => {}
+        () = receive_on(&calls, &ear, &session) => {}
+    }
+}
+
+async fn receive_on(calls: &Calls, ear: &Ear, session: &OpenSession) {
+    let (mut target, mut delays, mut renewed) = (Arc::clone(&session.target), delays(), false);
+    loop {
+        let since = Instant::now();
+        match calls.upstreams.stand(session, &target).await {
+            Ok(None) => return,
+            Ok(Some(mut stream)) => {
+                renewed = false;
+                while let Ok(heard) = stream.next().await {
+                    match heard {
+                        // The registry tells those who see them.
+                        Heard::Changed(List::Tools) => (calls.tools_changed)(target.installation()),
+                        heard => ear.pass_on(heard).await,
+                    }
+                }
+            }
+            // What the session was opened with has expired.
+            Err(UpstreamError::Unauthorized) if !std::mem::replace(&mut renewed, true) => {
+                let Some((_, vended)) = calls.vended(target.installation(), None).await else {
+                    return;
+                };
+                target = Arc::new(target.with_headers(&vended.headers));
+                continue;
+            }
+            Err(UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. }) => return,
+            Err(error) => {
+                tracing::debug!(installation.uid = %target.installation(), error = %error, "a server's stream cannot be opened");
+            }
+        }
+        if since.elapsed() > LONGEST {
+            delays = self::delays();
+        }
+        sleep(delays.next().unwrap_or(LONGEST)).await;
+    }
+}
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST)
+        .with_max_delay(LONGEST)
+        .without_max_times()
+        // A server that was started again is not met by all at once.
+        .with_jitter()
+        .build()
+}

@@ -1,0 +1,242 @@
+//! `subscriptions/listen`: a stream of what changes, which the client says in the request.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use axum::response::Response;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use service_kit::quota::InFlight;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        body,
+        list::ToolsWatch,
+        rpc::{INVALID_PARAMS, Message, RpcError, result},
+        standing::when_over,
+        visit::Visit,
+    },
+    failure,
+    meta::Stated,
+};
+use crate::{
+    calls::{Call, Listener, To, Visitor},
+    json::{self, Object},
+    upstream::{Client, Heard, List},
+};
+
+/// What names the stream that a notification belongs to.
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+const TOOLS: &str = "toolsListChanged";
+const PROMPTS: &str = "promptsListChanged";
+const RESOURCES: &str = "resourcesListChanged";
+const URIS: &str = "resourceSubscriptions";
+
+/// The most resources of one stream.
+const MOST_URIS: usize = 128;
+/// How many resources are subscribed to at a time, and how long that may take.
+const AT_A_TIME: usize = 8;
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// What a client wants to be told of.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    tools: bool,
+    prompts: bool,
+    resources: bool,
+    /// Resources, by the URIs that the client knows.
+    uris: BTreeSet<String>,
+}
+
+impl Wanted {
+    fn read(params: Option<&Object<'_>>) -> Result<Self, RpcError> {
+        let invalid = |what: &str| RpcError::new(INVALID_PARAMS, format!("params.notifications{what}"));
+        let filter = params.and_then(|params| params.get("notifications"));
+        let filter = filter.and_then(|filter| Object::parse(filter).ok());
+        let filter = filter.ok_or_else(|| invalid(" must be an object"))?;
+        let flag = |name: &str| match filter.get(name) {
+            None | Some("false" | "null") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(invalid(&format!(".{name} must be true or false"))),
+        };
+        let uris = || invalid(&format!(".{URIS} must be at most {MOST_URIS} URIs"));
+        let listed = match filter.get(URIS).filter(|&uris| uris != "null") {
+            Some(list) => json::elements(list, MOST_URIS).map_err(|_| uris())?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            tools: flag(TOOLS)?,
+            prompts: flag(PROMPTS)?,
+            resources: flag(RESOURCES)?,
+            uris: (listed.into_iter())
+                .map(|uri| json::unescape(uri).map(|uri| uri.into_owned()).ok_or_else(uris))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// As the client is told what it will get.
+    fn write(&self) -> String {
+        let flags = [
+            (TOOLS, self.tools),
+            (PROMPTS, self.prompts),
+            (RESOURCES, self.resources),
+        ];
+        let flags = flags.iter().filter(|(_, is_set)| *is_set);
+        let mut all: serde_json::Map<_, _> = flags.map(|(name, _)| ((*name).to_owned(), true.into())).collect();
+        if !self.uris.is_empty() {
+            all.insert(URIS.to_owned(), self.uris.iter().cloned().collect());
+        }
+        serde_json::Value::from(all).to_string()
+    }
+
+    /// Whether a resource is one of those, or a part of one.
+    fn names(&self, uri: &str) -> bool {
+        self.uris.contains(uri)
+            || self.uris.iter().any(|wanted| {
+                let rest = uri.strip_prefix(wanted.as_str());
+                rest.is_some_and(|rest| wanted.ends_with('/') || rest.starts_with(['/', '#', '?']))
+            })
+    }
+}
+
+impl Visit {
+    /// Begins the stream.
+    pub(super) async fn listen(&self, id: &str, message: &Message<'_>, stated: &Stated, open: InFlight) -> Response {
+        let wanted = match Wanted::read(message.params.as_ref()) {
+            Ok(wanted) => wanted,
+            Err(error) => return failure::respond(&error, id),
+        };
+        let visitor = self.modern_visitor(stated);
+        let listener = self.mcp.calls.listen(&visitor.client);
+        let subscribed = stream::iter(wanted.uris).map(|uri| async {
+            let is_subscribed = timeout(WITHIN, self.subscribe(&visitor, &uri)).await;
+            is_subscribed.unwrap_or_default().then_some(uri)
+        });
+        let uris = subscribed
+            .buffered(AT_A_TIME)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        let wanted = Wanted { uris, ..wanted };
+        let client = visitor.client.clone();
+        body::events(body::as_events(self.notifications(id, client, wanted, listener, open)))
+    }
+
+    /// Whether the server of this resource tells of its changes from now on.
+    async fn subscribe(&self, visitor: &Visitor<'_>, uri: &str) -> bool {
+        let Ok(found) = self.mcp.calls.resource(visitor, uri).await else {
+            return false;
+        };
+        let mut own = Vec::new();
+        json::push_string(&mut own, &found.own);
+        let own = String::from_utf8(own).unwrap_or_default();
+        let call = Call {
+            visitor,
+            method: "resources/subscribe",
+            to: To::Source(&found.source, Some(("uri", &own))),
+            params: &[],
+            meta: None,
+            extra: &[],
+            together: None,
+            cancel: CancellationToken::new(),
+        };
+        self.mcp.calls.is_answered(&call).await
+    }
+
+    fn notifications(
+        &self,
+        id: &str,
+        client: Client,
+        wanted: Wanted,
+        mut listener: Listener,
+        open: InFlight,
+    ) -> impl Stream<Item = [Bytes; 1]> + Send + use<> {
+        let mcp = Arc::clone(&self.mcp);
+        let (identified, consumer) = (self.identified.clone().without_token(), self.consumer.name.clone());
+        let subject = Arc::clone(&identified.subject);
+        let id: Box<str> = id.into();
+        async_stream::stream! {
+            let _open = open;
+            let over = when_over(&mcp, &identified);
+            let acknowledged = format!(r#"{{"_meta":{{"{SUBSCRIPTION}":{id}}},"notifications":{}}}"#, wanted.write());
+            yield [notification("subscriptions/acknowledged", &acknowledged)];
+            let own = format!(r#"{{"_meta":{{"{SUBSCRIPTION}":{id}}}}}"#);
+            let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, consumer.clone()).await else { return };
+            loop {
+                let heard = tokio::select! {
+                    changed = tools.changed() => match changed {
+                        Some(_) => Some(Heard::Changed(List::Tools)),
+                        None => return,
+                    },
+                    heard = mcp.calls.hear(&mut listener) => heard,
+                    () = sleep_until(over) => return,
+                    () = mcp.stop.cancelled() => {
+                        let end = format!(r#"{{"resultType":"complete","_meta":{{"{SUBSCRIPTION}":{id}}}}}"#);
+                        yield [result(&id, end.as_bytes())];
+                        return;
+                    }
+                };
+                match heard {
+                    Some(Heard::Changed(List::Tools)) if wanted.tools => yield [notification("tools/list_changed", &own)],
+                    Some(Heard::Changed(List::Prompts)) if wanted.prompts => yield [notification("prompts/list_changed", &own)],
+                    Some(Heard::Changed(List::Resources)) if wanted.resources => yield [notification("resources/list_changed", &own)],
+                    Some(Heard::Updated(updated)) => {
+                        let uri = mcp.calls.exposed_uri(&client, &subject, &consumer, &updated);
+                        if wanted.names(&uri) {
+                            yield [updated.message(&uri, format!(r#","{SUBSCRIPTION}":{id}"#).as_bytes())];
+                        }
+                    }
+                    Some(Heard::Request(asking)) => asking.refuse("clients of this revision are asked in results only"),
+                    // What the client has not asked for is not for it.
+                    Some(Heard::Changed(_) | Heard::Notification(_) | Heard::Withdrawn { .. }) => {}
+                    None => return,
+                }
+            }
+        }
+    }
+}
+
+fn notification(method: &str, params: &str) -> Bytes {
+    format!(r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{params}}}"#).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Wanted, RpcError> {
+        Wanted::read(Some(&Object::parse(text).unwrap()))
+    }
+
+    #[test]
+    fn a_client_gets_what_it_has_asked_for() {
+        let wanted = read(r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":false,"resourceSubscriptions":["x:a","x:\u0062/"],"new":1}}"#).unwrap();
+        assert_eq!(
+            wanted.write(),
+            r#"{"resourceSubscriptions":["x:a","x:b/"],"toolsListChanged":true}"#
+        );
+        for (uri, named) in [
+            ("x:a", true),
+            ("x:a/1", true),
+            ("x:ab", false),
+            ("x:b/c", true),
+            ("x:b", false),
+            ("", false),
+        ] {
+            assert_eq!(wanted.names(uri), named, "{uri}");
+        }
+        assert_eq!(read(r#"{"notifications":{}}"#).unwrap().write(), "{}");
+        for odd in [
+            "{}",
+            r#"{"notifications":[]}"#,
+            r#"{"notifications":{"toolsListChanged":"yes"}}"#,
+            r#"{"notifications":{"resourceSubscriptions":"x:"}}"#,
+            r#"{"notifications":{"resourceSubscriptions":[1]}}"#,
+        ] {
+            assert_eq!(read(odd).unwrap_err().code, INVALID_PARAMS, "{odd}");
+        }
+        let many = vec!["\"x:\""; MOST_URIS + 1].join(",");
+        assert!(read(&format!(r#"{{"notifications":{{"resourceSubscriptions":[{many}]}}}}"#)).is_err());
+    }
+}

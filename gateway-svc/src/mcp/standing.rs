@@ -1,0 +1,100 @@
+//! The stream that a client with a session holds open (GET): what concerns no call.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use service_kit::quota::InFlight;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Mcp,
+    asked::Questions,
+    list::ToolsWatch,
+    session::{Listening, Session},
+};
+use crate::{
+    domain::ConsumerRef,
+    identity::Identified,
+    upstream::{Heard, List, Revision, push_event},
+};
+
+/// Tokens that are good for longer do not end a stream.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A client that holds a stream open.
+pub(super) struct Holder {
+    pub(super) mcp: Arc<Mcp>,
+    pub(super) identified: Identified,
+    pub(super) consumer: ConsumerRef,
+    pub(super) session: Session,
+    /// `Last-Event-ID`.
+    pub(super) last_event: Option<String>,
+    pub(super) open: InFlight,
+    pub(super) listening: Listening,
+}
+
+/// The events: that the caller's list of tools has changed, and what servers say in the client's own sessions.
+///
+/// An event about tools has an id that names the list that the client was notified of, so that a client that reconnects with `Last-Event-ID`
+/// learns what it missed, from any replica. The stream ends with its session, and when the caller's token is no longer valid.
+pub(super) fn events(holder: Holder) -> impl Stream<Item = Bytes> + Send + 'static {
+    async_stream::stream! {
+        let Holder { mcp, identified, consumer, session, last_event, open, listening } = holder;
+        let _open = open;
+        let over = when_over(&mcp, &identified);
+        let subject = Arc::clone(&identified.subject);
+        let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, consumer.clone()).await else { return };
+        let known = tools.known();
+        let mut listener = mcp.calls.listen(&session.client());
+        match last_event.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()) {
+            Some(told) if told != known => yield tools_changed(known),
+            // Clients of older revisions fail on events without data.
+            _ if session.revision >= Revision::V2025_11_25 => yield format!("id: {known:016x}\nretry: 3000\ndata:\n\n").into(),
+            _ => yield Bytes::from_static(b": open\n\n"),
+        }
+        let mut questions = Questions::new(Arc::clone(&mcp.asked), session.id);
+        loop {
+            let heard = tokio::select! {
+                changed = tools.changed() => match changed {
+                    Some(list) => {
+                        yield tools_changed(list);
+                        continue;
+                    }
+                    None => return,
+                },
+                heard = mcp.calls.hear(&mut listener) => heard,
+                () = sleep_until(over) => return,
+                () = listening.ended() => return,
+                () = mcp.stop.cancelled() => return,
+            };
+            let Some(heard) = heard else { return };
+            let message = match heard {
+                Heard::Changed(list) => Some(list.changed()),
+                Heard::Notification(message) => Some(message),
+                Heard::Updated(updated) => {
+                    let uri = mcp.calls.exposed_uri(&session.client(), &subject, &consumer, &updated);
+                    Some(updated.message(&uri, b""))
+                }
+                Heard::Request(asking) => Some(questions.ask(asking)),
+                Heard::Withdrawn { text, id } => questions.withdraw(&text, id),
+            };
+            if let Some(message) = message {
+                let mut event = BytesMut::with_capacity(message.len() + 32);
+                push_event(&mut event, &[&message]);
+                yield event.freeze();
+            }
+        }
+    }
+}
+
+/// When the caller's token is no longer valid.
+pub(super) fn when_over(mcp: &Mcp, identified: &Identified) -> Instant {
+    Instant::now() + mcp.identity.remaining(identified).unwrap_or(YEAR).min(YEAR)
+}
+
+fn tools_changed(list: u64) -> Bytes {
+    let mut event = BytesMut::from(format!("id: {list:016x}\n").as_bytes());
+    push_event(&mut event, &[&List::Tools.changed()]);
+    event.freeze()
+}

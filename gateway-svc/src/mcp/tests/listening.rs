@@ -1,0 +1,212 @@
+//! What a server says outside the answers to calls.
+
+use pretty_assertions::assert_eq;
+
+use super::{
+    events::{Events, written},
+    *,
+};
+
+fn notification(method: &str, params: Value) -> Value {
+    json!({"jsonrpc": "2.0", "method": format!("notifications/{method}"), "params": params})
+}
+
+/// Answers requests, and a GET with a stream that the test writes to.
+fn speaks(respond: impl Fn() -> Response + Send + Sync) -> impl Fn(Value, HeaderMap) -> Response + Send + Sync {
+    let answer = answers(r#"{"content":[],"resources":[{"uri":"x:/a","name":"a"}],"resourceTemplates":[]}"#);
+    move |message, headers| match message["method"].as_str() {
+        Some("GET") => {
+            assert_eq!(headers["accept"], "text/event-stream");
+            respond()
+        }
+        _ => answer(message, headers),
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_a_stream_gets_what_its_servers_say() {
+    let (write, respond) = written();
+    let mut world = world(speaks(respond)).await;
+    world.streams.store(true, Ordering::SeqCst);
+    let session = world.open("alice", "2025-11-25", json!({"roots": {}})).await;
+    let get = method("GET").by("alice").session(&session);
+    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    // The server is listened to from the first call on.
+    world.ask("alice", &session, CALL).await;
+    let log = notification("message", json!({"level": "info", "data": 12345678901234567890_u64}));
+    let updated = notification("resources/updated", json!({"uri": "x:/a", "title": "t"}));
+    let new = json!({"jsonrpc": "2.0", "method": "notifications/new", "x": 1.0});
+    for said in [&log, &updated, &new] {
+        write.send(said.clone()).unwrap();
+        assert_eq!(events.next().await, *said);
+    }
+    write
+        .send(notification("prompts/list_changed", json!({"x": 1})))
+        .unwrap();
+    assert_eq!(events.next().await["method"], "notifications/prompts/list_changed");
+
+    // A request is answered, once; another is withdrawn.
+    write
+        .send(json!({"jsonrpc": "2.0", "id": 7, "method": "roots/list"}))
+        .unwrap();
+    let asked = events.next().await;
+    assert_eq!(asked["method"], "roots/list");
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": []}}).to_string();
+    for _ in 0..2 {
+        assert_eq!(world.post("alice", &session, answer.clone()).await.status(), 202);
+    }
+    let got = world.saw(|message| message.get("result").is_some()).await;
+    assert_eq!(got, json!({"jsonrpc": "2.0", "id": 7, "result": {"roots": []}}));
+    write
+        .send(json!({"jsonrpc": "2.0", "id": 8, "method": "roots/list"}))
+        .unwrap();
+    let asked = events.next().await;
+    write.send(notification("cancelled", json!({"requestId": 8}))).unwrap();
+    assert_eq!(events.next().await["params"]["requestId"], asked["id"]);
+
+    // With the stream, the one to the server ends.
+    drop(events);
+    write.closed().await;
+    while let Ok((message, _)) = world.seen.try_recv() {
+        assert!(message.get("result").is_none(), "it was answered twice: {message}");
+    }
+}
+
+/// A message is for one stream of a client: the one that it has opened last.
+#[tokio::test]
+async fn of_two_streams_of_a_client_the_later_gets_what_servers_say() {
+    let (write, respond) = written();
+    let world = world(speaks(respond)).await;
+    world.streams.store(true, Ordering::SeqCst);
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let get = || {
+        method("GET")
+            .by("alice")
+            .session(&session)
+            .header("accept", "text/event-stream")
+    };
+    let mut first = Events::of(world.send(get()).await);
+    world.ask("alice", &session, CALL).await;
+    write.send(notification("message", json!({"n": 1}))).unwrap();
+    assert_eq!(first.next().await["params"]["n"], 1);
+    let mut second = Events::of(world.send(get()).await);
+    // It listens once it has sent the first event.
+    second.primed().await;
+    write.send(notification("message", json!({"n": 2}))).unwrap();
+    assert_eq!(second.next().await["params"]["n"], 2);
+    drop(second);
+    write.send(notification("message", json!({"n": 3}))).unwrap();
+    assert_eq!(first.next().await["params"]["n"], 3);
+}
+
+#[tokio::test]
+async fn a_client_without_sessions_subscribes_to_a_server_with_sessions() {
+    let (write, respond) = written();
+    let mut world = world(speaks(respond)).await;
+    world.streams.store(true, Ordering::SeqCst);
+    let more = world.registry.clone().assign("default", "mail", "*");
+    fill(&mut world.feed, 2, more.objects.clone()).await;
+    let wanted = json!({"promptsListChanged": true, "resourceSubscriptions": ["x:/a", "x:/unknown"], "later": true});
+    let listen = world
+        .modern_stream("alice", "subscriptions/listen", json!({"notifications": wanted}))
+        .await;
+    let mut events = Events::of(listen);
+    let id = json!({"io.modelcontextprotocol/subscriptionId": 1});
+    let honored = json!({"promptsListChanged": true, "resourceSubscriptions": ["x:/a", "x:/unknown"]});
+    let acknowledged = notification(
+        "subscriptions/acknowledged",
+        json!({"_meta": id, "notifications": honored}),
+    );
+    assert_eq!(events.next().await, acknowledged);
+    let subscribed = world.saw(|message| message["method"] == "resources/subscribe").await;
+    assert_eq!(subscribed["params"], json!({"uri": "x:/a"}));
+
+    // What it has not asked for is not for it.
+    for said in [
+        notification("message", json!({"level": "info", "data": 1})),
+        notification("resources/list_changed", json!({})),
+        notification("resources/updated", json!({"uri": "x:/b"})),
+        json!({"jsonrpc": "2.0", "id": 7, "method": "roots/list"}),
+        notification("resources/updated", json!({"uri": "x:/a", "title": "t"})),
+        notification("prompts/list_changed", json!({})),
+    ] {
+        write.send(said).unwrap();
+    }
+    let updated = notification("resources/updated", json!({"uri": "x:/a", "title": "t", "_meta": id}));
+    assert_eq!(events.next().await, updated);
+    assert_eq!(
+        events.next().await,
+        notification("prompts/list_changed", json!({"_meta": id}))
+    );
+    let refused = world.saw(|message| message.get("error").is_some()).await;
+    assert_eq!(refused["id"], 7);
+
+    // At a stop, it is told that the stream is over.
+    world.stop.cancel();
+    assert_eq!(
+        events.next().await,
+        json!({"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "_meta": id}})
+    );
+    events.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_with_sessions_subscribes_to_a_server_without() {
+    let (write, respond) = written();
+    let answer = answers(
+        r#"{"resultType":"complete","content":[],"resources":[{"uri":"x:/a","name":"a"}],"resourceTemplates":[]}"#,
+    );
+    let mut world = world(move |message, headers| {
+        let uris = &message["params"]["notifications"]["resourceSubscriptions"];
+        match message["method"].as_str() {
+            // The first stream, before there is a subscription, stays silent.
+            Some("subscriptions/listen") if uris.is_null() => {
+                let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+                ([("content-type", "text/event-stream")], Body::from_stream(never)).into_response()
+            }
+            Some("subscriptions/listen") => respond(),
+            _ => answer(message, headers),
+        }
+    })
+    .await;
+    world.modern.store(true, Ordering::SeqCst);
+    let more = world.registry.clone().assign("default", "mail", "*");
+    fill(&mut world.feed, 2, more.objects.clone()).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let get = method("GET").by("alice").session(&session);
+    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    let subscribe = json!({"jsonrpc": "2.0", "id": 3, "method": "resources/subscribe", "params": {"uri": "x:/a"}});
+    let subscribed = world.ask("alice", &session, &subscribe.to_string()).await;
+    assert_eq!(subscribed, json!({"jsonrpc": "2.0", "id": 3, "result": {}}));
+    let said = async {
+        let listening = |message: &Value| !message["params"]["notifications"]["resourceSubscriptions"].is_null();
+        let listened = world.saw(listening).await;
+        let meta = json!({"io.modelcontextprotocol/subscriptionId": listened["id"]});
+        let acknowledged = json!({"_meta": meta, "notifications": {}});
+        write
+            .send(notification("subscriptions/acknowledged", acknowledged))
+            .unwrap();
+        write
+            .send(notification("resources/updated", json!({"_meta": meta, "uri": "x:/a"})))
+            .unwrap();
+        listened
+    };
+    // A stream is read for a client that reads its own.
+    let (told, listened) = tokio::join!(events.next(), said);
+    assert_eq!(told, notification("resources/updated", json!({"uri": "x:/a"})));
+    assert_eq!(
+        listened["params"]["notifications"],
+        json!({"toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true, "resourceSubscriptions": ["x:/a"]})
+    );
+    let unsubscribe = json!({"jsonrpc": "2.0", "id": 4, "method": "resources/unsubscribe", "params": {"uri": "x:/a"}});
+    world.ask("alice", &session, &unsubscribe.to_string()).await;
+    let silent = async {
+        let silent = world.saw(|message| message["method"] == "subscriptions/listen").await;
+        assert!(silent["params"]["notifications"]["resourceSubscriptions"].is_null());
+        write.closed().await;
+    };
+    tokio::select! {
+        message = events.next() => panic!("nothing is said: {message}"),
+        () = silent => {}
+    }
+}

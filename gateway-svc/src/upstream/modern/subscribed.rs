@@ -1,0 +1,90 @@
+//! The resources that clients of older revisions have subscribed to at modern servers, which are told of them in `subscriptions/listen`.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use tokio::sync::watch;
+
+use crate::{
+    json::{self, Object},
+    upstream::{
+        client::Client,
+        message::{Outgoing, Reply},
+    },
+};
+
+/// Of one client at one server.
+const MOST: usize = 128;
+const LONGEST: usize = 2 << 10;
+/// Those of a client that was not heard of for this time are forgotten.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+/// How many clients and servers: 256 KiB each at most, and a few hundred bytes as a rule.
+const CLIENTS: u64 = 20_000;
+
+/// A client, and the uid of an installation.
+type Key = (Client, Arc<str>);
+
+/// Resources, by their URIs.
+pub(in crate::upstream) type Uris = BTreeSet<Box<str>>;
+
+/// What clients have subscribed to.
+pub(in crate::upstream) struct Subscribed(Cache<Key, Arc<watch::Sender<Uris>>>);
+
+impl Default for Subscribed {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(CLIENTS).time_to_idle(IDLE).build())
+    }
+}
+
+impl Subscribed {
+    /// What this client has subscribed to at this installation's server, now and later.
+    pub(in crate::upstream) fn watch(&self, client: &Client, installation: &Arc<str>) -> watch::Receiver<Uris> {
+        self.of(client, installation).subscribe()
+    }
+
+    /// Carries out `resources/subscribe` or `resources/unsubscribe`.
+    pub(in crate::upstream) fn answer(&self, client: &Client, installation: &Arc<str>, request: &Outgoing) -> Reply {
+        let params = Object::parse(request.params()).ok();
+        let uri = params.and_then(|params| params.string("uri").map(Box::<str>::from));
+        let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST) else {
+            return Reply::of_error(r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#);
+        };
+        let mut full = false;
+        self.of(client, installation).send_if_modified(|uris| {
+            if &*request.method != "resources/subscribe" {
+                return uris.remove(&uri);
+            }
+            full = uris.len() >= MOST && !uris.contains(&uri);
+            !full && uris.insert(uri)
+        });
+        if full {
+            let why = r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;
+            return Reply::of_error(why);
+        }
+        Reply::of_result("{}")
+    }
+
+    fn of(&self, client: &Client, installation: &Arc<str>) -> Arc<watch::Sender<Uris>> {
+        let key = (client.clone(), Arc::clone(installation));
+        self.0.get_with(key, || Arc::new(watch::Sender::default()))
+    }
+}
+
+/// `params` of the request for the stream: all lists, and these resources.
+pub(in crate::upstream) fn wanted(uris: &Uris) -> Vec<u8> {
+    let mut out = Vec::from(
+        &br#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true"#[..],
+    );
+    if !uris.is_empty() {
+        out.extend_from_slice(b",\"resourceSubscriptions\":[");
+        for (index, uri) in uris.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            json::push_string(&mut out, uri);
+        }
+        out.push(b']');
+    }
+    out.extend_from_slice(b"}}");
+    out
+}

@@ -1,0 +1,209 @@
+//! The stream on which a server speaks outside the answers to calls: a GET of the session, or `subscriptions/listen` since 2026-07-28.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use tokio::{
+    select,
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::Answers,
+    client::{Client, Era},
+    error::UpstreamError,
+    heard::Heard,
+    message::Outgoing,
+    modern::subscribed::{Uris, wanted},
+    pending::Pending,
+    pool::Body,
+    post::Begun,
+    session::Session,
+    target::{Scope, SessionKey, Target},
+    upstreams::Upstreams,
+};
+
+/// As good as for ever.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A session of one client alone.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenSession {
+    /// That it was opened for.
+    pub(crate) target: Arc<Target>,
+    session: Arc<Session>,
+}
+
+impl OpenSession {
+    /// Those that replace each other have the same.
+    pub(crate) fn key(&self) -> &SessionKey {
+        &self.target.key
+    }
+
+    /// Whether what is open in this one goes on where the other has taken its place: at a modern server, which has no sessions, or where it is the
+    /// same.
+    pub(crate) fn continues_as(&self, other: &Self) -> bool {
+        let modern = self.session.era == Era::Modern && other.session.era == Era::Modern;
+        modern || Arc::ptr_eq(&self.session, &other.session)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(client: &Client) -> Self {
+        let endpoint = super::Endpoint::hosted("http://127.0.0.1:1/mcp").unwrap();
+        let target = super::tests::target_for("a", endpoint, Scope::Client(client.clone()));
+        Self {
+            target: Arc::new(target),
+            session: Arc::new(Session::new(None, Arc::new(Semaphore::new(1)))),
+        }
+    }
+}
+
+/// A stream that stays open.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    answers: Answers,
+    /// Which resources the stream of a modern server is to tell of.
+    uris: Option<watch::Receiver<Uris>>,
+}
+
+impl Upstreams {
+    /// The sessions of this client.
+    pub(crate) fn sessions_of(&self, client: &Client) -> Vec<OpenSession> {
+        let own = self.inner.by_client.sessions(client);
+        let open = |(target, session)| OpenSession { target, session };
+        own.into_iter().map(open).collect()
+    }
+
+    /// Lets the session of this target live on while somebody listens.
+    pub(crate) async fn touch(&self, target: &Target) {
+        self.inner.sessions.get(&target.key).await;
+    }
+
+    /// Opens the stream of a session, with the headers of this target; `None`: the server has none, or the session is over.
+    pub(crate) async fn stand(
+        &self,
+        open: &OpenSession,
+        target: &Arc<Target>,
+    ) -> Result<Option<Standing>, UpstreamError> {
+        let session = &open.session;
+        if session.era == Era::Legacy {
+            let request = self.request("", b"", &[]);
+            let opened = self.standing_body(target, session, None).await?;
+            return Ok(opened.map(|body| self.standing(target, session, request, body, None)));
+        }
+        let Scope::Client(client) = &target.key.scope else {
+            return Ok(None);
+        };
+        let mut uris = self.inner.subscribed.watch(client, target.installation());
+        let opened = self.subscribe(target, session, &mut uris).await?;
+        Ok(opened.map(|(request, body)| self.standing(target, session, request, body, Some(uris))))
+    }
+
+    async fn subscribe(
+        &self,
+        target: &Arc<Target>,
+        session: &Session,
+        uris: &mut watch::Receiver<Uris>,
+    ) -> Result<Option<(Outgoing, Body)>, UpstreamError> {
+        let params = wanted(&uris.borrow_and_update());
+        let request = self.request("subscriptions/listen", &params, &[]);
+        let body = self.standing_body(target, session, Some(&request)).await?;
+        Ok(body.map(|body| (request, body)))
+    }
+
+    /// With a request: by POST, else by GET.
+    async fn standing_body(
+        &self,
+        target: &Target,
+        session: &Session,
+        request: Option<&Outgoing>,
+    ) -> Result<Option<Body>, UpstreamError> {
+        let within = self.limits().headers;
+        let response = match request {
+            Some(request) => self.post_modern(target, session, request, within).await?,
+            None => self.open_stream(target, session, None).await?,
+        };
+        match response.status() {
+            // The server has no such stream, or the client may not have it.
+            status if status.is_client_error() && !retried(status) => return Ok(None),
+            _ => {}
+        }
+        match self.begin(response, Some(session)).await? {
+            Begun::Events(body) => Ok(Some(body)),
+            Begun::Json(_) | Begun::Refused(_) | Begun::SessionLost => Ok(None),
+        }
+    }
+
+    fn standing(
+        &self,
+        target: &Arc<Target>,
+        session: &Arc<Session>,
+        request: Outgoing,
+        body: Body,
+        uris: Option<watch::Receiver<Uris>>,
+    ) -> Standing {
+        let pending = Pending::not_to_be_cancelled(self.clone(), Arc::clone(target));
+        let never = (Instant::now() + YEAR, CancellationToken::new());
+        // It is no call, and takes none of their permits.
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        let permit = permit.expect("a new semaphore has its permit");
+        let answers = Answers::new(pending, Arc::clone(session), request, body, never.0, never.1, permit);
+        Standing {
+            answers: answers.standing(),
+            uris,
+        }
+    }
+}
+
+/// What is tried again, or with another credential.
+fn retried(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNAUTHORIZED | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    )
+}
+
+impl Standing {
+    /// The next that the server says. Fails when the stream ends. Nothing is lost if this is dropped before it is ready.
+    pub(crate) async fn next(&mut self) -> Result<Heard, UpstreamError> {
+        loop {
+            let other = async {
+                match &mut self.uris {
+                    Some(uris) => uris.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            select! {
+                event = self.answers.next() => {
+                    let event = event?;
+                    self.answers.forget_length();
+                    let (target, is_over) = (self.answers.target(), event.is_reply());
+                    match Heard::of(event, target.installation()) {
+                        Some(heard) => return Ok(heard),
+                        None if is_over => return Err(UpstreamError::invalid("it ended the subscription")),
+                        None => {}
+                    }
+                }
+                changed = other => match changed {
+                    Ok(()) => self.subscribe_anew().await?,
+                    // The client has been forgotten.
+                    Err(_) => self.uris = None,
+                },
+            }
+        }
+    }
+
+    /// Opens a stream for other resources, and only then closes this one.
+    async fn subscribe_anew(&mut self) -> Result<(), UpstreamError> {
+        let (upstreams, target, session) = self.answers.whose();
+        let Some(mut uris) = self.uris.take() else {
+            return Ok(());
+        };
+        let opened = upstreams.subscribe(&target, &session, &mut uris).await?;
+        let (request, body) = opened.ok_or_else(|| UpstreamError::invalid("it refuses the subscription"))?;
+        *self = upstreams.standing(&target, &session, request, body, Some(uris));
+        Ok(())
+    }
+}
