@@ -26,7 +26,7 @@ const ERROR_BODY: usize = 16 << 10;
 
 const MAX_MEDIA_TYPE: usize = 100;
 
-/// A header of `initialize` for bridges: which caller the session is for, see [`Target::made_for`].
+/// A header for bridges of `initialize`, and of each request without a session: which caller it is for, see [`Target::made_for`].
 pub(super) const CALLER: &str = "chandlery-caller";
 
 /// A header that only a bridge sets: it removes the header from answers of its server.
@@ -107,7 +107,9 @@ impl Upstreams {
         *request.method_mut() = Method::POST;
         *request.headers_mut() = headers(target.headers.clone(), endpoint, session);
         request.headers_mut().extend(more);
-        if let (None, Some(caller)) = (session, &target.caller) {
+        if let Some(caller) = &target.caller
+            && session.is_none_or(|session| session.era == Era::Modern)
+        {
             request.headers_mut().insert(CALLER, caller.clone());
         }
         self.exchange(target, request, within).await

@@ -5,6 +5,7 @@ use pretty_assertions::assert_eq;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::upstream::post::CALLER;
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -480,4 +481,19 @@ async fn discovery_lists_the_tools_of_a_modern_server() {
     let tools = upstreams(patient()).list_tools(&target(&url)).await.unwrap();
     let names: Vec<_> = tools.iter().map(|tool| &*tool.name).collect();
     assert_eq!(names, ["a", "b"]);
+}
+
+/// It has no session to find a caller's process by.
+#[tokio::test]
+async fn a_bridge_gets_the_caller_with_each_request() {
+    let (url, mut seen) = modern(complete).await;
+    let scope = Scope::Client(client());
+    let target = target_for("inst", Endpoint::hosted(&url).unwrap(), scope).made_for("users/alice");
+    let caller = target.caller.clone();
+    call(&upstreams(short()), &Arc::new(target)).await.unwrap();
+    for method in ["server/discover", "tools/call"] {
+        let (message, headers) = seen.recv().await.unwrap();
+        assert_eq!(message["method"], method);
+        assert_eq!(headers.get(CALLER), caller.as_ref());
+    }
 }
