@@ -1,5 +1,6 @@
 //! An upstream's answer: one message, or a stream of messages that ends with one.
 
+mod rest;
 mod resume;
 
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -94,7 +95,8 @@ pub(crate) struct Answers {
     pending: Pending,
     session: Arc<Session>,
     request: Outgoing,
-    body: Body,
+    /// `None` once this is dropped.
+    body: Option<Body>,
     deadline: Instant,
     cancel: CancellationToken,
     events: Events,
@@ -112,6 +114,8 @@ pub(crate) struct Answers {
     asked_until: Instant,
     /// The room of the event that is being received, where it is long.
     room: Option<Room>,
+    /// The reply has come: what is left of the stream is its end.
+    replied: bool,
     /// The longest silence.
     idle: Duration,
     _permit: OwnedSemaphorePermit,
@@ -122,6 +126,14 @@ impl std::fmt::Debug for Answers {
         f.debug_struct("Answers")
             .field("target", &self.pending.target)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take_if(|_| self.replied) {
+            rest::read(body);
+        }
     }
 }
 
@@ -140,7 +152,7 @@ impl Answers {
             pending,
             session,
             request,
-            body,
+            body: Some(body),
             deadline,
             cancel,
             events,
@@ -152,17 +164,16 @@ impl Answers {
             resumed: Resumed::default(),
             asked_until: Instant::now(),
             room: None,
+            replied: false,
             idle,
             _permit: permit,
         }
     }
 
     /// A stream that stays open, however long its server is silent.
-    pub(super) fn standing(self) -> Self {
-        Self {
-            idle: Duration::MAX,
-            ..self
-        }
+    pub(super) fn standing(mut self) -> Self {
+        self.idle = Duration::MAX;
+        self
     }
 
     /// What came so far does not count towards the longest stream.
@@ -253,7 +264,8 @@ impl Answers {
     /// The next piece; `None` at the end.
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let Pending { upstreams, target, .. } = &self.pending;
-        let read = upstreams.next_data(&mut self.body, self.deadline, self.idle, target);
+        let Some(body) = &mut self.body else { return Ok(None) };
+        let read = upstreams.next_data(body, self.deadline, self.idle, target);
         let read = unless_cancelled(&self.cancel, read).await;
         self.tell_if_cancelled(read)
     }
@@ -274,7 +286,10 @@ impl Answers {
 
     async fn bare(&mut self, start: Bytes) -> Result<Event, UpstreamError> {
         let Pending { upstreams, target, .. } = &self.pending;
-        let whole = upstreams.read_on(start, &mut self.body, self.deadline, target, &self.request);
+        let Some(body) = &mut self.body else {
+            return Err(UpstreamError::Cancelled);
+        };
+        let whole = upstreams.read_on(start, body, self.deadline, target, &self.request);
         let whole = unless_cancelled(&self.cancel, whole).await;
         let whole = self.tell_if_cancelled(whole)?;
         self.judge(whole)
@@ -295,6 +310,7 @@ impl Answers {
         Ok(match upstreams.parse(data, target, &self.request).await? {
             Message::Reply(reply) => {
                 self.pending.settle();
+                self.replied = true;
                 Some(Event::Reply(reply))
             }
             Message::Notification(message) => Some(Event::Notification(message)),

@@ -1,6 +1,6 @@
 //! One request to an upstream and its answer, in a session that is opened where there is none.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use service_kit::turns::off_thread;
 use tokio::time::{Instant, timeout};
@@ -23,6 +23,7 @@ use super::{
     target::{Scope, Target},
     upstreams::Upstreams,
 };
+use crate::json::Object;
 
 impl Upstreams {
     /// Sends a request and begins to read the answer. `cancel` ends it, and cancels it at the upstream.
@@ -149,15 +150,36 @@ impl Upstreams {
                     doubted = Some((session.era, reply));
                 }
                 Begun::Events(body) => return Ok(Sent::Events(session, permit, body)),
+                Begun::SessionDoubted(text, is_json) if renewed || !self.is_lost(target, &session, &text).await => {
+                    if !is_json {
+                        return Err(UpstreamError::invalid("HTTP 400"));
+                    }
+                    let reply = reply(Message::parse(text, request, true)?)?;
+                    return Ok(Sent::Whole(session, reply));
+                }
                 Begun::SessionLost if renewed => {
                     return Err(UpstreamError::invalid("it loses its session at once"));
                 }
-                Begun::SessionLost => {
+                Begun::SessionLost | Begun::SessionDoubted(..) => {
                     // The server did not process the call, so it may be sent again.
                     renewed = true;
                     self.forget(target, &session).await;
                 }
             }
+        }
+    }
+
+    /// Whether a server that refuses a request with this text refuses everything in this session: then it has carried out nothing.
+    async fn is_lost(&self, target: &Target, session: &Session, refusal: &[u8]) -> bool {
+        let ping = self.request("ping", b"", &[]);
+        let within = self.inner.limits.side_message;
+        let Ok(response) = self.post(target, Some(session), ping.body, within).await else {
+            return false;
+        };
+        match self.begin(response, Some(session)).await {
+            Ok(Begun::SessionLost) => true,
+            Ok(Begun::SessionDoubted(text, _)) => said(&text) == said(refusal),
+            _ => false,
         }
     }
 
@@ -193,6 +215,15 @@ impl Upstreams {
 enum Sent {
     Whole(Arc<Session>, Reply),
     Events(Arc<Session>, tokio::sync::OwnedSemaphorePermit, Body),
+}
+
+/// What an error says, whichever request it answers.
+fn said(text: &[u8]) -> Cow<'_, [u8]> {
+    let error = std::str::from_utf8(text).ok().and_then(|text| {
+        let object = Object::parse(text).ok()?;
+        object.get("error").map(|error| error.as_bytes().to_vec())
+    });
+    error.map_or(text.into(), Cow::Owned)
 }
 
 fn reply(message: Message) -> Result<Reply, UpstreamError> {

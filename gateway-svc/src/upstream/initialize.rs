@@ -104,7 +104,7 @@ impl Upstreams {
             }
             Begun::Refused(text) => Message::parse(text, &request, true)?,
             Begun::Events(body) => return self.last_reply(target, request, body, deadline).await,
-            Begun::SessionLost => Message::Nothing,
+            Begun::SessionLost | Begun::SessionDoubted(..) => Message::Nothing,
         };
         match message {
             Message::Reply(reply) => Ok(reply),

@@ -47,6 +47,8 @@ pub(super) enum Begun {
     /// A JSON-RPC error under an HTTP error status.
     Refused(Bytes),
     SessionLost,
+    /// HTTP 400 with this text, which speaks of sessions: the session is lost, or something else is meant. Whether it is JSON.
+    SessionDoubted(Bytes, bool),
 }
 
 impl Upstreams {
@@ -235,11 +237,12 @@ impl Upstreams {
         let start = timeout(self.inner.limits.initialize, read_start(body))
             .await
             .unwrap_or_default();
+        let is_json = kind == "application/json" && start.len() < ERROR_BODY;
         // Some servers answer 400 where the specification says 404.
         if status == StatusCode::BAD_REQUEST && has_session && mentions_session(&start) {
-            return Ok(Begun::SessionLost);
+            return Ok(Begun::SessionDoubted(start, is_json));
         }
-        if kind == "application/json" && start.len() < ERROR_BODY {
+        if is_json {
             Ok(Begun::Refused(start))
         } else {
             Err(refused())

@@ -132,7 +132,7 @@ impl Upstreams {
         }
         match self.begin(response, Some(session)).await? {
             Begun::Events(body) => Ok(Some(body)),
-            Begun::Json(_) | Begun::Refused(_) | Begun::SessionLost => Ok(None),
+            Begun::Json(_) | Begun::Refused(_) | Begun::SessionLost | Begun::SessionDoubted(..) => Ok(None),
         }
     }
 

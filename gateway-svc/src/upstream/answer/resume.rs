@@ -52,7 +52,7 @@ impl Answers {
             let opened = unless_cancelled(&self.cancel, opened).await;
             match opened {
                 Ok(Begun::Events(body)) => {
-                    self.body = body;
+                    self.body = Some(body);
                     return Ok(true);
                 }
                 Err(UpstreamError::Unreachable(_)) => {}

@@ -1,5 +1,6 @@
 //! Where connections go.
 
+use futures::StreamExt as _;
 use pretty_assertions::assert_eq;
 
 use super::*;
@@ -58,6 +59,56 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
         "it is not a JSON-RPC 2.0 message",
         "what the orchestrator started may be local"
     );
+}
+
+/// A connection per call would cost more than the call.
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_stream() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let answer = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let message: Value = serde_json::from_slice(&body).unwrap();
+                let id = &message["id"];
+                Ok::<_, std::convert::Infallible>(match message["method"].as_str() {
+                    Some("server/discover") => unknown(&message),
+                    Some("initialize") => json_text(format!(
+                        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-06-18","capabilities":{{}}}}}}"#
+                    )),
+                    Some("tools/call") => {
+                        let event = format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n\n");
+                        // The end comes later than the reply.
+                        let events = futures::stream::iter([event]).chain(futures::stream::once(async {
+                            tokio::task::yield_now().await;
+                            ": end\n\n".to_owned()
+                        }));
+                        let body = Body::from_stream(events.map(Ok::<_, std::convert::Infallible>));
+                        ([("content-type", "text/event-stream")], body).into_response()
+                    }
+                    _ => http::StatusCode::ACCEPTED.into_response(),
+                })
+            });
+            let stream = hyper_util::rt::TokioIo::new(stream);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, answer));
+        }
+    });
+    let (upstreams, target) = (upstreams(patient()), target(&url));
+    for _ in 0..20 {
+        call(&upstreams, &target).await.unwrap();
+        // The rest is read in the background.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let used = connections.load(Ordering::SeqCst);
+    // As long as the rest of one is read, the next call opens another.
+    assert!(used < 20, "{used} connections for 20 calls");
 }
 
 #[tokio::test]

@@ -63,6 +63,40 @@ async fn a_lost_session_is_opened_again_once() {
     assert!(invalid(call(&upstreams(patient()), &target(&url)).await).contains("loses its session"));
 }
 
+/// A server that speaks of sessions in a refusal may have carried the call out.
+#[tokio::test]
+async fn a_call_is_not_sent_again_where_its_session_lives() {
+    for refusal in [
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32000,"message":"no such session of the debugger"}}"#,
+        "the debugger's session has ended",
+    ] {
+        let (url, mut seen) = server(move |message, _| {
+            let text = refusal.replace("ID", &message["id"].to_string());
+            let refused = (
+                http::StatusCode::BAD_REQUEST,
+                [("content-type", "application/json")],
+                text,
+            );
+            match message["method"].as_str() {
+                Some("ping") => json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"])),
+                _ => refused.into_response(),
+            }
+        })
+        .await;
+        let answer = call(&upstreams(patient()), &target(&url)).await;
+        if refusal.starts_with('{') {
+            assert!(answer.unwrap().refusal().unwrap().contains("debugger"));
+        } else {
+            assert!(answer.is_err());
+        }
+        let mut calls = 0;
+        while let Ok((message, _)) = seen.try_recv() {
+            calls += usize::from(message["method"] == "tools/call");
+        }
+        assert_eq!(calls, 1, "{refusal}");
+    }
+}
+
 /// A session of an older credential is not used again.
 #[tokio::test]
 async fn another_credential_has_another_session() {
