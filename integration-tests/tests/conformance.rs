@@ -139,14 +139,12 @@ async fn a_legacy_client_of_a_legacy_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the bridge does not speak 2026-07-28 to servers yet: issue 10"]
 async fn a_modern_client_of_a_modern_process() {
     let exceptions = exceptions::MODERN_TO_MODERN;
     through_the_bridge(Era::Modern, Era::Modern, ProcessModel::OnePerSession, exceptions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the bridge does not speak 2026-07-28 to servers yet: issue 10"]
 async fn a_legacy_client_of_a_modern_process() {
     let exceptions = exceptions::LEGACY_TO_MODERN;
     through_the_bridge(Era::Legacy, Era::Modern, ProcessModel::OnePerSession, exceptions).await;

@@ -4,21 +4,25 @@
 //! its own what the server asks. Other messages are sent on the streams of GET. The session id distinguishes clients, whose request ids may be equal. It is valid for this process of the server:
 //! after a restart, clients initialize again.
 
-use std::{sync::Arc, time::Duration};
+mod modern;
+
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
+pub(crate) use self::modern::Asked;
 use crate::{
     answer::{Body, empty, event_stream, json, sse, text},
     envelope::{INVALID_REQUEST, Kind, Members, PARSE_ERROR, error},
+    era::Era,
     in_flight::InFlight,
     spec::Limits,
-    stdio::{BUSY, METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting},
+    stdio::{BUSY, METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting, is_subscription},
 };
 
 /// The endpoint's only path.
@@ -40,14 +44,16 @@ const KEPT_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// The endpoint.
 pub(crate) struct Endpoint {
     session: Arc<Session>,
+    era: Era,
     limits: Limits,
     run: String,
 }
 
 impl Endpoint {
-    pub(crate) fn new(session: Arc<Session>, limits: Limits) -> Self {
+    pub(crate) fn new(session: Arc<Session>, era: Era, limits: Limits) -> Self {
         Self {
             session,
+            era,
             limits,
             run: Uuid::new_v4().simple().to_string(),
         }
@@ -67,10 +73,16 @@ impl Endpoint {
         if request.uri().path() != PATH {
             return wrong_path();
         }
+        if let Era::Modern(discovered) = &self.era {
+            return self.modern(request, discovered, in_flight).await;
+        }
         if let Some(version) = request.headers().get(VERSION)
             && !VERSIONS.iter().any(|v| version.as_bytes() == v.as_bytes())
         {
-            let message = format!("Unsupported protocol version; supported: {}", VERSIONS.join(", "));
+            let message = format!(
+                "Unsupported protocol version: initialize a session with one of {}",
+                VERSIONS.join(", ")
+            );
             return json(StatusCode::BAD_REQUEST, error("null", SERVER_ENDED, &message));
         }
         let client = match self.client(request.headers()) {
@@ -196,17 +208,19 @@ impl Endpoint {
             Ok(waiting) => waiting,
             Err((code, why)) => return json(StatusCode::OK, error(id, code, &why)),
         };
+        let patience = (!is_subscription(message)).then(|| self.limits.request());
         let mut call = Call {
             session: Arc::clone(&self.session),
             waiting,
             id: id.to_owned(),
-            patience: self.limits.request(),
+            patience,
+            until: patience.map(|patience| Instant::now() + patience),
         };
         loop {
             match call.next().await {
                 Next::Answer(answer) => return json(StatusCode::OK, answer),
                 Next::Message(first) if takes_stream => return event_stream(call.stream(first)),
-                Next::Message(_) => {}
+                Next::Message(_) | Next::Nothing => {}
             }
         }
     }
@@ -236,38 +250,46 @@ struct Call {
     session: Arc<Session>,
     waiting: Waiting,
     id: String,
-    patience: Duration,
+    /// How long it waits for the next message, if it does not wait for ever.
+    patience: Option<Duration>,
+    until: Option<Instant>,
 }
 
 enum Next {
     /// What precedes the answer.
     Message(String),
     Answer(String),
+    /// Nothing has come for the time of [`KEEP_ALIVE`].
+    Nothing,
 }
 
 impl Call {
     async fn next(&mut self) -> Next {
-        let next = async {
-            tokio::select! {
-                // Messages are sent before the answer that they preceded.
-                biased;
-                Some(message) = self.waiting.messages.recv() => Next::Message(message),
-                answer = &mut self.waiting.answer => match answer {
-                    Ok(answer) => Next::Answer(answer),
-                    Err(_) => Next::Answer(error(&self.id, SERVER_ENDED, "The MCP server has ended.")),
-                },
+        let Waiting { answer, messages, .. } = &mut self.waiting;
+        let late = async {
+            match self.until {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
             }
         };
-        if let Ok(next) = timeout(self.patience, next).await {
-            return next;
+        tokio::select! {
+            // Messages are sent before the answer that they preceded.
+            biased;
+            Some(message) = messages.recv() => {
+                self.until = self.patience.map(|patience| Instant::now() + patience);
+                return Next::Message(message);
+            }
+            answer = answer => return Next::Answer(match answer {
+                Ok(answer) => answer,
+                Err(_) => error(&self.id, SERVER_ENDED, "The MCP server has ended."),
+            }),
+            () = late => {}
+            () = sleep(KEEP_ALIVE) => return Next::Nothing,
         }
         self.session.give_up(self.waiting.internal_id, "timeout").await;
-        let seconds = self.patience.as_secs_f32();
-        Next::Answer(error(
-            &self.id,
-            TIMEOUT,
-            &format!("The MCP server did not answer within {seconds} s."),
-        ))
+        let seconds = self.patience.unwrap_or_default().as_secs_f32();
+        let why = format!("The MCP server did not answer within {seconds} s.");
+        Next::Answer(error(&self.id, TIMEOUT, &why))
     }
 
     fn stream(self, first: String) -> impl Stream<Item = Bytes> + Send {
@@ -276,6 +298,7 @@ impl Call {
             match call.next().await {
                 Next::Message(message) => Some((sse(&message), Some(call))),
                 Next::Answer(message) => Some((sse(&message), None)),
+                Next::Nothing => Some((KEPT_ALIVE, Some(call))),
             }
         });
         stream::once(async move { sse(&first) }).chain(rest)

@@ -1,7 +1,8 @@
 //! Starts one MCP server and serves it as streamable HTTP on a Unix socket.
 //!
 //! One process of a stdio server serves all clients: the bridge multiplexes their JSON-RPC ids and initializes the server once, without client
-//! capabilities. Or each MCP session has a process of its own, which is initialized as its client asks and ends with the session. Requests to a streamable HTTP server are
+//! capabilities. Or each MCP session has a process of its own, which is initialized as its client asks and ends with the session; at a server of
+//! 2026-07-28, which has no sessions, each caller has one. Requests to a streamable HTTP server are
 //! forwarded to its port. In each case, the server gets a clean environment, the parent gets its lines on standard error with the secrets
 //! removed, and no process of it outlives the bridge.
 //!
@@ -14,6 +15,7 @@ mod asked;
 mod backlog;
 mod child;
 mod envelope;
+mod era;
 mod event;
 mod failures;
 mod files;

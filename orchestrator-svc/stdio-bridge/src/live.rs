@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     child::{Child, Ended, close},
+    era::Era,
     event::{EndReason, Event, Events},
     http::Endpoint,
     in_flight::InFlight,
@@ -44,6 +45,8 @@ pub(crate) struct Live {
     /// The only process that may call.
     parent: Pid,
     in_flight: InFlight,
+    /// What it speaks, if that is known.
+    era: Option<Era>,
     serving: Option<Serving>,
 }
 
@@ -77,7 +80,7 @@ enum Over {
 }
 
 impl Live {
-    /// `port` is the one that the server was started with, if it has one.
+    /// `port` is the one that the server was started with, if it has one; `era` what it speaks, if that is known.
     pub(crate) fn new(
         spec: &Arc<Spec>,
         (server, port): (Server, Option<u16>),
@@ -85,6 +88,7 @@ impl Live {
         events: &Events,
         reaper: &Reaper,
         stop: watch::Receiver<Stop>,
+        era: Option<Era>,
     ) -> Self {
         let log = Log::new(events.clone(), Arc::new(Redactor::new(&spec.secrets)), &spec.limits);
         let server = match spec.transport {
@@ -105,13 +109,18 @@ impl Live {
             stop,
             parent,
             in_flight: InFlight::default(),
+            era,
             serving: None,
         }
     }
 
-    /// Serves the server until it ends or is to stop. Then no process of it is left.
-    pub(crate) async fn run(mut self) -> Event {
-        let event = match self.until_over().await {
+    /// Serves the server until it ends or is to stop. Then no process of it is left. The flag: it ended while it was asked what it speaks, as servers of
+    /// older revisions may that do not know the question.
+    pub(crate) async fn run(mut self) -> (Event, bool) {
+        let over = self.until_over().await;
+        let is_asked = matches!(&self.server, Running::Stdio(child) if child.session().is_in_question());
+        let in_question = is_asked && matches!(over, Over::Ended(_));
+        let event = match over {
             Over::Ended(ended) => exited(ended),
             Over::Failed(error) => error.into(),
             Over::Stop => {
@@ -122,7 +131,7 @@ impl Live {
             }
         };
         self.clean_up(&event).await;
-        event
+        (event, in_question)
     }
 
     async fn until_over(&mut self) -> Over {
@@ -148,8 +157,15 @@ impl Live {
     async fn ready(&self) -> Result<(Service, UnixListener), StartError> {
         let service = match &self.server {
             Running::Stdio(child) => {
-                child.session().initialize(&Told::Own).await?;
-                self.stdio(child)
+                let era = match &self.era {
+                    Some(era) => {
+                        child.session().initialize(&Told::Own).await?;
+                        era.clone()
+                    }
+                    None => child.session().open().await?,
+                };
+                child.session().follow_tools(&era);
+                self.stdio(child, era)
             }
             Running::Other { port, end, .. } => self.other(*port, end).await?,
         };
@@ -159,14 +175,14 @@ impl Live {
         Ok((service, listener))
     }
 
-    fn stdio(&self, child: &Arc<Child>) -> Service {
+    fn stdio(&self, child: &Arc<Child>, era: Era) -> Service {
         if !matches!(self.spec.transport, Transport::Stdio { one_per_session: true }) {
-            let endpoint = Endpoint::new(Arc::clone(child.session()), self.spec.limits.clone());
+            let endpoint = Endpoint::new(Arc::clone(child.session()), era, self.spec.limits.clone());
             return Service::Stdio(Arc::new(endpoint));
         }
         Service::Sessions(Sessions::new(
             Arc::clone(&self.spec),
-            Arc::clone(child),
+            (Arc::clone(child), era),
             self.events.clone(),
             Arc::clone(&self.log),
             self.reaper.clone(),

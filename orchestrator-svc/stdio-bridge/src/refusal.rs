@@ -18,7 +18,7 @@ const UNREADABLE: &str = "The MCP server's answer cannot be read: a string in it
 
 /// Whether the result of this method describes the server.
 pub(crate) fn describes(method: &str) -> bool {
-    method == "initialize" || method.ends_with("/list")
+    matches!(method, "initialize" | "server/discover") || method.ends_with("/list")
 }
 
 /// Whether [`masked`] looks for secrets in the answer.

@@ -21,6 +21,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
+    era::Era,
     event::{Event, Events},
     files::{Folder, stage},
     live::Live,
@@ -121,14 +122,20 @@ async fn life(events: &Events) -> Event {
         Ok(folder) => folder,
         Err(error) => return bridge_failed(&format!("cannot open the working folder: {error}")),
     };
-    let event = match prepare(&spec, &folder, &reaper).await {
-        Ok((server, port)) => {
-            events.send(Event::Started { pid: server.pid }).await;
-            Live::new(&spec, (server, port), parent, events, &reaper, stop)
-                .run()
-                .await
+    let mut era = None;
+    let event = loop {
+        let (server, port) = match prepare(&spec, &folder, &reaper).await {
+            Ok(started) => started,
+            Err(error) => break error.into(),
+        };
+        events.send(Event::Started { pid: server.pid }).await;
+        let (stop, known) = (stop.clone(), era.take());
+        let live = Live::new(&spec, (server, port), parent, events, &reaper, stop, known);
+        match live.run().await {
+            // The same again, without the question.
+            (_, true) => era = Some(Era::Legacy),
+            (event, false) => break event,
         }
-        Err(error) => error.into(),
     };
     kill_descendants().await;
     for file in spec.files.iter().filter(|file| file.secret) {

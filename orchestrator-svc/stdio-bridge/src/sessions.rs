@@ -7,6 +7,8 @@
 //! A process is told of its client by that client's `initialize`. One whose client gave up while it started serves the next session of a client that
 //! says the same of itself.
 
+mod callers;
+
 use std::{
     cmp::Reverse,
     collections::HashMap,
@@ -26,10 +28,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use self::callers::Callers;
 use crate::{
     answer::{Body, empty, json},
     child::Child,
     envelope::{INVALID_REQUEST, Kind, Members, error},
+    era::Era,
     event::{EndReason, Event, Events},
     failures::Failures,
     files::{Folder, stage},
@@ -55,10 +59,12 @@ const KEPT: usize = 4;
 /// All sessions.
 pub(crate) struct Sessions {
     spec: Arc<Spec>,
+    era: Era,
     events: Events,
     log: Arc<Log>,
     reaper: Reaper,
     stop: watch::Receiver<Stop>,
+    callers: Callers,
     /// By [`Endpoint::run`].
     open: Mutex<HashMap<String, Arc<Own>>>,
     /// Processes without a session: the one that was started to see that the server works, and those whose clients gave up. A process is started
@@ -107,10 +113,10 @@ impl Own {
 }
 
 impl Sessions {
-    /// `first` is a process that has been initialized.
+    /// `first` is a process that can be called, and what it speaks.
     pub(crate) fn new(
         spec: Arc<Spec>,
-        first: Arc<Child>,
+        (first, era): (Arc<Child>, Era),
         events: Events,
         log: Arc<Log>,
         reaper: Reaper,
@@ -118,12 +124,18 @@ impl Sessions {
     ) -> Arc<Self> {
         let callers = spec.limits.sessions.max(1);
         let places = Arc::new(Semaphore::new(callers + 1));
+        let told = match era {
+            Era::Legacy => Told::Own,
+            Era::Modern(_) => Told::Nothing,
+        };
         let sessions = Arc::new(Self {
             spec,
+            era,
             events,
             log,
             reaper,
             stop,
+            callers: Callers::default(),
             open: Mutex::default(),
             spares: Spares::new(STARTING),
             seats: Seats::new(callers),
@@ -132,7 +144,7 @@ impl Sessions {
             places: Arc::clone(&places),
         });
         if let Ok(place) = places.try_acquire_owned() {
-            sessions.enter(1, Told::Own, first, place);
+            sessions.enter(1, told, first, place);
         }
         let (failures, events) = (sessions.failures.last(), sessions.events.clone());
         let mut stop = sessions.stop.clone();
@@ -149,6 +161,10 @@ impl Sessions {
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, in_flight: &InFlight) -> Response<Body> {
         if request.uri().path() != PATH {
             return wrong_path();
+        }
+        if let Era::Modern(discovered) = &self.era {
+            let discovered = Arc::clone(discovered);
+            return self.modern(request, &discovered, in_flight).await;
         }
         let Some(session) = request.headers().get(SESSION) else {
             return self.open(request, in_flight).await;
@@ -211,14 +227,20 @@ impl Sessions {
                 }
                 first.until_answered(response)
             }
-            Err(Refused::Full(Busy::All)) => busy(&id, "full", &all_busy(self.spec.limits.sessions)),
-            Err(Refused::Full(Busy::Share)) => busy(&id, "share", &share_busy(self.seats.each())),
-            Err(Refused::NotStarted(why)) => {
-                let why = format!("The process of this session could not be started. {why}");
-                json(StatusCode::OK, error(&id, SERVER_ENDED, &why))
-            }
+            Err(refused) => self.refuse(&id, refused),
         };
         admitted.until_answered(response)
+    }
+
+    fn refuse(&self, id: &str, refused: Refused) -> Response<Body> {
+        match refused {
+            Refused::Full(Busy::All) => busy(id, "full", &all_busy(self.spec.limits.sessions)),
+            Refused::Full(Busy::Share) => busy(id, "share", &share_busy(self.seats.each())),
+            Refused::NotStarted(why) => {
+                let why = format!("The process of this session could not be started. {why}");
+                json(StatusCode::OK, error(id, SERVER_ENDED, &why))
+            }
+        }
     }
 
     /// A process for a new session, with its first request admitted.
@@ -357,6 +379,7 @@ impl Sessions {
             child.gone(&error.message, &marker).await;
             return Err(error);
         }
+        child.session().follow_tools(&self.era);
         self.log
             .note(format!("[session {number}: its process has started]"))
             .await;
@@ -365,7 +388,7 @@ impl Sessions {
 
     /// Adds a process to the spares, and keeps it until its end.
     fn enter(self: &Arc<Self>, number: u64, told: Told, child: Arc<Child>, place: OwnedSemaphorePermit) -> Arc<Own> {
-        let endpoint = Endpoint::new(Arc::clone(child.session()), self.spec.limits.clone());
+        let endpoint = Endpoint::new(Arc::clone(child.session()), self.era.clone(), self.spec.limits.clone());
         let own = Arc::new(Own {
             number,
             child,

@@ -95,6 +95,8 @@ pub struct Limits {
     pub surplus_idle_millis: u64,
     /// Until the server must have answered `initialize` or listen on its port, and a task must have ended.
     pub ready_millis: u64,
+    /// Until the server must have answered `server/discover`. Else it may be one of older revisions.
+    pub discover_millis: u64,
     /// A request fails after this time without an answer or progress.
     pub request_millis: u64,
     /// After this time without a byte, a message of the server that has begun and not ended is considered broken off.
@@ -125,6 +127,7 @@ impl Default for Limits {
             surplus_idle_millis: 60_000,
             // The first start of a package runner downloads the package.
             ready_millis: 120_000,
+            discover_millis: 5_000,
             request_millis: 900_000,
             // A server writes a message at once, as fast as the bridge reads it.
             silence_millis: 10_000,
@@ -140,6 +143,10 @@ impl Default for Limits {
 impl Limits {
     pub(crate) fn ready(&self) -> Duration {
         Duration::from_millis(self.ready_millis)
+    }
+
+    pub(crate) fn discover(&self) -> Duration {
+        Duration::from_millis(self.discover_millis)
     }
 
     pub(crate) fn request(&self) -> Duration {

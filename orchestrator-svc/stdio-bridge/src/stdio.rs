@@ -4,8 +4,10 @@ mod asking;
 mod notices;
 mod opening;
 mod overlong;
+mod question;
 mod reading;
 mod silence;
+mod subscriptions;
 mod unread;
 
 use std::{
@@ -25,9 +27,11 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use self::subscriptions::is_subscription;
 use self::{
     asking::Asked,
     notices::{Place, Streams},
+    question::Question,
     unread::Unread,
 };
 use crate::{
@@ -64,6 +68,7 @@ pub(crate) struct Session {
     alone: bool,
     /// That client can be asked something: the server was told of it.
     asks: AtomicBool,
+    question: Question,
     next_id: AtomicU64,
     /// By the bridge's ids, in the order of arrival.
     pending: Mutex<BTreeMap<u64, Pending>>,
@@ -93,6 +98,8 @@ struct Pending {
     progress_token: Option<String>,
     /// Its result describes the server.
     describes: bool,
+    /// It is answered with notifications, and when these end.
+    subscribes: bool,
     /// Its client takes other messages before the answer.
     takes_stream: bool,
     answer: oneshot::Sender<String>,
@@ -103,11 +110,16 @@ struct Pending {
 impl Pending {
     /// Passes the server's answer on, masked.
     fn answer(self, message: &Members<'_>, redactor: &Redactor) {
+        let written = |text: &str| {
+            let message = Members::parse(text.as_bytes()).expect("written from parsed members");
+            message.with("id", &self.id)
+        };
         let answer = match refusal::masked(message, self.describes, redactor) {
-            None => message.with("id", &self.id),
-            Some(masked) => Members::parse(masked.as_bytes())
-                .expect("written from parsed members")
-                .with("id", &self.id),
+            Some(masked) => written(&masked),
+            None => match self.renamed(message, "result") {
+                Some(renamed) => written(&renamed),
+                None => message.with("id", &self.id),
+            },
         };
         let _ = self.answer.send(answer);
     }
@@ -136,6 +148,7 @@ impl Session {
             limits,
             alone,
             asks: AtomicBool::new(false),
+            question: Question::of(&stdin),
             next_id: AtomicU64::new(1),
             pending: Mutex::default(),
             asked: Mutex::default(),
@@ -175,6 +188,7 @@ impl Session {
         let number = internal_id.to_string();
         let id = message.get("id").expect("a request has an id").get().to_owned();
         let describes = refusal::describes(&message.string("method").unwrap_or_default());
+        let subscribes = is_subscription(message);
         let (text, progress_token) = with_ids(message, &number);
         let (answer, answer_receiver) = oneshot::channel();
         let (messages, messages_receiver) = self.backlog.queue();
@@ -198,6 +212,7 @@ impl Session {
                     id,
                     progress_token,
                     describes,
+                    subscribes,
                     takes_stream,
                     answer,
                     messages,
@@ -286,6 +301,7 @@ impl Session {
 
     /// Closes the server's standard input, which asks it to end.
     pub(crate) fn close_input(&self) {
+        self.question.over();
         self.to_server().take();
     }
 

@@ -12,6 +12,8 @@ const REVISION: &str = "2025-11-25";
 /// What a process was told of its client. Those that were told the same are equal: a client who gives up leaves its own to the next who says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Told {
+    /// Nothing: each request says it.
+    Nothing,
     /// What the bridge says of itself. It can be asked nothing.
     Own,
     /// `params` of its client's `initialize`.
@@ -29,16 +31,19 @@ impl Told {
         Self::Client(initialize.get("params").map_or("{}", |params| params.get()).into())
     }
 
-    /// `params` of `initialize`.
-    pub(crate) fn params(&self) -> String {
+    /// `params` of `initialize`, if it is sent.
+    pub(crate) fn params(&self) -> Option<String> {
         match self {
-            Self::Own => json!({
-                "protocolVersion": REVISION,
-                "capabilities": {},
-                "clientInfo": {"name": "chandlery", "version": env!("CARGO_PKG_VERSION")},
-            })
-            .to_string(),
-            Self::Client(params) => params.as_ref().to_owned(),
+            Self::Nothing => None,
+            Self::Own => Some(
+                json!({
+                    "protocolVersion": REVISION,
+                    "capabilities": {},
+                    "clientInfo": {"name": "chandlery", "version": env!("CARGO_PKG_VERSION")},
+                })
+                .to_string(),
+            ),
+            Self::Client(params) => Some(params.as_ref().to_owned()),
         }
     }
 }

@@ -216,3 +216,36 @@ async fn a_log_goes_with_a_call_and_the_rest_on_a_stream_where_there_is_one() {
         assert_eq!(listening.next().await, Some(message));
     }
 }
+
+#[tokio::test]
+async fn what_cannot_be_asked_is_refused_and_the_rest_is_asked() {
+    let mut bridge = bridge().await;
+    let client = session(&bridge).await;
+    let mut listening = client.listen().await;
+    let refused = async |bridge: &mut Bridge, id: &str, code: i32| {
+        let refusal = bridge.wait_for_log("answered again").await;
+        assert!(
+            refusal.contains(&format!(r#""id": "{id}", "error": {{"code": {code}"#)),
+            "{refusal}"
+        );
+        bridge.logs.clear();
+    };
+    let mut long = question("long");
+    long["params"]["text"] = "x".repeat(2 << 20).into();
+    send(&client, long).await;
+    refused(&mut bridge, "long", -32601).await;
+    send(&client, question("0")).await;
+    send(&client, question("0")).await;
+    refused(&mut bridge, "0", -32600).await;
+    for number in 1..32 {
+        send(&client, question(&number.to_string())).await;
+    }
+    send(&client, question("32")).await;
+    refused(&mut bridge, "32", -32600).await;
+    for number in 0..32 {
+        assert_eq!(listening.next().await, Some(question(&number.to_string())));
+    }
+    says(&client, &answer("7")).await;
+    send(&client, question("33")).await;
+    assert_eq!(listening.next().await, Some(question("33")));
+}

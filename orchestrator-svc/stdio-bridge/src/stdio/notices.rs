@@ -13,6 +13,8 @@ use crate::{
     envelope::{Members, number},
 };
 
+pub(super) const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+
 /// The streams that clients have opened without a request.
 pub(super) enum Streams {
     /// Of all clients.
@@ -73,8 +75,11 @@ impl Session {
             "notifications/cancelled" => self.withdraw(message, line),
             _ => {
                 // The list is read after the server is initialized, with all earlier changes.
-                if method == "notifications/tools/list_changed" && self.initialized.get().is_some() {
+                if method == TOOLS_CHANGED && self.initialized.get().is_some() {
                     self.tools_changed.send_replace(());
+                }
+                if self.subscribed(message) {
+                    return;
                 }
                 let Ok(text) = std::str::from_utf8(line) else {
                     return;
@@ -123,7 +128,10 @@ impl Session {
 
     fn with_call(&self, text: String) -> Result<Place, String> {
         let pending = self.pending();
-        let streams = pending.iter().rev().filter(|(_, pending)| pending.takes_stream);
+        let streams = pending
+            .iter()
+            .rev()
+            .filter(|(_, pending)| pending.takes_stream && !pending.subscribes);
         first(streams.map(|(id, pending)| (*id, &pending.messages)), text).map(Place::Call)
     }
 

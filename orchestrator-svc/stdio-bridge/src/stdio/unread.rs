@@ -51,7 +51,10 @@ impl Unread {
     fn found(&mut self, pending: &mut BTreeMap<u64, Pending>) -> Vec<Pending> {
         let candidates: Vec<u64> = match self.errors {
             0 => return Vec::new(),
-            _ => pending.keys().copied().filter(|id| *id < self.before).collect(),
+            _ => {
+                let sent = pending.range(..self.before).filter(|(_, pending)| !pending.subscribes);
+                sent.map(|(id, _)| *id).collect()
+            }
         };
         if candidates.len() > self.errors {
             return Vec::new();

@@ -268,6 +268,17 @@ pub async fn eventually(mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A whole answer.
+pub async fn read(response: http::Response<Incoming>) -> (StatusCode, HeaderMap, String) {
+    let (parts, body) = response.into_parts();
+    let body = timeout(PATIENCE, body.collect())
+        .await
+        .expect("no answer")
+        .unwrap()
+        .to_bytes();
+    (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+}
+
 /// Server-sent events, as they come.
 pub struct Messages {
     body: Incoming,
@@ -337,14 +348,7 @@ impl Client {
     }
 
     pub async fn post(&self, message: &Value) -> (StatusCode, HeaderMap, String) {
-        let response = self.send("POST", &[], message.to_string()).await;
-        let (parts, body) = response.into_parts();
-        let body = timeout(PATIENCE, body.collect())
-            .await
-            .expect("no answer")
-            .unwrap()
-            .to_bytes();
-        (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+        read(self.send("POST", &[], message.to_string()).await).await
     }
 
     /// The messages that a request is answered with.
