@@ -118,7 +118,7 @@ impl Mcp {
             asked: Arc::new(Asked::new(replica.clone())),
             resumable: Arc::new(Resumable::new(replica)),
             states: States::new(&config.session_key),
-            parking: Arc::default(),
+            parking: Arc::new(Parking::new(stop.clone())),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),
             clock,

@@ -171,7 +171,7 @@ impl Messages {
             .map_err(|parked| {
                 parked
                     .asking
-                    .refuse("too many calls wait for the answers of their clients");
+                    .refuse("no more calls may wait for the answers of their clients at present");
                 self.stream = Some(parked.stream);
             })
             .ok()

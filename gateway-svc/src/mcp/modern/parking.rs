@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 /// How long a call waits.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -19,7 +20,11 @@ pub(in crate::mcp) type Place = [u8; 16];
 
 /// Calls that wait.
 #[derive(Debug)]
-pub(in crate::mcp) struct Parking<T>(Mutex<Places<T>>);
+pub(in crate::mcp) struct Parking<T> {
+    places: Mutex<Places<T>>,
+    /// Ends all waits: after a restart, nobody finds what has waited.
+    stop: CancellationToken,
+}
 
 #[derive(Debug)]
 struct Places<T> {
@@ -45,12 +50,14 @@ impl Drop for Timer {
     }
 }
 
-impl<T> Default for Parking<T> {
-    fn default() -> Self {
-        Self(Mutex::new(Places {
+impl<T> Parking<T> {
+    /// Nothing waits once `stop` is cancelled.
+    pub(in crate::mcp) fn new(stop: CancellationToken) -> Self {
+        let places = Mutex::new(Places {
             taken: HashMap::new(),
             by_subject: HashMap::new(),
-        }))
+        });
+        Self { places, stop }
     }
 }
 
@@ -60,12 +67,12 @@ impl<T: Send + 'static> Parking<T> {
         let place: Place = service_kit::random::bytes();
         let mut places = self.places();
         let own = places.by_subject.get(subject).copied().unwrap_or_default();
-        if own >= MOST_EACH || places.taken.len() >= MOST {
+        if own >= MOST_EACH || places.taken.len() >= MOST || self.stop.is_cancelled() {
             return Err(what);
         }
-        let parking = Arc::downgrade(self);
+        let (parking, stop) = (Arc::downgrade(self), self.stop.clone());
         let timer = runtime.spawn(async move {
-            sleep(PATIENCE).await;
+            stop.run_until_cancelled(sleep(PATIENCE)).await;
             if let Some(parking) = parking.upgrade() {
                 drop(parking.take(&place));
             }
@@ -95,7 +102,7 @@ impl<T: Send + 'static> Parking<T> {
 
     fn places(&self) -> MutexGuard<'_, Places<T>> {
         // Nothing panics between two changes that belong together.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_waits_for_ever() {
-        let (parking, runtime) = (Arc::new(Parking::default()), Handle::current());
+        let (parking, runtime) = (Arc::new(Parking::new(CancellationToken::new())), Handle::current());
         let (subject, call) = (Arc::from("users/a"), Arc::new(()));
         let place = parking.park(&subject, Arc::clone(&call), &runtime).unwrap();
         let kept = parking.park(&subject, Arc::clone(&call), &runtime).unwrap();
@@ -118,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_caller_does_not_take_all_places() {
-        let (parking, runtime) = (Arc::new(Parking::default()), Handle::current());
+        let (parking, runtime) = (Arc::new(Parking::new(CancellationToken::new())), Handle::current());
         let [one, other] = ["users/a", "users/b"].map(Arc::from);
         let places: Vec<_> = (0..MOST_EACH)
             .map(|n| parking.park(&one, n, &runtime).unwrap())

@@ -8,6 +8,7 @@ mod listening;
 mod messages;
 mod modern;
 mod modern_server;
+mod parked;
 mod relay;
 mod requests;
 mod resumes;

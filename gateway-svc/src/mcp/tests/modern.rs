@@ -24,7 +24,7 @@ impl World {
             .await
     }
 
-    async fn modern(&self, who: &str, method: &str, params: Value, capabilities: &Value) -> (u16, Value) {
+    pub(super) async fn modern(&self, who: &str, method: &str, params: Value, capabilities: &Value) -> (u16, Value) {
         let name = params["name"]
             .as_str()
             .or(params["uri"].as_str())
@@ -105,4 +105,45 @@ async fn a_missing_credential_is_a_question() {
         let (_, refused) = world.modern(who, "tools/call", again(state), &can).await;
         assert_eq!(refused["error"]["code"], -32602, "{who}");
     }
+}
+
+/// A server that goes by the header must not do another thing than the message says.
+#[tokio::test]
+async fn headers_repeat_the_arguments_that_the_schema_says() {
+    let mut world = world(answers(r#"{"content":[]}"#)).await;
+    let definition_json =
+        r#"{"name":"send","inputSchema":{"type":"object","properties":{"to":{"type":"string","x-mcp-header":"To"}}}}"#;
+    let mut registry = world.registry.clone();
+    for object in &mut registry.objects {
+        if let Some(Object::FeatureDefinition(definition)) = &mut object.object {
+            definition_json.clone_into(&mut definition.definition_json);
+        }
+    }
+    fill(&mut world.feed, 2, registry.objects).await;
+    let call = |to: &[&str]| {
+        let params = json!({"name": "mail__send", "arguments": {"to": "\u{e4}"}});
+        let ask = post(message("tools/call", params, &json!({}))).by("alice");
+        let ask = ask
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", "mail__send");
+        to.iter().fold(ask, |ask, to| ask.header("mcp-param-to", to))
+    };
+    for wrong in [
+        &[][..],
+        &["b"],
+        &["=?base64?YQ==?="],
+        &["=?base64?w6Q=?=", "=?base64?w6Q=?="],
+    ] {
+        let response = world.send(call(wrong)).await;
+        assert_eq!(response.status(), 400, "{wrong:?}");
+        let refused: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(
+            (&refused["id"], &refused["error"]["code"]),
+            (&json!(1), &json!(-32020)),
+            "{wrong:?}"
+        );
+    }
+    assert!(world.seen.try_recv().is_err(), "the server got none of them");
+    assert_eq!(world.send(call(&["=?base64?w6Q=?="])).await.status(), 200);
 }
