@@ -244,8 +244,8 @@ async fn a_modern_server_tells_when_its_tools_change() {
 #[tokio::test]
 async fn a_program_that_is_no_server_is_found_out_after_the_question_too() {
     let mut bridge = Bridge::start("banner", |spec| {
-        spec.limits.discover_millis = 100;
-        spec.limits.garbage_millis = 300;
+        spec.limits.discover_millis = 2_000;
+        spec.limits.garbage_millis = 2_500;
         spec.limits.ready_millis = 600_000;
     })
     .await;
