@@ -19,6 +19,7 @@ pub mod oauth;
 pub mod plain_browser;
 pub mod postgres;
 pub mod process;
+pub mod relayed;
 pub mod script;
 pub mod stack;
 pub mod tls;

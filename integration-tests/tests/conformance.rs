@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use contracts::registry::ProcessModel;
 use integration_tests::{
     conformance::{self, Checks, Side},
+    upstream::suite::{Era, Remote},
     walk,
 };
 use tokio::sync::Mutex;
@@ -26,7 +27,7 @@ use tokio::sync::Mutex;
 use exceptions::{Exception, Instead};
 use expected::{Expected, OF_2025_11_25, OF_2026_07_28, OF_TASKS};
 use gateway::Gateway;
-use server::{Era, Remote, local};
+use server::local;
 
 /// A scenario gives an answer as little as half a second, which a machine has for one run of the suite at a time.
 static RUN: Mutex<()> = Mutex::const_new(());

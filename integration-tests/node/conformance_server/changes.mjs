@@ -16,6 +16,9 @@ const added = { tool: false, prompt: false };
 const adapters = new WeakMap();
 // The servers of sessions and of a process. Those of single requests are not among them.
 const live = new Set();
+// The resource that changes, and the servers of sessions whose clients have subscribed to it.
+const WATCHED = 'test://watched-resource';
+const subscribed = new Set();
 // Notifies the subscriptions of 2026-07-28 over HTTP, where there is no server between two requests.
 let notify;
 
@@ -28,6 +31,7 @@ export function keepCurrent(server, onclose) {
   live.add(server);
   server.server.onclose = () => {
     live.delete(server);
+    subscribed.delete(server);
     onclose?.();
   };
 }
@@ -50,6 +54,24 @@ export function registerChanges(server) {
     live.forEach((other) => adapters.get(other)(kind));
     return { content: [text('changed')] };
   };
+  // The SDK declares subscriptions and leaves them to the server. In 2026-07-28 these methods do not exist.
+  server.server.setRequestHandler('resources/subscribe', ({ params }) => {
+    if (params.uri === WATCHED) {
+      subscribed.add(server);
+    }
+    return {};
+  });
+  server.server.setRequestHandler('resources/unsubscribe', ({ params }) => {
+    if (params.uri === WATCHED) {
+      subscribed.delete(server);
+    }
+    return {};
+  });
+  server.registerTool('test_trigger_resource_update', { description: 'Changes the watched resource' }, async () => {
+    notify?.resourceUpdated(WATCHED);
+    await Promise.all([...subscribed].map((other) => other.server.sendResourceUpdated({ uri: WATCHED })));
+    return { content: [text('changed')] };
+  });
   server.registerTool('test_trigger_tool_change', { description: 'Changes the list of tools' }, () => {
     const result = change('tool');
     notify?.toolsChanged();

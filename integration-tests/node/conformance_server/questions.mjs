@@ -82,6 +82,13 @@ function registerSingleRounds(server) {
     { client_roots: inputRequired.listRoots() },
     ({ client_roots }) => client_roots.roots.map(({ uri }) => uri).join(', '),
   );
+  registerQuestion(
+    server,
+    'test_elicitation_by_url',
+    'Asks the user to open a page',
+    { page: inputRequired.elicitUrl({ message: 'Please sign in', url: 'https://example.com/sign-in?a=b%20c' }) },
+    ({ page }) => `action=${page.action}`,
+  );
   // A client that has declared no sampling is refused before it is asked.
   registerQuestion(
     server,

@@ -1,4 +1,4 @@
-// Resources, a template, and subscriptions.
+// Resources, and a template.
 import { ResourceTemplate } from '@modelcontextprotocol/server';
 import { PNG } from './media.mjs';
 
@@ -19,7 +19,4 @@ export function registerResources(server) {
   server.registerResource('template', template, { description: 'Data by id', mimeType }, ({ href }, { id }) => ({
     contents: [{ uri: href, mimeType, text: JSON.stringify({ id, templateTest: true, data: `Data for ID: ${id}` }) }],
   }));
-  // The SDK declares subscriptions and leaves them to the server. In 2026-07-28 these methods do not exist.
-  server.server.setRequestHandler('resources/subscribe', () => ({}));
-  server.server.setRequestHandler('resources/unsubscribe', () => ({}));
 }

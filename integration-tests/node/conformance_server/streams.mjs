@@ -4,6 +4,7 @@ import { text } from './media.mjs';
 
 // Between two messages: they arrive one by one only through what relays each as it comes.
 const PAUSE_MS = 50;
+const LONG_PAUSE_MS = 600;
 
 export function registerStreams(server) {
   server.registerTool('test_tool_with_logging', { description: 'Logs three lines' }, async ({ mcpReq }) => {
@@ -26,6 +27,15 @@ export function registerStreams(server) {
         await mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress, total: 100 } });
       }
       await pause(PAUSE_MS);
+    }
+    return { content: [text('done')] };
+  });
+  // For clients whose connections break meanwhile.
+  server.registerTool('test_long_call', { description: 'Reports progress for a while' }, async ({ mcpReq }) => {
+    const progressToken = mcpReq._meta?.progressToken;
+    for (const progress of [1, 2, 3]) {
+      await pause(LONG_PAUSE_MS);
+      await mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress } });
     }
     return { content: [text('done')] };
   });

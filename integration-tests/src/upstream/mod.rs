@@ -5,6 +5,8 @@ pub mod fast;
 pub mod hostile;
 pub mod protected;
 pub mod recording;
+pub mod sessions;
+pub mod suite;
 
 use std::net::SocketAddr;
 

@@ -1,57 +1,13 @@
-//! The server that has all that the suite expects, `node/conformance_server.mjs`.
+//! The server that has all that the suite expects, as an entry that the bridge runs.
 
 use contracts::registry::{Entry, ProcessModel, StdioTransport, entry::Server, self_hosted_server::Transport};
 use integration_tests::{
-    eventually,
-    process::Program,
-    script::node_command,
     tools::{Tool, own},
+    upstream::suite::Era,
     walk,
 };
 
-/// What a server, or a client, speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Era {
-    /// The revisions up to 2025-11-25.
-    Legacy,
-    /// Revision 2026-07-28.
-    Modern,
-    /// All, at one endpoint.
-    Both,
-}
-
-impl Era {
-    fn argument(self) -> &'static str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::Modern => "modern",
-            Self::Both => "both",
-        }
-    }
-}
-
-/// The server over HTTP.
-pub(super) struct Remote {
-    pub(super) url: String,
-    _program: Program,
-}
-
-impl Remote {
-    pub(super) async fn start(era: Era) -> Self {
-        let mut command = node_command("conformance_server.mjs");
-        command.args(["http", era.argument()]);
-        let program = Program::start(command);
-        let lines = program.lines().clone();
-        let url = eventually("the server prints its URL", || {
-            let line = lines.all().into_iter().find(|line| line.starts_with("http://"));
-            async move { line }
-        })
-        .await;
-        Self { url, _program: program }
-    }
-}
-
-/// The entry of the server over standard input and output, which the bridge runs.
+/// The entry of the server over standard input and output.
 pub(super) fn local(era: Era, model: ProcessModel) -> Entry {
     let (hook, script) = (own("node/resolve.mjs"), own("node/conformance_server.mjs"));
     let arguments = [
