@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use service_kit::{page_token::PageTokens, turns::off_thread};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Mcp,
@@ -18,6 +15,7 @@ use crate::{
     identity::Identified,
     json::Object,
     resolve::{self, Page},
+    snapshot::Watcher,
 };
 
 /// The shortest time between two looks at the list, however fast the registry changes.
@@ -42,9 +40,9 @@ pub(super) fn page(
 pub(super) struct ToolsWatch {
     mcp: Arc<Mcp>,
     visit: Arc<(Identified, ConsumerRef)>,
-    revisions: watch::Receiver<i64>,
+    watcher: Watcher,
     known: u64,
-    /// The registry has changed since the last look.
+    /// What the caller sees may have changed since the last look.
     due: bool,
     next: Instant,
 }
@@ -52,14 +50,13 @@ pub(super) struct ToolsWatch {
 impl ToolsWatch {
     /// `None`: the caller may not see them.
     pub(super) async fn new(mcp: Arc<Mcp>, identified: Identified, consumer: ConsumerRef) -> Option<Self> {
-        let mut revisions = mcp.store.revisions();
-        revisions.mark_unchanged();
+        let mut watcher = mcp.store.watch(&identified.caller, &consumer);
         let visit = Arc::new((identified, consumer));
         Some(Self {
-            known: look(&mcp, &visit).await?,
+            known: look(&mcp, &mut watcher, &visit).await?,
             mcp,
             visit,
-            revisions,
+            watcher,
             due: false,
             next: Instant::now(),
         })
@@ -74,11 +71,11 @@ impl ToolsWatch {
     pub(super) async fn changed(&mut self) -> Option<u64> {
         loop {
             if !self.due {
-                self.revisions.changed().await.ok()?;
+                self.watcher.woken().await;
                 self.due = true;
             }
             sleep_until(self.next).await;
-            let now = look(&self.mcp, &self.visit).await?;
+            let now = look(&self.mcp, &mut self.watcher, &self.visit).await?;
             self.due = false;
             self.next = Instant::now() + PAUSE;
             if now != self.known {
@@ -90,21 +87,28 @@ impl ToolsWatch {
 }
 
 /// The fingerprint of what a caller sees at a gateway or agent; `None` if they may see it no more.
-async fn look(mcp: &Mcp, visit: &Arc<(Identified, ConsumerRef)>) -> Option<u64> {
-    let snapshot = mcp.store.load().ok()?;
+async fn look(mcp: &Mcp, watcher: &mut Watcher, visit: &Arc<(Identified, ConsumerRef)>) -> Option<u64> {
     let (identified, consumer) = &**visit;
+    let snapshot = mcp.store.look(watcher, &identified.caller).ok()?;
     if !mcp.identity.still(&snapshot, identified) {
         return None;
     }
-    let routes = snapshot.table(consumer)?.routes().len();
-    let visit = Arc::clone(visit);
+    let table = snapshot.table(consumer)?;
+    let seen = resolve::seen(&snapshot, &identified.caller, consumer).ok()?;
+    if let Some(known) = table.fingerprint(&seen) {
+        return Some(known);
+    }
+    let routes = table.routes().len();
+    let (viewed, visit) = (Arc::clone(&snapshot), Arc::clone(visit));
     // It goes through all tools, and this thread serves other connections.
-    off_thread(routes * COST_OF_A_TOOL, move || {
+    let fingerprint = off_thread(routes * COST_OF_A_TOOL, move || {
         let (identified, consumer) = &*visit;
-        let tools = resolve::list(&snapshot, &identified.caller, consumer).ok()?;
+        let tools = resolve::list(&viewed, &identified.caller, consumer).ok()?;
         Some(resolve::fingerprint(&tools))
-    })
-    .await
+    });
+    let fingerprint = fingerprint.await?;
+    snapshot.table(consumer)?.keep_fingerprint(seen, fingerprint);
+    Some(fingerprint)
 }
 
 #[cfg(test)]

@@ -99,8 +99,14 @@ fn personal<'a>(entered: &Entered<'a>, source: &Source) -> Option<&'a Arc<Instal
 
 /// The first that was ever ready, even if it is broken now; a pinned one in any state: a call never falls through to another
 /// account.
-pub(super) fn choose<'a>(entered: &'a Entered<'_>, source: &'a Source, entry: &Entry) -> Option<Chosen<'a>> {
+pub(super) fn installation<'a>(entered: &'a Entered<'_>, source: &'a Source) -> Option<&'a Arc<Installation>> {
     let (_, installation) = candidates(entered, source).find(|(rule, installation)| eligible(*rule, installation))?;
+    Some(installation)
+}
+
+/// The same, and what it runs.
+pub(super) fn choose<'a>(entered: &'a Entered<'_>, source: &'a Source, entry: &Entry) -> Option<Chosen<'a>> {
+    let installation = installation(entered, source)?;
     Some(Chosen {
         installation,
         running: running(entered, source, entry, installation),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{CallError, Caller, ConsumerRef, ExposedTool, Running},
-    route::{Route, Source},
+    route::{Route, Seen, Source},
     snapshot::Snapshot,
 };
 
@@ -73,6 +73,18 @@ fn shown<'a>(entered: &'a Entered<'a>, routes: &'a [Route]) -> impl Iterator<Ite
             connected: chosen.is_some_and(|chosen| chosen.can_call(entered, &route.tool)),
         })
     })
+}
+
+/// What a caller sees of each source of a gateway or agent: two who see the same there have the same list. Takes no time for each tool.
+pub(crate) fn seen(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Box<[Seen]>, CallError> {
+    let entered = access::enter(snapshot, caller, name)?;
+    let of = |source: &Arc<Source>| {
+        let entry = entered.entry(source)?;
+        let installation = choose::installation(&entered, source);
+        let own = installation.and_then(|installation| installation.tools.clone());
+        Some([own, entry.tools.clone()])
+    };
+    Ok(entered.table.sources().iter().map(of).collect())
 }
 
 /// A source whose server a caller reaches.

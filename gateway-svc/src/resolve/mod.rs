@@ -16,7 +16,7 @@ pub(crate) use access::consumer;
 pub(crate) use choose::{Fault, Rule};
 pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
-pub(crate) use list::{Page, Reached, fingerprint, list, page, reaches, whole};
+pub(crate) use list::{Page, Reached, fingerprint, list, page, reaches, seen, whole};
 
 use self::access::Found;
 use crate::{

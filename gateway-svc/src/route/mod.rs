@@ -2,9 +2,11 @@
 //! has changed.
 
 mod names;
+mod seen;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use names::{Named, assign};
+pub(crate) use seen::Seen;
 pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Route, Source, Table};

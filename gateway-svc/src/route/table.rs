@@ -6,7 +6,10 @@ use std::{
     time::SystemTime,
 };
 
-use super::names::{self, Named};
+use super::{
+    names::{self, Named},
+    seen::{Fingerprints, Seen},
+};
 use crate::domain::{Audience, Consumer, Entry, Lifecycle, ToolSet};
 
 /// A tool assignment.
@@ -87,6 +90,9 @@ pub(crate) struct Table {
     routes: Box<[Route]>,
     /// Those with all of an entry, also its prompts and resources, by their places.
     whole: Box<[Arc<Source>]>,
+    /// Those of the routes, each once.
+    sources: Box<[Arc<Source>]>,
+    fingerprints: Fingerprints,
 }
 
 /// The sources of a table in the making. Tools that are resolved at call time share one for their entry.
@@ -155,6 +161,21 @@ impl Table {
     /// Of which entries it has all, also the prompts and resources.
     pub(crate) fn whole(&self) -> &[Arc<Source>] {
         &self.whole
+    }
+
+    /// The sources of all routes, each once, always in the same order.
+    pub(crate) fn sources(&self) -> &[Arc<Source>] {
+        &self.sources
+    }
+
+    /// The fingerprint of the list of those who see this of each source, if it was computed before.
+    pub(crate) fn fingerprint(&self, seen: &[Seen]) -> Option<u64> {
+        self.fingerprints.get(seen)
+    }
+
+    /// Keeps it for the others who see the same.
+    pub(crate) fn keep_fingerprint(&self, seen: Box<[Seen]>, fingerprint: u64) {
+        self.fingerprints.put(seen, fingerprint);
     }
 
     /// Whether it has all of this source's entry.
@@ -257,7 +278,16 @@ impl Table {
             })
             .collect();
         routes.sort_unstable_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
-        Self { routes, whole }
+        let mut known = HashSet::new();
+        let sources = routes.iter().map(|route| &route.source);
+        let sources = sources.filter(|source| known.insert(Arc::as_ptr(source)));
+        let sources = sources.cloned().collect();
+        Self {
+            routes,
+            whole,
+            sources,
+            fingerprints: Fingerprints::default(),
+        }
     }
 }
 

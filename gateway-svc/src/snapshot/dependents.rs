@@ -5,7 +5,40 @@ use std::{
     sync::Arc,
 };
 
-use crate::domain::{Consumer, Entry, Label, Lifecycle};
+use crate::{
+    domain::{Consumer, Entry, Label, Lifecycle},
+    route::Assignment,
+};
+
+/// Gateways and agents by what they are assigned, and by how many assignments; all by uid.
+#[derive(Debug, Default)]
+struct Counts(HashMap<Arc<str>, HashMap<Arc<str>, usize>>);
+
+impl Counts {
+    fn add(&mut self, assigned: &Arc<str>, consumer_uid: &Arc<str>) {
+        let consumers = self.0.entry(Arc::clone(assigned)).or_default();
+        *consumers.entry(Arc::clone(consumer_uid)).or_default() += 1;
+    }
+
+    fn subtract(&mut self, assigned: &str, consumer_uid: &str) {
+        let Some(consumers) = self.0.get_mut(assigned) else {
+            return;
+        };
+        if let Some(count) = consumers.get_mut(consumer_uid) {
+            *count -= 1;
+            if *count == 0 {
+                consumers.remove(consumer_uid);
+            }
+        }
+        if consumers.is_empty() {
+            self.0.remove(assigned);
+        }
+    }
+
+    fn get(&self, assigned: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.0.get(assigned).into_iter().flat_map(HashMap::keys)
+    }
+}
 
 /// Which gateways and agents have tables that are made from an entry, by assignment or by label; all by uid.
 #[derive(Debug, Default)]
@@ -13,7 +46,9 @@ pub(super) struct Dependents {
     /// The gateway or agent of each assignment.
     assignments: HashMap<Arc<str>, Arc<str>>,
     /// By entry: the gateways and agents to which tools of it are assigned, and by how many assignments.
-    by_entry: HashMap<Arc<str>, HashMap<Arc<str>, usize>>,
+    by_entry: Counts,
+    /// By installation: those with assignments that are pinned to it.
+    by_pinned: Counts,
     /// By label: the gateways and agents in automatic mode that carry it.
     automatic: HashMap<Label, HashSet<Arc<str>>>,
 }
@@ -24,10 +59,12 @@ impl Dependents {
         &mut self,
         uid: Arc<str>,
         consumer_uid: &Arc<str>,
-        entry_uid: &Arc<str>,
+        assignment: &Assignment,
     ) -> Option<Arc<str>> {
-        let consumers = self.by_entry.entry(Arc::clone(entry_uid)).or_default();
-        *consumers.entry(Arc::clone(consumer_uid)).or_default() += 1;
+        self.by_entry.add(&assignment.entry_uid, consumer_uid);
+        if let Some(pinned) = &assignment.pinned {
+            self.by_pinned.add(&pinned.installation, consumer_uid);
+        }
         self.assignments.insert(uid, Arc::clone(consumer_uid))
     }
 
@@ -36,20 +73,23 @@ impl Dependents {
         self.assignments.remove(uid)
     }
 
-    /// Counts one assignment of this entry less for a gateway or agent.
-    pub(super) fn release(&mut self, consumer_uid: &str, entry_uid: &str) {
-        let Some(consumers) = self.by_entry.get_mut(entry_uid) else {
-            return;
-        };
-        if let Some(count) = consumers.get_mut(consumer_uid) {
-            *count -= 1;
-            if *count == 0 {
-                consumers.remove(consumer_uid);
-            }
+    /// Counts this assignment less for a gateway or agent.
+    pub(super) fn release(&mut self, consumer_uid: &str, assignment: &Assignment) {
+        self.by_entry.subtract(&assignment.entry_uid, consumer_uid);
+        if let Some(pinned) = &assignment.pinned {
+            self.by_pinned.subtract(&pinned.installation, consumer_uid);
         }
-        if consumers.is_empty() {
-            self.by_entry.remove(entry_uid);
-        }
+    }
+
+    /// Those with assignments that are pinned to an installation.
+    pub(super) fn of_pinned(&self, installation_uid: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.by_pinned.get(installation_uid)
+    }
+
+    /// All whose tables may have tools of an entry.
+    pub(super) fn with_entry(&self, entry: &Entry) -> impl Iterator<Item = &Arc<str>> {
+        let automatic = entry.labels.iter().filter_map(|label| self.automatic.get(label));
+        self.by_entry.get(&entry.uid).chain(automatic.flatten())
     }
 
     /// A gateway or agent has changed, or is gone.
@@ -77,8 +117,8 @@ impl Dependents {
         let Some(entry) = now.or(before) else { return };
         let shown = |entry: &Entry| (Arc::clone(&entry.slug), entry.tools.clone(), entry.deleted);
         let same_tools = before.map(shown) == now.map(shown);
-        if !same_tools && let Some(consumers) = self.by_entry.get(&entry.uid) {
-            stale.extend(consumers.keys().cloned());
+        if !same_tools {
+            stale.extend(self.by_entry.get(&entry.uid).cloned());
         }
         // If nothing else has changed, labels that were there before and still are make no difference.
         let drafts = |entry: Option<&Entry>| entry.map(|entry| entry.lifecycle == Lifecycle::Draft);

@@ -31,7 +31,7 @@ impl Feed {
 
     fn put_in_force(&mut self, revision: i64) {
         let (snapshot, installations) = self.writer.snapshot(revision);
-        self.store.publish(snapshot);
+        self.store.publish(snapshot, &self.writer.concerned());
         for uid in installations {
             // The receiver is gone: the service stops.
             let _ = self.changed.send(uid);

@@ -13,8 +13,12 @@ use service_kit::{Clock, Readiness};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::state::Snapshot;
-use crate::domain::CallError;
+use super::{
+    concerned::Concerned,
+    state::Snapshot,
+    watchers::{Watcher, Watchers},
+};
+use crate::domain::{CallError, Caller, ConsumerRef};
 
 /// How often readiness is checked while the registry is unreachable.
 const TICK: Duration = Duration::from_secs(1);
@@ -26,6 +30,7 @@ const REACHABLE: i64 = 0;
 pub(crate) struct Store {
     current: ArcSwap<Snapshot>,
     revision: watch::Sender<i64>,
+    watchers: Arc<Watchers>,
     ready: watch::Sender<Readiness>,
     loaded: std::sync::atomic::AtomicBool,
     /// Microseconds since 1970, or [`REACHABLE`].
@@ -40,6 +45,7 @@ impl Store {
         Arc::new(Self {
             current: ArcSwap::default(),
             revision: watch::Sender::new(0),
+            watchers: Arc::default(),
             ready: watch::Sender::new(Readiness::NotReady("the registry has not been reached yet".to_owned())),
             loaded: false.into(),
             unreachable_since: clock.now_micros().max(1).into(),
@@ -66,6 +72,22 @@ impl Store {
     /// Follows the revision in force.
     pub(crate) fn revisions(&self) -> watch::Receiver<i64> {
         self.revision.subscribe()
+    }
+
+    /// Is woken when this caller may see other tools at a gateway or agent than in what [`Self::look`] returned last.
+    pub(crate) fn watch(&self, caller: &Caller, consumer: &ConsumerRef) -> Watcher {
+        self.watchers.join(caller, consumer)
+    }
+
+    /// The present snapshot, for the caller of this watcher, which the next one that may concern them will wake.
+    pub(crate) fn look(&self, watcher: &mut Watcher, caller: &Caller) -> Result<Arc<Snapshot>, CallError> {
+        loop {
+            let snapshot = self.load()?;
+            // What a team has may have changed before the watcher was told to follow it.
+            if !watcher.follow(&snapshot.teams_of(caller)) {
+                return Ok(snapshot);
+            }
+        }
     }
 
     /// Whether calls can be served.
@@ -95,12 +117,13 @@ impl Store {
         }
     }
 
-    /// Puts a snapshot in force.
-    pub(super) fn publish(&self, snapshot: Snapshot) {
+    /// Puts a snapshot in force, and wakes whom it may concern.
+    pub(super) fn publish(&self, snapshot: Snapshot, concerned: &Concerned) {
         let revision = snapshot.revision();
         self.current.store(Arc::new(snapshot));
         self.loaded.store(true, Ordering::Release);
         self.revision.send_replace(revision);
+        self.watchers.wake(concerned);
     }
 
     /// Notes whether the registry is reachable.

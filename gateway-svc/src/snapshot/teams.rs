@@ -75,9 +75,13 @@ impl Default for Teams {
 }
 
 impl Teams {
-    /// With one more, or another state of one.
-    pub(super) fn put(&mut self, uid: Arc<str>, team: Team) {
-        self.by_uid.insert_mut(uid, Arc::new(team));
+    /// With one more, or another state of one. False: that is known already.
+    pub(super) fn put(&mut self, uid: Arc<str>, team: Team) -> bool {
+        let is_news = self.by_uid.get(&uid).is_none_or(|known| **known != team);
+        if is_news {
+            self.by_uid.insert_mut(uid, Arc::new(team));
+        }
+        is_news
     }
 
     /// Without one, and without its members.

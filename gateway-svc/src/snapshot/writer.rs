@@ -10,6 +10,7 @@ use rpds::HashTrieSetSync;
 use service_kit::UserId;
 
 use super::{
+    concerned::Concerned,
     dependents::Dependents,
     parse,
     restarts::{self, Restarts},
@@ -29,6 +30,7 @@ pub(crate) struct Writer {
     deactivated: HashMap<String, UserId>,
     token_hashes: HashMap<String, [u8; 32]>,
     changed: Changed,
+    concerned: Concerned,
 }
 
 /// What has changed since the last snapshot.
@@ -59,12 +61,25 @@ impl Writer {
         let changed = std::mem::take(&mut self.changed);
         for uid in changed.tables {
             self.next.consumers.renew(&uid);
+            self.concern_those_at(&uid);
         }
         if changed.teams {
             self.next.teams.forget();
         }
         self.next.revision = revision;
         (self.next.clone(), changed.installations)
+    }
+
+    /// Whom the last snapshot may concern, of those who knew the one at which this was asked before.
+    pub(super) fn concerned(&mut self) -> Concerned {
+        std::mem::replace(&mut self.concerned, Concerned::nobody())
+    }
+
+    /// A gateway or agent, by uid. One that comes later concerns those who wait for it then.
+    fn concern_those_at(&mut self, consumer_uid: &str) {
+        if let Some(consumer) = self.next.consumers.by_uid(consumer_uid) {
+            self.concerned.consumer(&consumer.name);
+        }
     }
 
     /// An object that came or changed. One that cannot be understood is left out.
@@ -106,23 +121,28 @@ impl Writer {
             Object::ToolAssignment(assignment) => self.put_assignment(key, &assignment)?,
             Object::Team(team) => {
                 let uid = strings.get(&team.uid);
-                self.next.teams.put(uid, parse::team(&team, strings)?);
-                self.changed.teams = true;
+                if self.next.teams.put(uid, parse::team(&team, strings)?) {
+                    self.changed.teams = true;
+                    // Whom its mappings take in is seen by who waits.
+                    self.concerned.everybody();
+                }
             }
             Object::TeamMember(member) => {
                 let user = strings.get(parse::id(&member.user, "users")?);
                 self.next.teams.put_member(strings.get(&member.team_uid), user);
+                self.concerned.subject(member.user);
                 self.changed.teams = true;
             }
             Object::DeactivatedUser(user) => {
                 let user = UserId::parse(parse::id(&user.user, "users")?)?;
+                self.concerned.subject(user.resource_name());
                 self.next.deactivated.insert_mut(user.clone());
                 self.deactivated.insert(key.to_owned(), user);
             }
             Object::GatewayToken(watched) => {
                 let (hash, token) = parse::gateway_token(&watched)?;
                 if let Some(old) = self.token_hashes.insert(key.to_owned(), hash) {
-                    self.next.tokens.remove_mut(&old);
+                    self.remove_token(&old);
                 }
                 self.next.tokens.insert_mut(hash, Arc::new(token));
             }
@@ -141,6 +161,13 @@ impl Writer {
         Some(())
     }
 
+    fn remove_token(&mut self, hash: &[u8; 32]) {
+        if let Some(gone) = self.next.tokens.get(hash) {
+            self.concerned.subject(gone.caller.subject_name());
+        }
+        self.next.tokens.remove_mut(hash);
+    }
+
     fn put_entry(&mut self, entry: Entry) {
         let entry = Arc::new(entry);
         let before = self.next.entries.get(&entry.uid).map(Arc::clone);
@@ -149,6 +176,12 @@ impl Writer {
             self.wake_installations_of(&entry.uid);
         }
         self.relate(before.as_deref(), Some(&entry));
+        if before.is_some_and(|before| before.audience != entry.audience) {
+            let shown_at = self.dependents.with_entry(&entry);
+            for consumer in shown_at.filter_map(|uid| self.next.consumers.by_uid(uid)) {
+                self.concerned.consumer(&consumer.name);
+            }
+        }
         self.next.entries.insert_mut(Arc::clone(&entry.uid), entry);
     }
 
@@ -188,8 +221,13 @@ impl Writer {
     /// An installation that came, or changed. Where it shares a server and has other tools than before, the others may have, too.
     fn put_installation(&mut self, installation: Installation) {
         self.changed.installations.insert(Arc::clone(&installation.uid));
-        let before = self.next.installations.get(&installation.uid);
-        let before = before.and_then(|before| before.tools.as_ref());
+        let before = self.next.installations.get(&installation.uid).map(Arc::clone);
+        // Its entry and its owner never change.
+        let listed = |made: &Installation| (made.created, made.once_ready, made.deleted, made.tools.clone());
+        if before.as_deref().map(listed) != Some(listed(&installation)) {
+            self.concern_users_of(&installation);
+        }
+        let before = before.as_ref().and_then(|before| before.tools.as_ref());
         if before.is_some()
             && before != installation.tools.as_ref()
             && let Some(runtime) = self.next.runtimes.get(&installation.entry_uid)
@@ -198,6 +236,16 @@ impl Writer {
             self.wake_installations_of(&installation.entry_uid);
         }
         self.next.installations.put(installation);
+    }
+
+    /// Those to whom an installation leads.
+    fn concern_users_of(&mut self, installation: &Installation) {
+        self.concerned.subject(installation.owner.resource_name());
+        for consumer in self.dependents.of_pinned(&installation.uid) {
+            if let Some(consumer) = self.next.consumers.by_uid(consumer) {
+                self.concerned.consumer(&consumer.name);
+            }
+        }
     }
 
     /// The runtime of an installation, or one that all installations of an entry share. It may come before its owner.
@@ -226,6 +274,12 @@ impl Writer {
         if before.as_ref().map(exposes) != Some(exposes(&consumer)) {
             self.changed.tables.insert(Arc::clone(&consumer.uid));
         }
+        let seen = |consumer: &Arc<Consumer>| (consumer.name.clone(), consumer.audience.clone());
+        if before.as_ref().map(seen) != Some(seen(&consumer)) {
+            for consumer in before.iter().chain([&consumer]) {
+                self.concerned.consumer(&consumer.name);
+            }
+        }
         self.dependents.relabel(before.as_deref(), Some(&consumer));
         self.next.consumers.put(consumer);
     }
@@ -233,6 +287,7 @@ impl Writer {
     fn remove_consumer(&mut self, uid: &str) {
         let before = self.next.consumers.by_uid(uid).map(Arc::clone);
         self.dependents.relabel(before.as_deref(), None);
+        self.concern_those_at(uid);
         self.next.consumers.remove(uid);
     }
 
@@ -242,9 +297,7 @@ impl Writer {
         }
         let (consumer_uid, assignment) = parse::assignment(assignment, &mut self.strings)?;
         let uid: Arc<str> = key.into();
-        let before = self
-            .dependents
-            .assigned(Arc::clone(&uid), &consumer_uid, &assignment.entry_uid);
+        let before = self.dependents.assigned(Arc::clone(&uid), &consumer_uid, &assignment);
         if let Some(before) = before {
             self.unassign(before, key);
         }
@@ -261,7 +314,7 @@ impl Writer {
 
     fn unassign(&mut self, consumer_uid: Arc<str>, uid: &str) {
         if let Some(gone) = self.next.consumers.unassign(&consumer_uid, uid) {
-            self.dependents.release(&consumer_uid, &gone.entry_uid);
+            self.dependents.release(&consumer_uid, &gone);
         }
         self.changed.tables.insert(consumer_uid);
     }
@@ -284,6 +337,9 @@ impl Writer {
             }
             ObjectKind::Installation => {
                 self.changed.installations.insert(key.into());
+                if let Some(gone) = self.next.installations.get(key).map(Arc::clone) {
+                    self.concern_users_of(&gone);
+                }
                 self.next.installations.remove(key);
                 self.next.runtimes.remove_mut(key);
             }
@@ -296,21 +352,24 @@ impl Writer {
             ObjectKind::Team => {
                 self.next.teams.remove(key);
                 self.changed.teams = true;
+                self.concerned.everybody();
             }
             ObjectKind::TeamMember => {
                 if let Some((team_uid, user)) = key.split_once('/') {
                     self.next.teams.remove_member(team_uid, user);
                     self.changed.teams = true;
+                    self.concerned.subject(format!("users/{user}"));
                 }
             }
             ObjectKind::DeactivatedUser => {
                 if let Some(user) = self.deactivated.remove(key) {
+                    // The streams that they had have ended.
                     self.next.deactivated.remove_mut(&user);
                 }
             }
             ObjectKind::GatewayToken => {
                 if let Some(hash) = self.token_hashes.remove(key) {
-                    self.next.tokens.remove_mut(&hash);
+                    self.remove_token(&hash);
                 }
             }
             ObjectKind::FeatureDefinition => {

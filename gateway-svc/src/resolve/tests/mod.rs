@@ -2,6 +2,7 @@
 
 mod bindings;
 mod credentials;
+mod watched;
 
 use contracts::registry::{self as pb, ConditionStatus, watched_object::Object};
 use pretty_assertions::assert_eq;
