@@ -39,7 +39,8 @@ struct Member {
     number: u64,
     /// Whether its client has a session that is not received.
     wake: Arc<Notify>,
-    to: mpsc::Sender<Heard>,
+    /// An empty channel has room for 32 of what is sent: references, since there are many channels, and most stay empty.
+    to: mpsc::Sender<Box<Heard>>,
 }
 
 /// A client that listens, until this is dropped.
@@ -49,7 +50,7 @@ pub(crate) struct Listener {
     client: Client,
     number: u64,
     wake: Arc<Notify>,
-    from: mpsc::Receiver<Heard>,
+    from: mpsc::Receiver<Box<Heard>>,
 }
 
 /// What happens to a client that listens.
@@ -66,7 +67,7 @@ impl Listener {
         select! {
             biased;
             () = self.wake.notified() => Some(Happening::Sessions),
-            heard = self.from.recv() => heard.map(Happening::Heard),
+            heard = self.from.recv() => heard.map(|heard| Happening::Heard(*heard)),
         }
     }
 
@@ -193,7 +194,7 @@ impl Listeners {
     }
 
     async fn send(&self, client: &Client, member: &Member, heard: Heard) {
-        if timeout(PATIENCE, member.to.send(heard)).await.is_err() {
+        if timeout(PATIENCE, member.to.send(Box::new(heard))).await.is_err() {
             self.leave(client, member.number);
         }
     }

@@ -52,8 +52,9 @@ pub(super) fn pieces(pieces: impl AsRef<[Bytes]> + Send + Unpin + 'static) -> Re
 
 /// 200 with a stream of events, with comments where nothing else comes for long.
 pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    let mut response =
-        Body::from_stream(keep_alive(events, || sleep(KEEP_ALIVE)).map(Ok::<_, Infallible>)).into_response();
+    // A stream that takes another by value has room for it twice.
+    let events = keep_alive(Box::pin(events), || sleep(KEEP_ALIVE));
+    let mut response = Body::from_stream(events.map(Ok::<_, Infallible>)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));

@@ -109,7 +109,7 @@ impl Visit {
         let last = last.map(str::to_owned);
         let listening = self.mcp.sessions.listen(&session);
         let consumer = self.consumer.name.clone();
-        body::events(standing::events(Holder {
+        body::events(standing::events(Box::new(Holder {
             mcp: self.mcp,
             identified: self.identified.without_token(),
             consumer,
@@ -117,7 +117,7 @@ impl Visit {
             last_event: last,
             open,
             listening,
-        }))
+        })))
     }
 
     fn delete(&self) -> Response {

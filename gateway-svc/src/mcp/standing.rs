@@ -38,9 +38,9 @@ pub(super) struct Holder {
 ///
 /// An event about tools has an id that names the list that the client was notified of, so that a client that reconnects with `Last-Event-ID`
 /// learns what it missed, from any replica. The stream ends with its session, and when the caller's token is no longer valid.
-pub(super) fn events(holder: Holder) -> impl Stream<Item = Bytes> + Send + 'static {
+pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 'static {
     async_stream::stream! {
-        let Holder { mcp, identified, consumer, session, last_event, open, listening } = holder;
+        let Holder { mcp, identified, consumer, session, last_event, open, listening } = *holder;
         let _open = open;
         let over = when_over(&mcp, &identified);
         let subject = Arc::clone(&identified.subject);
