@@ -3,7 +3,7 @@
 use std::{
     error::Error as StdError,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -15,11 +15,15 @@ use data_encoding::HEXLOWER;
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
+    client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name},
     rt::TokioIo,
 };
 use service_kit::egress::EgressPolicy;
 use tokio::net::{TcpStream, UnixStream};
+use tower::Service as _;
+
+/// After this silence, a server is asked whether it is still there; it has as long to answer.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The suffix of host names that represent Unix sockets in the pool's URIs.
 const SOCKET_SUFFIX: &str = ".socket.invalid";
@@ -37,27 +41,37 @@ pub(super) fn unix_uri(socket: &str) -> Option<Uri> {
 
 /// Why there is no connection, for people.
 pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
-    let mut source = Some(error);
-    let mut last = error.to_string();
-    while let Some(error) = source {
-        if let Some(refused) = error.downcast_ref::<ConnectError>() {
-            return refused.to_string();
-        }
-        last = error.to_string();
-        source = error.source();
+    if let Some(refused) = refused(error) {
+        return refused.to_string();
     }
-    last
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }
 
-#[derive(Debug, thiserror::Error)]
+/// What was found wrong here, which other errors may contain.
+fn refused(error: &(dyn StdError + 'static)) -> Option<ConnectError> {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(refused) = error.downcast_ref::<ConnectError>() {
+            return Some(refused.clone());
+        }
+        source = error.source();
+    }
+    None
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
 enum ConnectError {
-    #[error("{host} has no address: {error}")]
-    Resolve { host: String, error: io::Error },
+    #[error("{host} has no address: {why}")]
+    Resolve { host: String, why: String },
     // Without the address: users must not learn what a name resolves to in the operator's network.
     #[error("{host}: {why}")]
     Refused { host: String, why: &'static str },
-    #[error("{host}: {error}")]
-    Connect { host: String, error: io::Error },
+    #[error("{host}: {why}")]
+    Connect { host: String, why: String },
     #[error("{host} did not accept the connection in time")]
     Timeout { host: String },
     #[error("its URL has no host")]
@@ -65,12 +79,58 @@ enum ConnectError {
 }
 
 /// Opens connections for the pool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Connector {
-    /// Where it connects; without one anywhere, and to Unix sockets.
-    pub(super) policy: Option<Arc<EgressPolicy>>,
+    policy: Option<Arc<EgressPolicy>>,
+    /// Tries addresses of both families side by side where the first do not answer.
+    tcp: HttpConnector<Checked>,
     /// How long connecting may take.
-    pub(super) connect: Duration,
+    within: Duration,
+}
+
+impl Connector {
+    /// Connects where `policy` permits; without one anywhere, and to Unix sockets.
+    pub(super) fn new(policy: Option<Arc<EgressPolicy>>, within: Duration) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Checked(policy.clone()));
+        // TLS is the caller's.
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(within));
+        // A stream may be silent for long; that its server has gone is noticed all the same.
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE / 4));
+        tcp.set_keepalive_retries(Some(4));
+        Self { policy, tcp, within }
+    }
+
+    async fn open(&mut self, uri: Uri, host: &str) -> Result<Stream, ConnectError> {
+        // Only what the orchestrator reports may be a socket; it has no policy.
+        if let Some(name) = host.strip_suffix(SOCKET_SUFFIX)
+            && self.policy.is_none()
+        {
+            let path = HEXLOWER
+                .decode(name.as_bytes())
+                .ok()
+                .and_then(|path| String::from_utf8(path).ok());
+            let path = path.map(PathBuf::from).ok_or(ConnectError::NoHost)?;
+            let connected = UnixStream::connect(path).await;
+            return connected.map(Stream::Unix).map_err(|error| ConnectError::Connect {
+                host: "its socket".to_owned(),
+                why: error.to_string(),
+            });
+        }
+        // An address is not resolved.
+        if let Ok(address) = host.parse::<IpAddr>() {
+            check(self.policy.as_deref(), host, &[address])?;
+        }
+        match self.tcp.call(uri).await {
+            Ok(stream) => Ok(Stream::Tcp(stream.into_inner())),
+            Err(error) => Err(refused(&error).unwrap_or_else(|| ConnectError::Connect {
+                host: host.to_owned(),
+                why: cause(&error),
+            })),
+        }
+    }
 }
 
 impl tower::Service<Uri> for Connector {
@@ -83,14 +143,14 @@ impl tower::Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { policy, connect } = self.clone();
+        let mut this = self.clone();
         Box::pin(async move {
             let host = uri
                 .host()
                 .ok_or(ConnectError::NoHost)?
                 .trim_matches(['[', ']'])
                 .to_owned();
-            match tokio::time::timeout(connect, open(&uri, &host, policy.as_deref())).await {
+            match tokio::time::timeout(this.within, this.open(uri, &host)).await {
                 Ok(opened) => Ok(TokioIo::new(opened?)),
                 Err(_) => Err(ConnectError::Timeout { host }.into()),
             }
@@ -98,56 +158,50 @@ impl tower::Service<Uri> for Connector {
     }
 }
 
-async fn open(uri: &Uri, host: &str, policy: Option<&EgressPolicy>) -> Result<Stream, ConnectError> {
-    // Only what the orchestrator reports may be a socket; it has no policy.
-    if let Some(name) = host.strip_suffix(SOCKET_SUFFIX)
-        && policy.is_none()
-    {
-        let path = HEXLOWER
-            .decode(name.as_bytes())
-            .ok()
-            .and_then(|path| String::from_utf8(path).ok());
-        let path = path.map(PathBuf::from).ok_or(ConnectError::NoHost)?;
-        let connected = UnixStream::connect(path).await;
-        return connected.map(Stream::Unix).map_err(|error| ConnectError::Connect {
-            host: "its socket".to_owned(),
-            error,
-        });
+/// Resolves names to addresses that may be connected to.
+#[derive(Clone)]
+struct Checked(Option<Arc<EgressPolicy>>);
+
+impl tower::Service<Name> for Checked {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Self::Response, ConnectError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
     }
-    let port = uri
-        .port_u16()
-        .unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| ConnectError::Resolve {
-            host: host.to_owned(),
-            error,
-        })?
-        .collect();
-    // One forbidden address among several may be an attack: none is connected to.
-    if let Some(policy) = policy
-        && let Some(refused) = addresses.iter().find(|address| !policy.permits(address.ip()))
-    {
-        tracing::info!(server.host = host, server.address = %refused.ip(), "an upstream has an address that is not allowed");
-        return Err(ConnectError::Refused {
-            host: host.to_owned(),
-            why: policy.refusal_of_name(),
-        });
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let policy = self.0.clone();
+        Box::pin(async move {
+            let host = name.as_str();
+            let resolved = tokio::net::lookup_host((host, 0)).await;
+            let addresses: Vec<SocketAddr> = resolved
+                .map_err(|error| ConnectError::Resolve {
+                    host: host.to_owned(),
+                    why: error.to_string(),
+                })?
+                .collect();
+            let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
+            check(policy.as_deref(), host, &ips)?;
+            Ok(addresses.into_iter())
+        })
     }
-    let mut failed = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(Stream::Tcp(stream));
-            }
-            Err(error) => failed = error,
+}
+
+/// One forbidden address among several may be an attack: none is connected to.
+fn check(policy: Option<&EgressPolicy>, host: &str, addresses: &[IpAddr]) -> Result<(), ConnectError> {
+    let Some(policy) = policy else { return Ok(()) };
+    match addresses.iter().find(|address| !policy.permits(**address)) {
+        None => Ok(()),
+        Some(refused) => {
+            tracing::info!(server.host = host, server.address = %refused, "an upstream has an address that is not allowed");
+            Err(ConnectError::Refused {
+                host: host.to_owned(),
+                why: policy.refusal_of_name(),
+            })
         }
     }
-    Err(ConnectError::Connect {
-        host: host.to_owned(),
-        error: failed,
-    })
 }
 
 /// A connection.

@@ -58,7 +58,7 @@ impl Pool {
             .https_or_http()
             // Not HTTP/2: on a shared connection one caller who reads slowly would hold up all others of the same server.
             .enable_http1()
-            .wrap_connector(Connector { policy, connect });
+            .wrap_connector(Connector::new(policy, connect));
         Self {
             connector,
             clients: Arc::default(),
