@@ -8,12 +8,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use crate::roots::OwnRoots;
+
 /// The permitted addresses: all public ones, and those that the operator allows (`--allow-upstream-cidr`).
 #[derive(Clone, Debug, Default)]
 pub struct EgressPolicy {
     allowed: Vec<IpNet>,
     /// Public addresses are not permitted unless `allowed` has them.
     allowed_alone: bool,
+    roots: OwnRoots,
 }
 
 impl EgressPolicy {
@@ -22,7 +25,19 @@ impl EgressPolicy {
         Self {
             allowed,
             allowed_alone: false,
+            roots: OwnRoots::default(),
         }
+    }
+
+    /// The same, for servers that authorities of the organization's own have certified, too.
+    #[must_use]
+    pub fn trusting(self, roots: OwnRoots) -> Self {
+        Self { roots, ..self }
+    }
+
+    /// The authorities of the organization's own.
+    pub const fn roots(&self) -> &OwnRoots {
+        &self.roots
     }
 
     /// The policy for secrets over plain HTTP: it permits only the addresses that the operator allows. On the way to a
@@ -32,6 +47,7 @@ impl EgressPolicy {
         Self {
             allowed: self.allowed.clone(),
             allowed_alone: true,
+            roots: self.roots.clone(),
         }
     }
 

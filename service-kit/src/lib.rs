@@ -19,6 +19,7 @@ pub mod per_caller;
 pub mod pipe;
 pub mod quota;
 pub mod random;
+pub mod roots;
 pub mod serve;
 pub mod status;
 pub mod telemetry;

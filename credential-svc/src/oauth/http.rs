@@ -4,10 +4,10 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
-    Client, Method, StatusCode, Url,
+    Certificate, Client, Method, StatusCode, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
-use service_kit::egress::EgressPolicy;
+use service_kit::{egress::EgressPolicy, roots::OwnRoots};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -138,12 +138,15 @@ impl Http {
     pub(super) fn new(egress: EgressPolicy, patience: Duration) -> Self {
         let internal = egress.for_plain_secrets();
         Self {
-            https: client(Resolver::new(egress.clone())),
-            public: client(Resolver {
-                policy: EgressPolicy::default(),
-                refusal: RESOLVES_TO_NOT_PUBLIC,
-            }),
-            plain: client(Resolver::new(internal.clone())),
+            https: client(Resolver::new(egress.clone()), egress.roots()),
+            public: client(
+                Resolver {
+                    policy: EgressPolicy::default(),
+                    refusal: RESOLVES_TO_NOT_PUBLIC,
+                },
+                egress.roots(),
+            ),
+            plain: client(Resolver::new(internal.clone()), egress.roots()),
             egress,
             internal,
             places: Places::new(),
@@ -254,7 +257,11 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 /// Proxies that the environment names are ignored, as for the issuers of callers: a proxy would connect where the policy forbids.
-fn client(resolver: Resolver) -> Client {
+fn client(resolver: Resolver, own: &OwnRoots) -> Client {
+    // Those were read when the program began.
+    let own = own
+        .certificates()
+        .filter_map(|certificate| Certificate::from_der(certificate).ok());
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
@@ -264,6 +271,7 @@ fn client(resolver: Resolver) -> Client {
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(AT_A_TIME)
+        .tls_certs_merge(own)
         .build()
         .expect("the TLS provider is installed first in main")
 }

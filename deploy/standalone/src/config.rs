@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) transit: Option<(VaultConfig, TransitConfig)>,
     /// Private networks that may contain remote servers.
     pub(crate) allow_upstream_cidr: Vec<IpNet>,
+    /// PEM files with certificate authorities of the organization's own.
+    pub(crate) upstream_ca: Vec<PathBuf>,
     /// Private networks that metadata documents of clients may be in.
     pub(crate) allow_client_document_cidr: Vec<IpNet>,
     /// The YAML file with OIDC issuers.

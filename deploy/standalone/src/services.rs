@@ -10,6 +10,7 @@ use service_kit::{
     egress::EgressPolicy,
     identity::Verifier,
     pipe::{PipeListener, pipe},
+    roots::OwnRoots,
 };
 use tonic::transport::Channel;
 use url::Url;
@@ -58,7 +59,8 @@ pub(crate) async fn build(
     let (gateway_to_registry, r3) = pipe(Gateway);
     let (orchestrator_to_credential, c1) = pipe(Orchestrator);
     let (gateway_to_credential, c2) = pipe(Gateway);
-    let egress = EgressPolicy::new(config.allow_upstream_cidr.clone());
+    let roots = OwnRoots::read(&config.upstream_ca).map_err(|error| format!("--upstream-ca {error}"))?;
+    let egress = EgressPolicy::new(config.allow_upstream_cidr.clone()).trusting(roots);
     let transit = config.transit.clone();
     let transit = transit.map(|(vault, key)| Transit::new(vault, key)).transpose();
     let keys = Keys::of_server(folder, transit.map_err(BuildError::Vault)?);

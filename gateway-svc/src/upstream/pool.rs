@@ -15,7 +15,8 @@ use hyper_util::{
     client::legacy::{self, Client},
     rt::{TokioExecutor, TokioTimer},
 };
-use service_kit::egress::EgressPolicy;
+use rustls::ClientConfig;
+use service_kit::{egress::EgressPolicy, roots::OwnRoots};
 use thread_local::ThreadLocal;
 
 use super::connect::Connector;
@@ -51,10 +52,17 @@ pub(crate) enum PoolError {
 impl Pool {
     /// A pool that connects only where `policy` permits; anywhere, and to Unix sockets, without one.
     pub(crate) fn new(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Self {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(provider)
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = policy
+            .as_ref()
+            .map_or_else(OwnRoots::default, |policy| policy.roots().clone());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
             .expect("the provider supports the default protocol versions")
+            .with_root_certificates(roots.with_system())
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
             .https_or_http()
             // Not HTTP/2: on a shared connection one caller who reads slowly would hold up all others of the same server.
             .enable_http1()
@@ -187,5 +195,53 @@ mod tests {
         assert!(matches!(post(&pool(), &uri).await, Err(PoolError::Exchange(_))));
         let nobody: Uri = "http://127.0.0.1:1/mcp".parse().unwrap();
         assert!(matches!(post(&pool(), &nobody).await, Err(PoolError::Connect(_))));
+    }
+
+    /// A server that an authority of the organization's own has certified.
+    #[tokio::test]
+    async fn trusts_the_authorities_that_an_operator_names() {
+        use rustls::pki_types::PrivatePkcs8KeyDer;
+
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(authority, rcgen::KeyPair::generate().unwrap()).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let named = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = named.signed_by(&key, &authority).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("https://localhost:{}/mcp", listener.local_addr().unwrap().port())
+            .parse()
+            .unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // One that does not trust it breaks off.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let _ = stream.read(&mut [0; 4096]).await;
+                stream.write_all(FIXED.as_bytes()).await.unwrap();
+            }
+        });
+        let loopback = || EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        let within = Duration::from_secs(5);
+        let strange = Pool::new(Some(Arc::new(loopback())), within);
+        assert!(matches!(post(&strange, &uri).await, Err(PoolError::Connect(_))));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), authority.pem()).unwrap();
+        let own = OwnRoots::read(&[file.path().to_owned()]).unwrap();
+        let trusting = Pool::new(Some(Arc::new(loopback().trusting(own))), within);
+        assert_eq!(post(&trusting, &uri).await.unwrap().status(), 200);
     }
 }

@@ -77,6 +77,10 @@ pub(super) struct Serve {
         value_name = "CIDR"
     )]
     allow_upstream_cidr: Vec<IpNet>,
+    /// A PEM file with certificate authorities of your own, which remote servers and their authorization servers may be
+    /// certified by, besides those that the system trusts. Repeat, or separate with commas.
+    #[arg(long, env = "CHANDLERY_UPSTREAM_CA", value_delimiter = ',', value_name = "FILE")]
+    upstream_ca: Vec<PathBuf>,
     /// Private networks from which metadata documents of MCP clients are fetched, also over http. Anybody who reaches
     /// the HTTP address can then let Chandlery send GET requests there. Repeat, or separate with commas.
     #[arg(
@@ -257,6 +261,7 @@ impl From<Serve> for Config {
             public_url: arguments.public_url,
             database_url: arguments.database_url,
             allow_upstream_cidr: arguments.allow_upstream_cidr,
+            upstream_ca: arguments.upstream_ca,
             allow_client_document_cidr: arguments.allow_client_document_cidr,
             issuers: arguments.issuers,
             call_timeout: Duration::from_secs(arguments.call_timeout),
