@@ -1,4 +1,4 @@
-//! Messages and session handles as an attacker sends them.
+//! Messages, session handles and ids of events as an attacker sends them.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -15,6 +15,7 @@ use service_kit::fuzz::{ITERATIONS, split, weave};
 
 use super::{
     media::{accepts, content_is_json},
+    resumable::{Place, Resumable},
     rpc::{Kind, Message},
     session::Sessions,
 };
@@ -219,4 +220,48 @@ fn media_types_are_read_without_falling_over() {
                 }
             }
         });
+}
+
+#[test]
+fn ids_of_events_name_one_place() {
+    let own = AssertUnwindSafe(Resumable::new("0123abcd".to_owned()));
+    let words = [
+        "0123abcd",
+        "-",
+        "0",
+        "1",
+        "f",
+        "ffffffffffffffff",
+        "+",
+        "_",
+        " ",
+        "\u{661}",
+    ];
+    check!(name = "last_event_id")
+        .with_iterations(ITERATIONS)
+        .for_each(|bytes: &[u8]| {
+            for text in [String::from_utf8_lossy(bytes).into_owned(), weave(bytes, &words)] {
+                let parts: Vec<&str> = text.split('-').collect();
+                let expected = match parts[..] {
+                    [replica, stream, number] => numbers(stream, number).map(|(stream, number)| match replica {
+                        "0123abcd" => Place::Here { stream, number },
+                        _ => Place::Elsewhere,
+                    }),
+                    _ => None,
+                };
+                assert_eq!(own.place(&text), expected, "{text:?}");
+            }
+        });
+}
+
+/// Two numbers in hexadecimal digits.
+fn numbers(one: &str, other: &str) -> Option<(u64, u64)> {
+    let number = |text: &str| {
+        let digits = text.chars().map(|digit| digit.to_digit(16).map(u64::from));
+        let read = |number: u64, digit: Option<u64>| number.checked_mul(16)?.checked_add(digit?);
+        (!text.is_empty())
+            .then(|| digits.into_iter().try_fold(0, read))
+            .flatten()
+    };
+    Some((number(one)?, number(other)?))
 }

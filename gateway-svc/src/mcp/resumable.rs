@@ -78,7 +78,10 @@ impl Resumable {
     pub(super) fn place(&self, id: &str) -> Option<Place> {
         let (replica, place) = id.split_once('-')?;
         let (stream, number) = place.split_once('-')?;
-        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let hex = |text: &str| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+        };
         let (stream, number) = (hex(stream)?, hex(number)?);
         Some(if replica == self.replica {
             Place::Here { stream, number }
@@ -171,7 +174,17 @@ mod tests {
         let id = format!("{}-a-1f", one.replica);
         assert_eq!(one.place(&id), Some(Place::Here { stream: 10, number: 31 }));
         assert_eq!(other.place(&id), Some(Place::Elsewhere));
-        for id in ["", "0123456789abcdef", "a-b", "a-b-", "a-b-x", "a--1", "a-1-1-1"] {
+        for id in [
+            "",
+            "0123456789abcdef",
+            "a-b",
+            "a-b-",
+            "a-b-x",
+            "a--1",
+            "a-1-1-1",
+            "a-+1-1",
+            "a-1-+1",
+        ] {
             assert_eq!(one.place(id), None, "{id}");
         }
     }
