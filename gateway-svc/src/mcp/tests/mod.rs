@@ -1,6 +1,7 @@
 //! The endpoints as clients meet them: a registry's snapshot, a credential service and an upstream made for the test.
 
 mod admission;
+mod alike;
 mod calls;
 mod events;
 mod limits;
