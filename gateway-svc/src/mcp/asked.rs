@@ -15,6 +15,9 @@ use bytes::{Bytes, BytesMut};
 use super::shards::Shards;
 use crate::upstream::Asking;
 
+/// Requests of one stream that wait at a time.
+const MOST: usize = 16;
+
 /// Session, and the id under which the client got the request, as JSON.
 type Key = ([u8; NONCE_LEN], Box<str>);
 
@@ -88,15 +91,19 @@ impl Questions {
         }
     }
 
-    /// The request as the client gets it, whose answer is waited for from now on.
-    pub(super) fn ask(&mut self, asking: Asking) -> Bytes {
+    /// The request as the client gets it, whose answer is waited for from now on. `None`: it has not answered so many that this is refused.
+    pub(super) fn ask(&mut self, asking: Asking) -> Option<Bytes> {
         // A stream may stay open for longer than a server has questions.
         self.waiting
             .retain(|waiting| self.asked.find(self.session, &waiting.key.1).is_some());
+        if self.waiting.len() >= MOST {
+            asking.refuse("the client has not answered the requests before");
+            return None;
+        }
         let waiting = self.asked.register(self.session, asking);
         let message = waiting.message();
         self.waiting.push(waiting);
-        message
+        Some(message)
     }
 
     /// The notification that a server withdraws a request, under the id that the client knows; `None`: it got no such request. `id` is where

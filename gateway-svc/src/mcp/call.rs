@@ -145,7 +145,10 @@ impl Messages {
         loop {
             return match self.stream.next().await {
                 Ok(CallEvent::Notification(message)) => Next::Notification(message),
-                Ok(CallEvent::Request(asking)) if self.asks => Next::Notification(self.questions.ask(asking)),
+                Ok(CallEvent::Request(asking)) if self.asks => match self.questions.ask(asking) {
+                    Some(message) => Next::Notification(message),
+                    None => continue,
+                },
                 Ok(CallEvent::Request(asking)) => {
                     asking.refuse("the client takes no stream of messages with this answer, so it cannot be asked");
                     continue;

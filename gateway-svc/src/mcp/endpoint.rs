@@ -133,8 +133,8 @@ impl Visit {
     }
 }
 
-/// Nobody has the rest of a stream.
+/// Nobody has the rest of a stream. With this status, a client knows that there is none; some ask for it although they have the whole answer.
 fn over() -> Response {
     let why = "the stream of this event is over, or it was another replica's: send the request again if its answer did not come";
-    plain(StatusCode::GONE, TRANSPORT_ERROR, why)
+    not_allowed(why, "POST, DELETE")
 }

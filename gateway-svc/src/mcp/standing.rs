@@ -76,7 +76,7 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
                     let uri = mcp.calls.exposed_uri(&session.client(), &subject, &consumer, &updated);
                     Some(updated.message(&uri, b""))
                 }
-                Heard::Request(asking) => Some(questions.ask(asking)),
+                Heard::Request(asking) => questions.ask(asking),
                 Heard::Withdrawn { text, id } => questions.withdraw(&text, id),
             };
             if let Some(message) = message {

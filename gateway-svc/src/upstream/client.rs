@@ -57,10 +57,13 @@ impl Profile {
 }
 
 impl Default for Profile {
-    /// The gateway's own, which answers no requests of a server.
+    /// The gateway's own. It answers no requests of a server, but lists what servers have for clients that do.
     fn default() -> Self {
         let version = env!("CARGO_PKG_VERSION");
         let info = format!(r#"{{"name":"chandlery","title":"Chandlery","version":"{version}"}}"#);
-        Self::new("{}", &info)
+        Self::new(
+            r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#,
+            &info,
+        )
     }
 }

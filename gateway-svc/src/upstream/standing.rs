@@ -79,6 +79,9 @@ impl Upstreams {
     /// Lets the session of this target live on while somebody listens.
     pub(crate) async fn touch(&self, target: &Target) {
         self.inner.sessions.get(&target.key).await;
+        if let Scope::Client(client) = &target.key.scope {
+            self.inner.subscribed.touch(client, target.installation());
+        }
     }
 
     /// Opens the stream of a session, with the headers of this target; `None`: the server has none, or the session is over.

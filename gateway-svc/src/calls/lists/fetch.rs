@@ -34,6 +34,8 @@ impl Calls {
                 (source, entry, listed)
             },
         );
+        let snapshot = self.store.load()?;
+        let entry_of = |source: &Source| snapshot.entry(&source.entry_uid).cloned();
         let mut asked = asked.buffered(AT_A_TIME);
         let (mut lists, mut failed) = (Vec::new(), None);
         while let Some((source, entry, listed)) = asked.next().await {
@@ -42,7 +44,14 @@ impl Calls {
                 // It offers none.
                 Ok(Err(CallError::NotOffered)) => continue,
                 late_or_failed => {
-                    let error = late_or_failed.ok().and_then(Result::err);
+                    let late = UpstreamError::Timeout {
+                        what: "list what it has",
+                        within: WITHIN,
+                    };
+                    let error = match late_or_failed {
+                        Ok(failed) => failed.err(),
+                        Err(_) => entry_of(&source).map(|entry| upstream_failed(late, &entry)),
+                    };
                     tracing::info!(entry = %entry, list = kind.method(), error = ?error, "a server did not list what it has");
                     failed = error.or(failed);
                     let Some(known) = before.as_ref().map(|before| before.of_source(&source)) else {

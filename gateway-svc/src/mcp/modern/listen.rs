@@ -6,7 +6,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use service_kit::quota::InFlight;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,8 +35,8 @@ const URIS: &str = "resourceSubscriptions";
 
 /// The most resources of one stream.
 const MOST_URIS: usize = 128;
-/// How many resources are subscribed to at a time, and how long that may take.
-const AT_A_TIME: usize = 8;
+/// How many resources are subscribed to at a time, and how long all of it may take.
+const AT_A_TIME: usize = 32;
 const WITHIN: Duration = Duration::from_secs(15);
 
 /// What a client wants to be told of.
@@ -109,15 +109,11 @@ impl Visit {
         };
         let visitor = self.modern_visitor(stated);
         let listener = self.mcp.calls.listen(&visitor.client);
-        let subscribed = stream::iter(wanted.uris).map(|uri| async {
-            let is_subscribed = timeout(WITHIN, self.subscribe(&visitor, &uri)).await;
-            is_subscribed.unwrap_or_default().then_some(uri)
-        });
-        let uris = subscribed
-            .buffered(AT_A_TIME)
-            .filter_map(std::future::ready)
-            .collect()
-            .await;
+        let subscribed =
+            stream::iter(wanted.uris).map(|uri| async { self.subscribe(&visitor, &uri).await.then_some(uri) });
+        // A server that does not answer keeps nobody from the others.
+        let subscribed = subscribed.buffer_unordered(AT_A_TIME).take_until(sleep(WITHIN));
+        let uris = subscribed.filter_map(std::future::ready).collect().await;
         let wanted = Wanted { uris, ..wanted };
         let client = visitor.client.clone();
         body::events(body::as_events(self.notifications(id, client, wanted, listener, open)))

@@ -210,3 +210,35 @@ async fn a_client_with_sessions_subscribes_to_a_server_without() {
         () = silent => {}
     }
 }
+
+/// What waits for a client is kept for it.
+#[tokio::test]
+async fn a_client_that_answers_nothing_is_asked_no_more() {
+    let (write, respond) = written();
+    let mut world = world(move |_, _| respond()).await;
+    let session = world.open("alice", "2025-11-25", json!({"roots": {}})).await;
+    let mut events = Events::of(world.post("alice", &session, CALL).await);
+    for id in 0..20 {
+        write
+            .send(json!({"jsonrpc": "2.0", "id": id, "method": "roots/list"}))
+            .unwrap();
+    }
+    let asked = async {
+        for _ in 0..16 {
+            assert_eq!(events.next().await["method"], "roots/list");
+        }
+        events.next().await
+    };
+    let refused = async {
+        let mut refused = std::collections::BTreeSet::new();
+        while refused.len() < 4 {
+            let error = world.saw(|message| message.get("error").is_some()).await;
+            refused.insert(error["id"].as_u64().unwrap());
+        }
+        refused
+    };
+    tokio::select! {
+        message = asked => panic!("it was asked more: {message}"),
+        refused = refused => assert_eq!(refused, (16..20).collect()),
+    }
+}

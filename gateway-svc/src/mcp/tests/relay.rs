@@ -214,3 +214,26 @@ async fn each_client_has_a_session_of_its_own() {
     ];
     assert_eq!(seen, expected.map(|(method, count)| (method.to_owned(), count)).into());
 }
+
+/// An empty list would say that there is nothing.
+#[tokio::test]
+async fn a_list_that_takes_too_long_is_no_empty_list() {
+    let (_write, respond) = written();
+    let answer = answers(r#"{"content":[]}"#);
+    let mut world = world(move |message, headers| match message["method"].as_str() {
+        Some("resources/list") => respond(),
+        _ => answer(message, headers),
+    })
+    .await;
+    let more = world.registry.clone().assign("default", "mail", "*");
+    fill(&mut world.feed, 2, more.objects.clone()).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    world.ask("alice", &session, CALL).await;
+    tokio::time::pause();
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#;
+    let answer = world.ask("alice", &session, list).await;
+    assert!(
+        answer["error"]["message"].as_str().unwrap().contains("within 15"),
+        "{answer}"
+    );
+}

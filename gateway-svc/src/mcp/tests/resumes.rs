@@ -47,7 +47,7 @@ async fn a_client_gets_what_it_missed() {
         .send(json!({"jsonrpc": "2.0", "id": call["id"], "result": {"content": []}}))
         .unwrap();
     for foreign in [&other, &world.open("alice", "2025-06-18", json!({})).await] {
-        assert_eq!(world.go_on(foreign, &first).await.status(), 410);
+        assert_eq!(world.go_on(foreign, &first).await.status(), 405);
     }
     let mut again = Events::of(world.go_on(&session, &first).await);
     assert_eq!(again.next().await, message(5));
@@ -56,7 +56,7 @@ async fn a_client_gets_what_it_missed() {
         json!({"jsonrpc": "2.0", "id": "c1", "result": {"content": []}})
     );
     for unknown in ["00000000-1-1", "0-0-0"] {
-        assert_eq!(world.go_on(&session, unknown).await.status(), 410);
+        assert_eq!(world.go_on(&session, unknown).await.status(), 405);
     }
     assert!(
         world.seen.try_recv().is_err(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::sync::watch;
 
 use crate::{
@@ -16,10 +16,12 @@ use crate::{
 /// Of one client at one server.
 const MOST: usize = 128;
 const LONGEST: usize = 2 << 10;
-/// Those of a client that was not heard of for this time are forgotten.
-const IDLE: Duration = Duration::from_secs(24 * 3600);
-/// How many clients and servers: 256 KiB each at most, and a few hundred bytes as a rule.
-const CLIENTS: u64 = 20_000;
+/// Those of a client that neither listens nor subscribes for this time are forgotten.
+const IDLE: Duration = Duration::from_secs(20 * 60);
+/// Bytes of all clients. Of more, those that were used last are kept.
+const BYTES: u64 = 64 << 20;
+/// What the subscriptions of a client at a server cost besides the URIs.
+const OWN_BYTES: usize = 256;
 
 /// A client, and the uid of an installation.
 type Key = (Client, Arc<str>);
@@ -32,7 +34,12 @@ pub(in crate::upstream) struct Subscribed(Cache<Key, Arc<watch::Sender<Uris>>>);
 
 impl Default for Subscribed {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(CLIENTS).time_to_idle(IDLE).build())
+        let weight = |_: &Key, uris: &Arc<watch::Sender<Uris>>| {
+            let bytes = OWN_BYTES + uris.borrow().iter().map(|uri| 32 + uri.len()).sum::<usize>();
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let cache = Cache::builder().eviction_policy(EvictionPolicy::lru());
+        Self(cache.weigher(weight).max_capacity(BYTES).time_to_idle(IDLE).build())
     }
 }
 
@@ -40,6 +47,11 @@ impl Subscribed {
     /// What this client has subscribed to at this installation's server, now and later.
     pub(in crate::upstream) fn watch(&self, client: &Client, installation: &Arc<str>) -> watch::Receiver<Uris> {
         self.of(client, installation).subscribe()
+    }
+
+    /// Keeps them while the client listens.
+    pub(in crate::upstream) fn touch(&self, client: &Client, installation: &Arc<str>) {
+        self.0.get(&(client.clone(), Arc::clone(installation)));
     }
 
     /// Carries out `resources/subscribe` or `resources/unsubscribe`.
@@ -50,13 +62,16 @@ impl Subscribed {
             return Reply::of_error(r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#);
         };
         let mut full = false;
-        self.of(client, installation).send_if_modified(|uris| {
+        let subscribed = self.of(client, installation);
+        subscribed.send_if_modified(|uris| {
             if &*request.method != "resources/subscribe" {
                 return uris.remove(&uri);
             }
             full = uris.len() >= MOST && !uris.contains(&uri);
             !full && uris.insert(uri)
         });
+        // It weighs more or less now.
+        self.0.insert((client.clone(), Arc::clone(installation)), subscribed);
         if full {
             let why = r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;
             return Reply::of_error(why);
