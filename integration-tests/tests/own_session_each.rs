@@ -91,8 +91,8 @@ async fn members_of_a_team_have_sessions_of_their_own() {
     );
     let subscribed = hers.request("resources/subscribe", json!({"uri": "test://a"})).await;
     assert_eq!(subscribed["result"], json!({}));
-    assert_eq!(sessions(&server, "logging/setLevel"), [own.clone()]);
-    assert_eq!(sessions(&server, "resources/subscribe"), [own.clone()]);
+    assert_eq!(sessions(&server, "logging/setLevel"), std::slice::from_ref(own));
+    assert_eq!(sessions(&server, "resources/subscribe"), std::slice::from_ref(own));
     let (mut to_her, mut to_him) = (hers.open_stream().await, his.open_stream().await);
     eventually("both are listened for", || async {
         let listened: BTreeSet<String> = sessions(&server, "GET").iter().map(Value::to_string).collect();
@@ -110,7 +110,7 @@ async fn members_of_a_team_have_sessions_of_their_own() {
     // Only hers ends.
     assert_eq!(hers.delete().await, 204);
     eventually("the server is told", || async {
-        (sessions(&server, "DELETE") == [own.clone()]).then_some(())
+        (sessions(&server, "DELETE") == std::slice::from_ref(own)).then_some(())
     })
     .await;
     work(&his, "answer").await;

@@ -295,6 +295,7 @@ async fn is_relayed(seed: u64) {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the output of a test that fails names its seed")]
 async fn a_client_gets_what_the_server_says() {
     let random = u64::from_be_bytes(service_kit::random::bytes());
     for first in [SEED, random] {
