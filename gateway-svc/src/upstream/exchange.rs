@@ -19,7 +19,7 @@ use super::{
     pending::Pending,
     pool::Body,
     post::{Begun, mentions_session},
-    session::Session,
+    session::{Session, is_subscription},
     target::{Scope, Target},
     upstreams::Upstreams,
 };
@@ -112,11 +112,14 @@ impl Upstreams {
             if !session.answers(&request.method) {
                 return Err(UpstreamError::NotOffered);
             }
-            if session.subscribes(&request.method)
+            if is_subscription(&request.method)
                 && let Scope::Client(client) = &target.key.scope
             {
+                // A session that takes the place of this one is to have them, too.
                 let answered = self.inner.subscribed.answer(client, target.installation(), request);
-                return Ok(Sent::Whole(session, answered));
+                if session.era == Era::Modern {
+                    return Ok(Sent::Whole(session, answered));
+                }
             }
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
                 .await

@@ -30,6 +30,7 @@ mod room;
 mod session;
 mod sse;
 mod standing;
+mod subscribed;
 mod target;
 mod tools;
 mod upstreams;

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
-    client::Client,
+    client::{Client, Era},
     error::UpstreamError,
     session::Session,
     target::{SessionKey, Target},
     upstreams::Upstreams,
 };
+use crate::json;
 
 impl Upstreams {
     /// The session of this client for this target, initialized by the first call that requires it; the others wait for it.
@@ -34,6 +35,7 @@ impl Upstreams {
                 if let Some(level) = this.inner.levels.get(&client) {
                     this.set_level_in(&target, &session, &level).await;
                 }
+                this.subscribe_in(&client, &target, &session).await;
                 if own.add(&client, &target, &session) {
                     if let Some(opened) = this.inner.opened.get() {
                         opened(&client);
@@ -83,6 +85,20 @@ impl Upstreams {
         if session.offers.logging {
             let params = format!(r#"{{"level":{level}}}"#);
             let request = self.request("logging/setLevel", params.as_bytes(), &[]);
+            self.send(target, session, request.body).await;
+        }
+    }
+
+    /// Subscribes to what the client has subscribed to in the session before, which the server has lost.
+    async fn subscribe_in(&self, client: &Client, target: &Target, session: &Session) {
+        if session.era == Era::Modern {
+            return;
+        }
+        for uri in self.inner.subscribed.of_lost(client, target.installation()) {
+            let mut params = Vec::from(&b"{\"uri\":"[..]);
+            json::push_string(&mut params, &uri);
+            params.push(b'}');
+            let request = self.request("resources/subscribe", &params, &[]);
             self.send(target, session, request.body).await;
         }
     }

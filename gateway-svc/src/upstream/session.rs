@@ -79,6 +79,11 @@ pub(super) struct Session {
     pub(super) side_messages: Arc<Semaphore>,
 }
 
+/// Whether the method changes what a client has subscribed to.
+pub(super) fn is_subscription(method: &str) -> bool {
+    matches!(method, "resources/subscribe" | "resources/unsubscribe")
+}
+
 impl Session {
     /// A session whose revision is not agreed yet.
     pub(super) fn new(id: Option<HeaderValue>, permits: Arc<Semaphore>) -> Self {
@@ -110,7 +115,7 @@ impl Session {
 
     /// Whether the method stands for a change of the stream that a modern server tells of changes in.
     pub(super) fn subscribes(&self, method: &str) -> bool {
-        self.era == Era::Modern && matches!(method, "resources/subscribe" | "resources/unsubscribe")
+        self.era == Era::Modern && is_subscription(method)
     }
 
     /// Whether the server is to be asked again what it offers.

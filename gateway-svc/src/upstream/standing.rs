@@ -16,11 +16,11 @@ use super::{
     error::UpstreamError,
     heard::Heard,
     message::Outgoing,
-    modern::subscribed::{Uris, wanted},
     pending::Pending,
     pool::Body,
     post::Begun,
     session::Session,
+    subscribed::{Uris, wanted},
     target::{Scope, SessionKey, Target},
     upstreams::Upstreams,
 };

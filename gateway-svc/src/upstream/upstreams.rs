@@ -18,10 +18,10 @@ use super::{
     client::{Client, Era, Profile},
     limits::Limits,
     message::Outgoing,
-    modern::subscribed::Subscribed,
     pool::Pool,
     room::Rooms,
     session::Session,
+    subscribed::Subscribed,
     target::{Endpoint, SessionKey},
 };
 

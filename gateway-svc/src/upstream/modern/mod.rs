@@ -10,7 +10,6 @@ pub(super) mod reply;
 pub(super) mod request;
 pub(super) mod rounds;
 mod send;
-pub(super) mod subscribed;
 
 /// The revision.
 pub(super) const REVISION: &str = "2026-07-28";

@@ -97,6 +97,36 @@ async fn a_call_is_not_sent_again_where_its_session_lives() {
     }
 }
 
+#[tokio::test]
+async fn a_session_in_place_of_a_lost_one_has_its_subscriptions() {
+    let (url, mut seen) = server(|message, headers| {
+        if message["method"] == "tools/call" && headers["mcp-session-id"] == "s1" {
+            return http::StatusCode::NOT_FOUND.into_response();
+        }
+        json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))
+    })
+    .await;
+    let upstreams = upstreams(patient());
+    let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
+    let target = Arc::new(target_for("i", endpoint, Scope::Client(Client::Session([1; 12]))));
+    for (method, uri) in [("subscribe", "x:a"), ("subscribe", "x:b"), ("unsubscribe", "x:a")] {
+        let params = json!({"uri": uri}).to_string();
+        let request = upstreams.request(&format!("resources/{method}"), params.as_bytes(), &[]);
+        upstreams
+            .call(&target, request, CancellationToken::new())
+            .await
+            .unwrap();
+    }
+    call(&upstreams, &target).await.unwrap();
+    let mut again = Vec::new();
+    while let Ok((message, headers)) = seen.try_recv() {
+        if message["method"] == "resources/subscribe" && headers["mcp-session-id"] == "s2" {
+            again.push(message["params"]["uri"].clone());
+        }
+    }
+    assert_eq!(again, ["x:b"]);
+}
+
 /// A session of an older credential is not used again.
 #[tokio::test]
 async fn another_credential_has_another_session() {

@@ -1,17 +1,16 @@
-//! The resources that clients of older revisions have subscribed to at modern servers, which are told of them in `subscriptions/listen`.
+//! The resources that clients have subscribed to: for the streams of modern servers (`subscriptions/listen`), and for sessions that take the place of
+//! lost ones.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::sync::watch;
 
-use crate::{
-    json::{self, Object},
-    upstream::{
-        client::Client,
-        message::{Outgoing, Reply},
-    },
+use super::{
+    client::Client,
+    message::{Outgoing, Reply},
 };
+use crate::json::{self, Object};
 
 /// Of one client at one server.
 const MOST: usize = 128;
@@ -27,10 +26,10 @@ const OWN_BYTES: usize = 256;
 type Key = (Client, Arc<str>);
 
 /// Resources, by their URIs.
-pub(in crate::upstream) type Uris = BTreeSet<Box<str>>;
+pub(super) type Uris = BTreeSet<Box<str>>;
 
 /// What clients have subscribed to.
-pub(in crate::upstream) struct Subscribed(Cache<Key, Arc<watch::Sender<Uris>>>);
+pub(super) struct Subscribed(Cache<Key, Arc<watch::Sender<Uris>>>);
 
 impl Default for Subscribed {
     fn default() -> Self {
@@ -45,17 +44,23 @@ impl Default for Subscribed {
 
 impl Subscribed {
     /// What this client has subscribed to at this installation's server, now and later.
-    pub(in crate::upstream) fn watch(&self, client: &Client, installation: &Arc<str>) -> watch::Receiver<Uris> {
+    pub(super) fn watch(&self, client: &Client, installation: &Arc<str>) -> watch::Receiver<Uris> {
         self.of(client, installation).subscribe()
     }
 
+    /// What this client has subscribed to at this installation's server.
+    pub(super) fn of_lost(&self, client: &Client, installation: &Arc<str>) -> Uris {
+        let known = self.0.get(&(client.clone(), Arc::clone(installation)));
+        known.map(|uris| uris.borrow().clone()).unwrap_or_default()
+    }
+
     /// Keeps them while the client listens.
-    pub(in crate::upstream) fn touch(&self, client: &Client, installation: &Arc<str>) {
+    pub(super) fn touch(&self, client: &Client, installation: &Arc<str>) {
         self.0.get(&(client.clone(), Arc::clone(installation)));
     }
 
     /// Carries out `resources/subscribe` or `resources/unsubscribe`.
-    pub(in crate::upstream) fn answer(&self, client: &Client, installation: &Arc<str>, request: &Outgoing) -> Reply {
+    pub(super) fn answer(&self, client: &Client, installation: &Arc<str>, request: &Outgoing) -> Reply {
         let params = Object::parse(request.params()).ok();
         let uri = params.and_then(|params| params.string("uri").map(Box::<str>::from));
         let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST) else {
@@ -86,7 +91,7 @@ impl Subscribed {
 }
 
 /// `params` of the request for the stream: all lists, and these resources.
-pub(in crate::upstream) fn wanted(uris: &Uris) -> Vec<u8> {
+pub(super) fn wanted(uris: &Uris) -> Vec<u8> {
     let mut out = Vec::from(
         &br#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true"#[..],
     );
