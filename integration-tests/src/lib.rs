@@ -22,6 +22,7 @@ pub mod process;
 pub mod relayed;
 pub mod script;
 pub mod stack;
+pub mod streams;
 pub mod tls;
 pub mod tools;
 pub mod upstream;

@@ -143,7 +143,7 @@ async fn connect(address: &str) -> http1::SendRequest<Full<Bytes>> {
 }
 
 /// User and system time of these processes: `/proc/PID/stat`, fields 14 and 15, in ticks of 10 ms.
-fn cpu(pids: &[i32]) -> Duration {
+pub(crate) fn cpu(pids: &[i32]) -> Duration {
     let ticks: u64 = pids
         .iter()
         .filter_map(|pid| {

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::load::{Figures, Load};
+use crate::{
+    load::{Figures, Load},
+    streams::Idle,
+};
 
 /// Start times and memory.
 pub(crate) struct Start {
@@ -89,6 +92,18 @@ impl Report {
             (_, "large") => self.verdict("CPU of a 100 KB result, of nginx's", cpu, "<=", 1.0, ""),
             _ => {}
         }
+    }
+
+    /// Adds what idle sessions with streams cost.
+    pub(crate) fn add_idle(&mut self, idle: &Idle) {
+        self.verdict("memory of an idle session with a stream", idle.memory, "<=", 4.0, " KB");
+        self.verdict(
+            "CPU of a revision beside 10,000 streams",
+            idle.revision,
+            "<=",
+            1.0,
+            " ms",
+        );
     }
 
     /// The whole report.
