@@ -2,9 +2,6 @@
 
 /// A person called the tool.
 pub(super) const CALLED: &str = "called";
-/// A gateway speaks to servers in the revisions up to 2025-11-25 only: of a server of 2026-07-28, everything up to the token passes, and then
-/// the server does not understand the call.
-const NOT_SPOKEN: &str = "UPSTREAM_INVALID";
 const SIGN_IN_REFUSED: &str = "AUTHORIZATION_STATE_INVALID";
 const SERVER_REFUSED: &str = "AUTHORIZATION_SERVER_REFUSED";
 
@@ -41,45 +38,52 @@ pub(super) const OF_2025_11_25: &[Played] = &[
 ];
 
 pub(super) const OF_2026_07_28: &[Played] = &[
-    ("auth/metadata-default", NOT_SPOKEN, 16),
-    ("auth/metadata-var1", NOT_SPOKEN, 16),
-    ("auth/metadata-var2", NOT_SPOKEN, 16),
-    ("auth/metadata-var3", NOT_SPOKEN, 16),
-    ("auth/basic-cimd", NOT_SPOKEN, 9),
-    ("auth/scope-from-www-authenticate", NOT_SPOKEN, 12),
-    ("auth/scope-from-scopes-supported", NOT_SPOKEN, 12),
-    ("auth/scope-omitted-when-undefined", NOT_SPOKEN, 12),
-    ("auth/scope-retry-limit", NOT_SPOKEN, 11),
-    ("auth/token-endpoint-auth-basic", NOT_SPOKEN, 17),
-    ("auth/token-endpoint-auth-post", NOT_SPOKEN, 17),
-    ("auth/token-endpoint-auth-none", NOT_SPOKEN, 17),
-    ("auth/pre-registration", NOT_SPOKEN, 10),
+    ("tools_call", CALLED, 2),
+    ("request-metadata", CALLED, 5),
+    ("auth/authorization-server-migration", CALLED, 14),
+    ("auth/scope-step-up", CALLED, 14),
+    ("http-standard-headers", CALLED, 1),
+    ("json-schema-2020-12-preservation", CALLED, 9),
+    ("auth/metadata-default", CALLED, 16),
+    ("auth/metadata-var1", CALLED, 16),
+    ("auth/metadata-var2", CALLED, 16),
+    ("auth/metadata-var3", CALLED, 16),
+    ("auth/basic-cimd", CALLED, 9),
+    ("auth/scope-from-www-authenticate", CALLED, 12),
+    ("auth/scope-from-scopes-supported", CALLED, 12),
+    ("auth/scope-omitted-when-undefined", CALLED, 12),
+    ("auth/scope-retry-limit", "UPSTREAM_INVALID", 11),
+    ("auth/token-endpoint-auth-basic", CALLED, 17),
+    ("auth/token-endpoint-auth-post", CALLED, 17),
+    ("auth/token-endpoint-auth-none", CALLED, 17),
+    ("auth/pre-registration", CALLED, 10),
     ("auth/resource-mismatch", SERVER_REFUSED, 2),
-    ("auth/offline-access-scope", NOT_SPOKEN, 10),
-    ("auth/offline-access-not-supported", NOT_SPOKEN, 12),
-    ("auth/iss-supported", NOT_SPOKEN, 12),
-    ("auth/iss-not-advertised", NOT_SPOKEN, 12),
+    ("auth/offline-access-scope", CALLED, 10),
+    ("auth/offline-access-not-supported", CALLED, 12),
+    ("auth/iss-supported", CALLED, 12),
+    ("auth/iss-not-advertised", CALLED, 12),
     ("auth/iss-supported-missing", SIGN_IN_REFUSED, 8),
     ("auth/iss-wrong-issuer", SIGN_IN_REFUSED, 8),
     ("auth/iss-unexpected", SIGN_IN_REFUSED, 8),
     ("auth/iss-normalized", SIGN_IN_REFUSED, 8),
     ("auth/metadata-issuer-mismatch", SERVER_REFUSED, 3),
-    ("auth/client-credentials-jwt", NOT_SPOKEN, 5),
-    ("auth/client-credentials-basic", NOT_SPOKEN, 5),
+    ("auth/client-credentials-jwt", CALLED, 5),
+    ("auth/client-credentials-basic", CALLED, 5),
     // Its server has no method to call.
     ("json-schema-ref-no-deref", "-32601", 1),
 ];
 
-/// Revision 2026-07-28 requires these; they are played in revision 2025-11-25, which a gateway speaks to servers.
+/// Revision 2026-07-28 requires these; here they are played in revision 2025-11-25.
 pub(super) const OF_BOTH: &[Played] = &[("auth/authorization-server-migration", CALLED, 13)];
 
-const NO_RELAY: &str = "a gateway does not relay yet what a server asks of a client: issue 10";
-const NO_MODERN: &str = "a gateway does not speak 2026-07-28 to servers yet: issue 10";
+const NO_ANSWERS: &str = "the people of this journey answer nothing that a server asks yet: issue 10";
+const FIRST_TOOL: &str = "the people of this journey call the first tool alone yet: issue 10";
+const INVALID_LISTED: &str = "a gateway lists tools whose declarations of headers are not valid yet: issue 10";
 const NO_KEYS: &str = "its identity provider publishes no keys, so that Chandlery cannot verify the person's token that would be exchanged";
 const NO_MODEL: &str = "an extension that no credential model has";
 
 pub(super) const NOT_IN_2025_11_25: &[NotPlayed] = &[
-    ("elicitation-sep1034-client-defaults", NO_RELAY),
+    ("elicitation-sep1034-client-defaults", NO_ANSWERS),
     ("auth/enterprise-managed-authorization", NO_KEYS),
     ("auth/dpop", NO_MODEL),
     ("auth/dpop-nonce", NO_MODEL),
@@ -87,16 +91,9 @@ pub(super) const NOT_IN_2025_11_25: &[NotPlayed] = &[
 ];
 
 pub(super) const NOT_IN_2026_07_28: &[NotPlayed] = &[
-    ("tools_call", NO_MODERN),
-    ("request-metadata", NO_MODERN),
-    // Played as `OF_BOTH`, and as a scenario of 2025-11-25.
-    ("auth/authorization-server-migration", NO_MODERN),
-    ("auth/scope-step-up", NO_MODERN),
-    ("sep-2322-client-request-state", NO_MODERN),
-    ("http-standard-headers", NO_MODERN),
-    ("http-custom-headers", NO_MODERN),
-    ("http-invalid-tool-headers", NO_MODERN),
-    ("json-schema-2020-12-preservation", NO_MODERN),
+    ("sep-2322-client-request-state", NO_ANSWERS),
+    ("http-custom-headers", FIRST_TOOL),
+    ("http-invalid-tool-headers", INVALID_LISTED),
     ("auth/enterprise-managed-authorization", NO_KEYS),
     ("auth/dpop", NO_MODEL),
     ("auth/dpop-nonce", NO_MODEL),
