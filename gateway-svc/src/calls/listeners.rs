@@ -127,10 +127,14 @@ impl Listeners {
         }
     }
 
-    /// Tells those who listen that their client has another session.
-    pub(super) fn wake(&self, client: &Client) {
-        if let Some(group) = self.groups().get(client) {
-            group.members.iter().for_each(|member| member.wake.notify_one());
+    /// Tells those who listen that their client has another session; false: nobody does.
+    pub(super) fn wake(&self, client: &Client) -> bool {
+        match self.groups().get(client) {
+            Some(group) => {
+                group.members.iter().for_each(|member| member.wake.notify_one());
+                true
+            }
+            None => false,
         }
     }
 

@@ -69,11 +69,7 @@ impl Calls {
     ) -> Self {
         let listeners: Arc<Listeners> = Arc::default();
         let opened = Arc::downgrade(&listeners);
-        upstreams.when_opened(move |client| {
-            if let Some(listeners) = opened.upgrade() {
-                listeners.wake(client);
-            }
-        });
+        upstreams.when_opened(move |client| opened.upgrade().is_some_and(|listeners| listeners.wake(client)));
         Self {
             listeners,
             store,

@@ -118,6 +118,10 @@ impl Upstreams {
                 // A session that takes the place of this one is to have them, too.
                 let answered = self.inner.subscribed.answer(client, target.installation(), request);
                 if session.era == Era::Modern {
+                    // What changes from the answer on, the client is told of.
+                    if answered.result().is_some() && self.is_listened_to(client) {
+                        self.inner.subscribed.acknowledged(client, target.installation()).await;
+                    }
                     return Ok(Sent::Whole(session, answered));
                 }
             }

@@ -37,9 +37,7 @@ impl Upstreams {
                 }
                 this.subscribe_in(&client, &target, &session).await;
                 if own.add(&client, &target, &session) {
-                    if let Some(opened) = this.inner.opened.get() {
-                        opened(&client);
-                    }
+                    this.is_listened_to(&client);
                     return Ok(session);
                 }
                 this.end_session(&target.key, target.headers.clone(), &session).await;
@@ -87,6 +85,11 @@ impl Upstreams {
             let request = self.request("logging/setLevel", params.as_bytes(), &[]);
             self.send(target, session, request.body).await;
         }
+    }
+
+    /// Whether somebody listens for this client, who learns that it may have another session.
+    pub(super) fn is_listened_to(&self, client: &Client) -> bool {
+        self.inner.opened.get().is_some_and(|opened| opened(client))
     }
 
     /// Subscribes to what the client has subscribed to in the session before, which the server has lost.

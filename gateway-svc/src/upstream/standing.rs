@@ -20,7 +20,7 @@ use super::{
     pool::Body,
     post::Begun,
     session::Session,
-    subscribed::{Uris, wanted},
+    subscribed::{Own, Uris, wanted},
     target::{Scope, SessionKey, Target},
     upstreams::Upstreams,
 };
@@ -64,8 +64,17 @@ impl OpenSession {
 #[derive(Debug)]
 pub(crate) struct Standing {
     answers: Answers,
-    /// Which resources the stream of a modern server is to tell of.
-    uris: Option<watch::Receiver<Uris>>,
+    /// Of a modern server.
+    subscription: Option<Subscription>,
+}
+
+/// Which resources the stream of a modern server tells of.
+#[derive(Debug)]
+struct Subscription {
+    own: Arc<Own>,
+    uris: watch::Receiver<Uris>,
+    /// Those that were asked for.
+    asked: Uris,
 }
 
 impl Upstreams {
@@ -99,18 +108,24 @@ impl Upstreams {
         let Scope::Client(client) = &target.key.scope else {
             return Ok(None);
         };
-        let mut uris = self.inner.subscribed.watch(client, target.installation());
-        let opened = self.subscribe(target, session, &mut uris).await?;
-        Ok(opened.map(|(request, body)| self.standing(target, session, request, body, Some(uris))))
+        let own = self.inner.subscribed.of(client, target.installation());
+        let mut subscription = Subscription {
+            uris: own.watch(),
+            own,
+            asked: Uris::new(),
+        };
+        let opened = self.subscribe(target, session, &mut subscription).await?;
+        Ok(opened.map(|(request, body)| self.standing(target, session, request, body, Some(subscription))))
     }
 
     async fn subscribe(
         &self,
         target: &Arc<Target>,
         session: &Session,
-        uris: &mut watch::Receiver<Uris>,
+        subscription: &mut Subscription,
     ) -> Result<Option<(Outgoing, Body)>, UpstreamError> {
-        let params = wanted(&uris.borrow_and_update());
+        subscription.asked = subscription.uris.borrow_and_update().clone();
+        let params = wanted(&subscription.asked);
         let request = self.request("subscriptions/listen", &params, &[]);
         let body = self.standing_body(target, session, Some(&request)).await?;
         Ok(body.map(|body| (request, body)))
@@ -145,7 +160,7 @@ impl Upstreams {
         session: &Arc<Session>,
         request: Outgoing,
         body: Body,
-        uris: Option<watch::Receiver<Uris>>,
+        subscription: Option<Subscription>,
     ) -> Standing {
         let pending = Pending::not_to_be_cancelled(self.clone(), Arc::clone(target));
         let never = (Instant::now() + YEAR, CancellationToken::new());
@@ -155,7 +170,7 @@ impl Upstreams {
         let answers = Answers::new(pending, Arc::clone(session), request, body, never.0, never.1, permit);
         Standing {
             answers: answers.standing(),
-            uris,
+            subscription,
         }
     }
 }
@@ -173,8 +188,8 @@ impl Standing {
     pub(crate) async fn next(&mut self) -> Result<Heard, UpstreamError> {
         loop {
             let other = async {
-                match &mut self.uris {
-                    Some(uris) => uris.changed().await,
+                match &mut self.subscription {
+                    Some(subscription) => subscription.uris.changed().await,
                     None => std::future::pending().await,
                 }
             };
@@ -182,6 +197,10 @@ impl Standing {
                 event = self.answers.next() => {
                     let event = event?;
                     self.answers.forget_length();
+                    // The first message acknowledges it.
+                    if let Some(Subscription { own, asked, .. }) = &self.subscription {
+                        own.acknowledge(asked);
+                    }
                     let (target, is_over) = (self.answers.target(), event.is_reply());
                     match Heard::of(event, target.installation()) {
                         Some(heard) => return Ok(heard),
@@ -192,7 +211,7 @@ impl Standing {
                 changed = other => match changed {
                     Ok(()) => self.subscribe_anew().await?,
                     // The client has been forgotten.
-                    Err(_) => self.uris = None,
+                    Err(_) => self.subscription = None,
                 },
             }
         }
@@ -201,12 +220,12 @@ impl Standing {
     /// Opens a stream for other resources, and only then closes this one.
     async fn subscribe_anew(&mut self) -> Result<(), UpstreamError> {
         let (upstreams, target, session) = self.answers.whose();
-        let Some(mut uris) = self.uris.take() else {
+        let Some(mut subscription) = self.subscription.take() else {
             return Ok(());
         };
-        let opened = upstreams.subscribe(&target, &session, &mut uris).await?;
+        let opened = upstreams.subscribe(&target, &session, &mut subscription).await?;
         let (request, body) = opened.ok_or_else(|| UpstreamError::invalid("it refuses the subscription"))?;
-        *self = upstreams.standing(&target, &session, request, body, Some(uris));
+        *self = upstreams.standing(&target, &session, request, body, Some(subscription));
         Ok(())
     }
 }

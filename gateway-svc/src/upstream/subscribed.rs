@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     client::Client,
@@ -19,6 +19,8 @@ const LONGEST: usize = 2 << 10;
 const IDLE: Duration = Duration::from_secs(20 * 60);
 /// Bytes of all clients. Of more, those that were used last are kept.
 const BYTES: u64 = 64 << 20;
+/// How long a client waits for a server to acknowledge.
+const ACKNOWLEDGED: Duration = Duration::from_secs(3);
 /// What the subscriptions of a client at a server cost besides the URIs.
 const OWN_BYTES: usize = 256;
 
@@ -29,12 +31,36 @@ type Key = (Client, Arc<str>);
 pub(super) type Uris = BTreeSet<Box<str>>;
 
 /// What clients have subscribed to.
-pub(super) struct Subscribed(Cache<Key, Arc<watch::Sender<Uris>>>);
+pub(super) struct Subscribed(Cache<Key, Arc<Own>>);
+
+/// What one client has subscribed to at one server.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    uris: watch::Sender<Uris>,
+    /// What a modern server has acknowledged.
+    told: watch::Sender<Uris>,
+}
+
+impl Own {
+    /// What the client has subscribed to, now and later.
+    pub(super) fn watch(&self) -> watch::Receiver<Uris> {
+        self.uris.subscribe()
+    }
+
+    /// The server tells of these from now on.
+    pub(super) fn acknowledge(&self, uris: &Uris) {
+        self.told.send_if_modified(|told| {
+            let changed = told != uris;
+            told.clone_from(uris);
+            changed
+        });
+    }
+}
 
 impl Default for Subscribed {
     fn default() -> Self {
-        let weight = |_: &Key, uris: &Arc<watch::Sender<Uris>>| {
-            let bytes = OWN_BYTES + uris.borrow().iter().map(|uri| 32 + uri.len()).sum::<usize>();
+        let weight = |_: &Key, own: &Arc<Own>| {
+            let bytes = OWN_BYTES + 2 * own.uris.borrow().iter().map(|uri| 32 + uri.len()).sum::<usize>();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().eviction_policy(EvictionPolicy::lru());
@@ -43,15 +69,18 @@ impl Default for Subscribed {
 }
 
 impl Subscribed {
-    /// What this client has subscribed to at this installation's server, now and later.
-    pub(super) fn watch(&self, client: &Client, installation: &Arc<str>) -> watch::Receiver<Uris> {
-        self.of(client, installation).subscribe()
-    }
-
     /// What this client has subscribed to at this installation's server.
     pub(super) fn of_lost(&self, client: &Client, installation: &Arc<str>) -> Uris {
         let known = self.0.get(&(client.clone(), Arc::clone(installation)));
-        known.map(|uris| uris.borrow().clone()).unwrap_or_default()
+        known.map(|own| own.uris.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Waits until a modern server has acknowledged what this client has subscribed to at this moment.
+    pub(super) async fn acknowledged(&self, client: &Client, installation: &Arc<str>) {
+        let own = self.of(client, installation);
+        let wanted = own.uris.borrow().clone();
+        // A server that takes long tells of changes later.
+        let _ = timeout(ACKNOWLEDGED, own.told.subscribe().wait_for(|told| *told == wanted)).await;
     }
 
     /// Keeps them while the client listens.
@@ -68,7 +97,7 @@ impl Subscribed {
         };
         let mut full = false;
         let subscribed = self.of(client, installation);
-        subscribed.send_if_modified(|uris| {
+        subscribed.uris.send_if_modified(|uris| {
             if &*request.method != "resources/subscribe" {
                 return uris.remove(&uri);
             }
@@ -84,9 +113,9 @@ impl Subscribed {
         Reply::of_result("{}")
     }
 
-    fn of(&self, client: &Client, installation: &Arc<str>) -> Arc<watch::Sender<Uris>> {
+    pub(super) fn of(&self, client: &Client, installation: &Arc<str>) -> Arc<Own> {
         let key = (client.clone(), Arc::clone(installation));
-        self.0.get_with(key, || Arc::new(watch::Sender::default()))
+        self.0.get_with(key, Arc::default)
     }
 }
 

@@ -34,7 +34,7 @@ const ERA: Duration = Duration::from_secs(3600);
 const LEVEL_IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// See [`Upstreams::when_opened`].
-type Opened = Box<dyn Fn(&Client) + Send + Sync>;
+type Opened = Box<dyn Fn(&Client) -> bool + Send + Sync>;
 
 /// All upstreams.
 #[derive(Clone)]
@@ -111,8 +111,8 @@ impl Upstreams {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Has this called when a client has another session of its own. Only the first counts.
-    pub(crate) fn when_opened(&self, opened: impl Fn(&Client) + Send + Sync + 'static) {
+    /// Has this called when a client has another session of its own; it says whether somebody listens. Only the first counts.
+    pub(crate) fn when_opened(&self, opened: impl Fn(&Client) -> bool + Send + Sync + 'static) {
         let _ = self.inner.opened.set(Box::new(opened));
     }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
+use http::StatusCode;
 use service_kit::quota::InFlight;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use super::{
     super::{
         body,
         list::ToolsWatch,
+        refusal::{IN_A_SECOND, later},
         rpc::{INVALID_PARAMS, Message, RpcError, result},
         standing::when_over,
         visit::Visit,
@@ -38,6 +40,8 @@ const MOST_URIS: usize = 128;
 /// How many resources are subscribed to at a time, and how long all of it may take.
 const AT_A_TIME: usize = 32;
 const WITHIN: Duration = Duration::from_secs(15);
+
+const TOO_SLOW: &str = "the servers said more than could be relayed";
 
 /// What a client wants to be told of.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -108,15 +112,33 @@ impl Visit {
             Err(error) => return failure::respond(&error, id),
         };
         let visitor = self.modern_visitor(stated);
-        let listener = self.mcp.calls.listen(&visitor.client);
+        let mut listener = self.mcp.calls.listen(&visitor.client);
         let subscribed =
             stream::iter(wanted.uris).map(|uri| async { self.subscribe(&visitor, &uri).await.then_some(uri) });
         // A server that does not answer keeps nobody from the others.
         let subscribed = subscribed.buffer_unordered(AT_A_TIME).take_until(sleep(WITHIN));
-        let uris = subscribed.filter_map(std::future::ready).collect().await;
+        let uris = subscribed.filter_map(std::future::ready).collect();
+        let mut uris = std::pin::pin!(uris);
+        // Servers are listened to meanwhile: from their acknowledgement on, what changes is for the client.
+        let mut early = Vec::new();
+        let uris: BTreeSet<String> = loop {
+            tokio::select! {
+                uris = &mut uris => break uris,
+                heard = self.mcp.calls.hear(&mut listener) => match heard {
+                    Some(heard) => early.push(heard),
+                    None => return later(StatusCode::SERVICE_UNAVAILABLE, TOO_SLOW, Some(id), IN_A_SECOND),
+                },
+            }
+        };
         let wanted = Wanted { uris, ..wanted };
         let client = visitor.client.clone();
-        body::events(body::as_events(self.notifications(id, client, wanted, listener, open)))
+        body::events(body::as_events(self.notifications(
+            id,
+            client,
+            wanted,
+            (early, listener),
+            open,
+        )))
     }
 
     /// Whether the server of this resource tells of its changes from now on.
@@ -145,7 +167,7 @@ impl Visit {
         id: &str,
         client: Client,
         wanted: Wanted,
-        mut listener: Listener,
+        (early, mut listener): (Vec<Heard>, Listener),
         open: InFlight,
     ) -> impl Stream<Item = [Bytes; 1]> + Send + use<> {
         let mcp = Arc::clone(&self.mcp);
@@ -159,8 +181,9 @@ impl Visit {
             yield [notification("subscriptions/acknowledged", &acknowledged)];
             let own = format!(r#"{{"_meta":{{"{SUBSCRIPTION}":{id}}}}}"#);
             let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, consumer.clone()).await else { return };
+            let mut early = early.into_iter();
             loop {
-                let heard = tokio::select! {
+                let heard = if let Some(heard) = early.next() { Some(heard) } else { tokio::select! {
                     changed = tools.changed() => match changed {
                         Some(_) => Some(Heard::Changed(List::Tools)),
                         None => return,
@@ -172,7 +195,7 @@ impl Visit {
                         yield [result(&id, end.as_bytes())];
                         return;
                     }
-                };
+                } };
                 match heard {
                     Some(Heard::Changed(List::Tools)) if wanted.tools => yield [notification("tools/list_changed", &own)],
                     Some(Heard::Changed(List::Prompts)) if wanted.prompts => yield [notification("prompts/list_changed", &own)],
