@@ -11,7 +11,8 @@ use crate::domain::{spec::Transport, status::Told};
 /// What the server's bridge answers to a client that opens a session.
 async fn open(endpoint: &str) -> String {
     let socket = endpoint.trim_start_matches("unix:").to_owned();
-    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+    // The process gets it as it is.
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}"#;
     let open = move || {
         let mut stream = UnixStream::connect(socket).unwrap();
         let accepted = "application/json, text/event-stream";
