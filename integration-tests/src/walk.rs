@@ -315,6 +315,16 @@ impl Caller {
             .unwrap_or_else(|status| panic!("gateway {id}: {status:?}"))
     }
 
+    /// Creates a gateway that everybody may use.
+    pub async fn gateway_of_all(&self, id: &str) {
+        let audience = Some(r::visibility::Audience::Organization(r::OrganizationAudience {}));
+        let gateway = r::Gateway {
+            visibility: Some(r::Visibility { audience }),
+            ..r::Gateway::default()
+        };
+        self.create_gateway(id, gateway).await.expect("an admin may");
+    }
+
     /// Creates a gateway. May fail.
     pub async fn create_gateway(&self, id: &str, gateway: r::Gateway) -> Result<r::Gateway, Status> {
         let request = r::CreateGatewayRequest {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use contracts::registry as r;
 use integration_tests::{McpClient, Stack, eventually, upstream::sessions::SessionServer, walk};
 use serde_json::{Value, json};
 
@@ -57,14 +56,7 @@ async fn members_of_a_team_have_sessions_of_their_own() {
     let (alice, bob) = (stack.member_of("alice", &["red"]), stack.member_of("bob", &["red"]));
     admin.publish("server", walk::remote(&server.url)).await;
     alice.install("server", Some("teams/red"), &[]).await;
-    let audience = r::visibility::Audience::Organization(r::OrganizationAudience {});
-    let gateway = r::Gateway {
-        visibility: Some(r::Visibility {
-            audience: Some(audience),
-        }),
-        ..r::Gateway::default()
-    };
-    admin.create_gateway("team", gateway).await.expect("an admin may");
+    admin.gateway_of_all("team").await;
     let all = walk::all_tools("server");
     admin
         .create_assignment("gateways/team", all, false)

@@ -24,14 +24,7 @@ async fn counting(models: &[(&str, r::ProcessModel)]) -> (Stack, Caller, Caller)
     let admin = stack.admin();
     admin.team("red", vec![walk::group(ISSUER, "red")]).await;
     let (alice, bob) = (stack.member_of("alice", &["red"]), stack.member_of("bob", &["red"]));
-    let audience = r::visibility::Audience::Organization(r::OrganizationAudience {});
-    let gateway = r::Gateway {
-        visibility: Some(r::Visibility {
-            audience: Some(audience),
-        }),
-        ..r::Gateway::default()
-    };
-    admin.create_gateway("team", gateway).await.expect("an admin may");
+    admin.gateway_of_all("team").await;
     let script = own("node/counting_server.mjs").to_string_lossy().into_owned();
     let sdk = modules.join("@modelcontextprotocol/sdk").to_string_lossy().into_owned();
     for (name, model) in models {

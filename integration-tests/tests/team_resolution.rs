@@ -46,14 +46,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
             .collect::<std::collections::BTreeSet<_>>(),
         ["teams/red", "teams/green", "teams/blue"].map(str::to_owned).into()
     );
-    let visibility = r::visibility::Audience::Organization(r::OrganizationAudience {});
-    let gateway = r::Gateway {
-        visibility: Some(r::Visibility {
-            audience: Some(visibility),
-        }),
-        ..r::Gateway::default()
-    };
-    admin.create_gateway("team", gateway).await.expect("an admin may");
+    admin.gateway_of_all("team").await;
     let mut made = std::collections::HashMap::new();
     for team in ["red", "green"] {
         let installation = alice

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::{Calls, everywhere::AT_A_TIME};
 use crate::{
     domain::CallerToken,
-    upstream::{Client, OwnSession},
+    upstream::{Client, OpenSession},
 };
 
 impl Calls {
@@ -25,7 +25,7 @@ impl Calls {
         let this = Arc::clone(self);
         runtime.spawn(async move {
             let (this, token) = (&this, token.as_deref());
-            let end = |own: OwnSession| async move {
+            let end = |own: OpenSession| async move {
                 let headers = this.headers_to_end(&own, token).await;
                 this.upstreams.end(own, headers).await;
             };
@@ -34,11 +34,11 @@ impl Calls {
     }
 
     /// What a request to this server carries; nothing where that is unknown by now, and a server may still accept it.
-    async fn headers_to_end(&self, own: &OwnSession, token: Option<&CallerToken>) -> HeaderMap {
+    async fn headers_to_end(&self, own: &OpenSession, token: Option<&CallerToken>) -> HeaderMap {
         if own.is_hosted() {
             return HeaderMap::new();
         }
-        let vended = self.vended(own.installation(), token).await;
+        let vended = self.vended(own.target.installation(), token).await;
         vended.map(|(_, vended)| vended.headers.clone()).unwrap_or_default()
     }
 }

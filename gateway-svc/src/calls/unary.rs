@@ -57,7 +57,11 @@ impl Calls {
     }
 
     /// Whether the tool, as this caller sees it, has an output schema.
-    pub(crate) fn declares_output(&self, caller: &Caller, consumer: &ConsumerRef, exposed_name: &str) -> bool {
+    pub(crate) fn declares_output(&self, call: &Call<'_>) -> bool {
+        let To::Tool(exposed_name) = call.to else {
+            return false;
+        };
+        let Visitor { caller, consumer, .. } = call.visitor;
         let snapshot = self.store.load().ok();
         let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
         definition.is_some_and(|definition| definition.declares_output())

@@ -10,6 +10,8 @@ mod walk;
 
 use std::{borrow::Cow, ops::Range};
 
+use bytes::{Bytes, BytesMut};
+
 pub(crate) use alike::check;
 use names::Names;
 use walk::{skip_space, skip_string, skip_value};
@@ -234,11 +236,16 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(&mut *out, text).expect("a Vec takes every byte");
 }
 
-/// Appends a member to an object that is being written, with a comma before it unless the object has just begun.
-pub(crate) fn push_member(out: &mut Vec<u8>, name: &str, value: &str) {
+/// Appends a comma to an object that is being written, unless it has just begun.
+pub(crate) fn push_comma(out: &mut Vec<u8>) {
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
+}
+
+/// Appends a member to an object that is being written, with a comma before it unless the object has just begun.
+pub(crate) fn push_member(out: &mut Vec<u8>, name: &str, value: &str) {
+    push_comma(out);
     push_string(out, name);
     out.push(b':');
     out.extend_from_slice(value.as_bytes());
@@ -249,6 +256,23 @@ pub(crate) fn push_members<'a>(out: &mut Vec<u8>, members: impl IntoIterator<Ite
     for (name, value) in members {
         push_member(out, name, value);
     }
+}
+
+/// A text with this in one place of it.
+pub(crate) fn replaced(text: &[u8], place: Range<usize>, with: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(text.len() + with.len());
+    out.extend_from_slice(&text[..place.start]);
+    out.extend_from_slice(with);
+    out.extend_from_slice(&text[place.end..]);
+    out.freeze()
+}
+
+/// An object of these members. The values are JSON.
+pub(crate) fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut out = Vec::from(b"{");
+    push_members(&mut out, members);
+    out.push(b'}');
+    out
 }
 
 /// Members of an object, with a comma before each. The values are JSON.

@@ -10,10 +10,10 @@ use std::{
 };
 
 use aws_lc_rs::aead::NONCE_LEN;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::shards::Shards;
-use crate::upstream::Asking;
+use crate::{json, upstream::Asking};
 
 /// Requests of one stream that wait at a time.
 const MOST: usize = 16;
@@ -113,11 +113,7 @@ impl Questions {
         let (index, known) = (self.waiting.iter().enumerate())
             .find_map(|(index, waiting)| Some((index, waiting.known_by(own_id)?.to_owned())))?;
         self.waiting.swap_remove(index);
-        let mut out = BytesMut::with_capacity(text.len() + known.len());
-        out.extend_from_slice(&text[..id.start]);
-        out.extend_from_slice(known.as_bytes());
-        out.extend_from_slice(&text[id.end..]);
-        Some(out.freeze())
+        Some(json::replaced(text, id, known.as_bytes()))
     }
 }
 

@@ -66,25 +66,27 @@ pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Resp
 pub(super) fn as_events<P: AsRef<[Bytes]> + Send + 'static>(
     messages: impl Stream<Item = P> + Send + 'static,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
+    messages.flat_map(event)
+}
+
+/// A message, in pieces, as one event. It ends with [`EVENT_ENDS`].
+pub(super) fn event<P: AsRef<[Bytes]> + Send + 'static>(message: P) -> impl Stream<Item = Bytes> + Send + 'static {
     async_stream::stream! {
-        let mut messages = std::pin::pin!(messages);
-        while let Some(pieces) = messages.next().await {
-            let pieces = pieces.as_ref();
-            let length: usize = pieces.iter().map(Bytes::len).sum();
-            if length > SHORT {
-                // A large message is sent in its own pieces. They hold their room until they are sent, also where a copy is sent.
-                yield Bytes::from_static(EVENT);
-                for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-                    let piece = piece.clone();
-                    yield off_thread(piece.len(), || in_one_line(piece)).await;
-                }
-                yield Bytes::from_static(EVENT_ENDS);
-            } else {
-                let mut event = BytesMut::with_capacity(length + 32);
-                let parts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
-                push_event(&mut event, &parts);
-                yield event.freeze();
+        let pieces = message.as_ref();
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        if length > SHORT {
+            // A large message is sent in its own pieces. They hold their room until they are sent, also where a copy is sent.
+            yield Bytes::from_static(EVENT);
+            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                let piece = piece.clone();
+                yield off_thread(piece.len(), || in_one_line(piece)).await;
             }
+            yield Bytes::from_static(EVENT_ENDS);
+        } else {
+            let mut event = BytesMut::with_capacity(length + 32);
+            let parts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+            push_event(&mut event, &parts);
+            yield event.freeze();
         }
     }
 }

@@ -119,10 +119,7 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
             _guard: guard,
         }),
         Err(error) => {
-            let declares_output = || match to {
-                To::Tool(name) => calls.declares_output(visitor.caller, visitor.consumer, name),
-                To::Source(..) => false,
-            };
+            let declares_output = || calls.declares_output(&call);
             failure::answer(&error, id, session.takes_links(), of_tool, declares_output)
                 .map_or(Answer::Nothing, Answer::whole)
         }

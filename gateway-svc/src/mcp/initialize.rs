@@ -82,28 +82,30 @@ fn shown(info: &Object<'_>) -> String {
 }
 
 fn members<'a>(of: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut out = Vec::from(b"{");
-    json::push_members(&mut out, of);
-    out.push(b'}');
-    String::from_utf8(out).unwrap_or_default()
+    String::from_utf8(json::object(of)).unwrap_or_default()
 }
 
 /// The result.
 pub(super) fn result(consumer: &Consumer, revision: Revision) -> Vec<u8> {
     json!({
         "protocolVersion": revision.as_str(),
-        "capabilities": {
-            "tools": {"listChanged": true},
-            "prompts": {"listChanged": true},
-            "resources": {"subscribe": true, "listChanged": true},
-            "completions": {},
-            "logging": {},
-        },
+        "capabilities": capabilities(),
         "serverInfo": server_info(),
         "instructions": instructions(consumer),
     })
     .to_string()
     .into_bytes()
+}
+
+/// What the gateway offers, to clients of any revision.
+pub(super) fn capabilities() -> Value {
+    json!({
+        "tools": {"listChanged": true},
+        "prompts": {"listChanged": true},
+        "resources": {"subscribe": true, "listChanged": true},
+        "completions": {},
+        "logging": {},
+    })
 }
 
 /// What the gateway says of itself.

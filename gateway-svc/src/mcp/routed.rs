@@ -1,5 +1,7 @@
 //! Which server a prompt, a resource or a completion is asked of, and how the server names it.
 
+use serde_json::Value;
+
 use super::{params::Shape, visit::Visit};
 use crate::{
     calls::{Found, Visitor},
@@ -49,9 +51,7 @@ impl Visit {
             (None, _) => calls.resource(visitor, &key).await,
         };
         let found = found.map_err(Unrouted::Failed)?;
-        let mut own = Vec::new();
-        json::push_string(&mut own, &found.own);
-        let own = String::from_utf8(own).unwrap_or_default();
+        let own = Value::from(&*found.own).to_string();
         let own = match reference {
             Some(reference) => reference.of(&own),
             None => own,

@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use service_kit::quota::InFlight;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Mcp,
     asked::Questions,
+    body,
     list::ToolsWatch,
     session::{Listening, Session},
 };
@@ -80,9 +81,11 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
                 Heard::Withdrawn { text, id } => questions.withdraw(&text, id),
             };
             if let Some(message) = message {
-                let mut event = BytesMut::with_capacity(message.len() + 32);
-                push_event(&mut event, &[&message]);
-                yield event.freeze();
+                // Most streams have none, and no room for one.
+                let mut event = Box::pin(body::event([message]));
+                while let Some(piece) = event.next().await {
+                    yield piece;
+                }
             }
         }
     }

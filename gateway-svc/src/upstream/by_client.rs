@@ -10,6 +10,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::{
     client::Client,
+    open_session::OpenSession,
     session::Session,
     target::{Scope, SessionKey, Target},
 };
@@ -21,12 +22,9 @@ const MAX_ENDED: u64 = 50_000;
 /// The sessions with [`Scope::Client`] that are kept, and the clients that have ended.
 #[derive(Debug)]
 pub(super) struct ByClient {
-    open: Mutex<HashMap<Client, HashMap<SessionKey, Own>>>,
+    open: Mutex<HashMap<Client, HashMap<SessionKey, OpenSession>>>,
     ended: Cache<Client, ()>,
 }
-
-/// A session, and the target that it was opened for.
-pub(super) type Own = (Arc<Target>, Arc<Session>);
 
 impl Default for ByClient {
     fn default() -> Self {
@@ -44,7 +42,7 @@ impl Default for ByClient {
 }
 
 impl ByClient {
-    fn open(&self) -> MutexGuard<'_, HashMap<Client, HashMap<SessionKey, Own>>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Client, HashMap<SessionKey, OpenSession>>> {
         // Nothing panics between two changes that belong together.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +55,8 @@ impl ByClient {
             return false;
         }
         let own = open.entry(client.clone()).or_default();
-        own.insert(target.key.clone(), (Arc::clone(target), Arc::clone(session)));
+        let (target, session) = (Arc::clone(target), Arc::clone(session));
+        own.insert(target.key.clone(), OpenSession { target, session });
         true
     }
 
@@ -75,7 +74,10 @@ impl ByClient {
             return;
         };
         // Another may have been opened under the same key.
-        if own.get(key).is_some_and(|(_, current)| Arc::ptr_eq(current, session)) {
+        if own
+            .get(key)
+            .is_some_and(|current| Arc::ptr_eq(&current.session, session))
+        {
             own.remove(key);
         }
         if own.is_empty() {
@@ -90,8 +92,8 @@ impl ByClient {
         own.map(|key| Arc::clone(&key.installation)).collect()
     }
 
-    /// The sessions of a client, each with the target that it was opened for.
-    pub(super) fn sessions(&self, client: &Client) -> Vec<Own> {
+    /// The sessions of a client.
+    pub(super) fn sessions(&self, client: &Client) -> Vec<OpenSession> {
         let open = self.open();
         let own = open.get(client).into_iter().flat_map(HashMap::values);
         own.cloned().collect()
@@ -104,7 +106,7 @@ impl ByClient {
     }
 
     /// Remembers that the client has ended, and takes its sessions out.
-    pub(super) fn end(&self, client: Client) -> HashMap<SessionKey, Own> {
+    pub(super) fn end(&self, client: Client) -> HashMap<SessionKey, OpenSession> {
         self.ended.insert(client.clone(), ());
         self.open().remove(&client).unwrap_or_default()
     }
@@ -164,7 +166,7 @@ mod tests {
         own.add(&client, &target, &first);
         own.add(&client, &target, &second);
         own.remove(&target.key, &first);
-        assert!(Arc::ptr_eq(&own.open()[&client][&target.key].1, &second));
+        assert!(Arc::ptr_eq(&own.open()[&client][&target.key].session, &second));
         own.remove(&target.key, &second);
         assert!(own.open().is_empty());
     }

@@ -4,11 +4,8 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{answer::Event, asking::Asking, message::List};
+use super::{answer::Event, asking::Asking, message::List, modern::names::SUBSCRIPTION};
 use crate::json::{self, Object};
-
-/// What names the stream that a notification of 2026-07-28 belongs to.
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// What a server says.
 #[derive(Debug)]

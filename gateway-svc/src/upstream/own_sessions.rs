@@ -10,6 +10,7 @@ use http::HeaderMap;
 use super::{
     client::{Client, Era},
     error::UpstreamError,
+    open_session::OpenSession,
     session::Session,
     target::{SessionKey, Target},
     upstreams::Upstreams,
@@ -107,41 +108,19 @@ impl Upstreams {
     }
 
     /// Takes the sessions out that are this client's alone, and those that a call of it still opens are ended at once.
-    pub(crate) fn end_client(&self, client: Client) -> Vec<OwnSession> {
-        let own = self.inner.by_client.end(client);
-        own.into_iter()
-            .map(|(key, (_, session))| OwnSession { key, session })
-            .collect()
+    pub(crate) fn end_client(&self, client: Client) -> Vec<OpenSession> {
+        self.inner.by_client.end(client).into_values().collect()
     }
 
     /// Tells a server that a session is over. `headers` are those of calls to it.
-    pub(crate) async fn end(&self, own: OwnSession, headers: HeaderMap) {
-        self.inner.sessions.invalidate(&own.key).await;
-        self.end_session(&own.key, headers, &own.session).await;
+    pub(crate) async fn end(&self, own: OpenSession, headers: HeaderMap) {
+        self.inner.sessions.invalidate(own.key()).await;
+        self.end_session(own.key(), headers, &own.session).await;
     }
 
     pub(super) async fn end_session(&self, key: &SessionKey, headers: HeaderMap, session: &Session) {
         if session.id.is_some() {
             self.delete(&key.endpoint, headers, session).await;
         }
-    }
-}
-
-/// A session that was one client's alone.
-#[derive(Debug)]
-pub(crate) struct OwnSession {
-    key: SessionKey,
-    session: Arc<Session>,
-}
-
-impl OwnSession {
-    /// Uid of the installation.
-    pub(crate) fn installation(&self) -> &Arc<str> {
-        &self.key.installation
-    }
-
-    /// Whether the orchestrator runs the server: it requires no headers.
-    pub(crate) fn is_hosted(&self) -> bool {
-        self.key.endpoint.hosted
     }
 }

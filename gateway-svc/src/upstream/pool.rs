@@ -15,8 +15,8 @@ use hyper_util::{
     client::legacy::{self, Client},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::ClientConfig;
-use service_kit::{egress::EgressPolicy, roots::OwnRoots};
+use rustls::{ClientConfig, RootCertStore};
+use service_kit::egress::EgressPolicy;
 use thread_local::ThreadLocal;
 
 use super::connect::Connector;
@@ -53,13 +53,12 @@ impl Pool {
     /// A pool that connects only where `policy` permits; anywhere, and to Unix sockets, without one.
     pub(crate) fn new(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = policy
-            .as_ref()
-            .map_or_else(OwnRoots::default, |policy| policy.roots().clone());
+        // Without a policy, it is for servers of this machine, which have no TLS.
+        let roots = policy.as_ref().map(|policy| policy.roots().with_system());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider supports the default protocol versions")
-            .with_root_certificates(roots.with_system())
+            .with_root_certificates(roots.unwrap_or_else(RootCertStore::empty))
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -240,7 +239,7 @@ mod tests {
         assert!(matches!(post(&strange, &uri).await, Err(PoolError::Connect(_))));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), authority.pem()).unwrap();
-        let own = OwnRoots::read(&[file.path().to_owned()]).unwrap();
+        let own = service_kit::roots::OwnRoots::read(&[file.path().to_owned()]).unwrap();
         let trusting = Pool::new(Some(Arc::new(loopback().trusting(own))), within);
         assert_eq!(post(&trusting, &uri).await.unwrap().status(), 200);
     }

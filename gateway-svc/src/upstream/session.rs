@@ -102,7 +102,7 @@ impl Session {
     pub(super) fn modern(offers: Offers, permits: Arc<Semaphore>) -> Self {
         Self {
             era: Era::Modern,
-            version: Some(HeaderValue::from_static(modern::REVISION)),
+            version: Some(HeaderValue::from_static(modern::names::REVISION)),
             offers,
             ..Self::new(None, permits)
         }

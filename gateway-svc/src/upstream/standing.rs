@@ -16,49 +16,19 @@ use super::{
     error::UpstreamError,
     heard::Heard,
     message::Outgoing,
+    modern::names::LISTEN,
+    open_session::OpenSession,
     pending::Pending,
     pool::Body,
     post::Begun,
     session::Session,
     subscribed::{Own, Uris, wanted},
-    target::{Scope, SessionKey, Target},
+    target::{Scope, Target},
     upstreams::Upstreams,
 };
 
 /// As good as for ever.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// A session of one client alone.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenSession {
-    /// That it was opened for.
-    pub(crate) target: Arc<Target>,
-    session: Arc<Session>,
-}
-
-impl OpenSession {
-    /// Those that replace each other have the same.
-    pub(crate) fn key(&self) -> &SessionKey {
-        &self.target.key
-    }
-
-    /// Whether what is open in this one goes on where the other has taken its place: at a modern server, which has no sessions, or where it is the
-    /// same.
-    pub(crate) fn continues_as(&self, other: &Self) -> bool {
-        let modern = self.session.era == Era::Modern && other.session.era == Era::Modern;
-        modern || Arc::ptr_eq(&self.session, &other.session)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests(client: &Client) -> Self {
-        let endpoint = super::Endpoint::hosted("http://127.0.0.1:1/mcp").unwrap();
-        let target = super::tests::target_for("a", endpoint, Scope::Client(client.clone()));
-        Self {
-            target: Arc::new(target),
-            session: Arc::new(Session::new(None, Arc::new(Semaphore::new(1)))),
-        }
-    }
-}
 
 /// A stream that stays open.
 #[derive(Debug)]
@@ -80,9 +50,7 @@ struct Subscription {
 impl Upstreams {
     /// The sessions of this client.
     pub(crate) fn sessions_of(&self, client: &Client) -> Vec<OpenSession> {
-        let own = self.inner.by_client.sessions(client);
-        let open = |(target, session)| OpenSession { target, session };
-        own.into_iter().map(open).collect()
+        self.inner.by_client.sessions(client)
     }
 
     /// Lets the session of this target live on while somebody listens.
@@ -126,7 +94,7 @@ impl Upstreams {
     ) -> Result<Option<(Outgoing, Body)>, UpstreamError> {
         subscription.asked = subscription.uris.borrow_and_update().clone();
         let params = wanted(&subscription.asked);
-        let request = self.request("subscriptions/listen", &params, &[]);
+        let request = self.request(LISTEN, &params, &[]);
         let body = self.standing_body(target, session, Some(&request)).await?;
         Ok(body.map(|body| (request, body)))
     }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{Item, ListKind, Listed, Listing, item};
@@ -87,17 +88,8 @@ impl Calls {
         loop {
             pages += 1;
             let params: Vec<(&str, &str)> = cursor.iter().map(|cursor| ("cursor", cursor.as_str())).collect();
-            let call = Call {
-                visitor,
-                method: kind.method(),
-                to: To::Source(source, None),
-                params: &params,
-                meta: None,
-                extra: &[],
-                together: None,
-                cancel: CancellationToken::new(),
-            };
-            let (entry, result) = self.result(&call).await?;
+            let to = To::Source(source, None);
+            let (entry, result) = self.result(&own_call(visitor, kind.method(), to, &params)).await?;
             let failed = |error| upstream_failed(error, &entry);
             size += result.len();
             let page = item::read(&result, kind, source, MOST_ITEMS).map_err(failed)?;
@@ -121,9 +113,16 @@ impl Calls {
         }
     }
 
-    /// Makes a request of the gateway's own, and says whether its server has carried it out.
-    pub(crate) async fn is_answered(&self, call: &Call<'_>) -> bool {
-        self.result(call).await.is_ok()
+    /// Whether the server of this resource tells the client of its changes from now on.
+    pub(crate) async fn subscribe(&self, visitor: &Visitor<'_>, uri: &str) -> bool {
+        let Ok(found) = self.resource(visitor, uri).await else {
+            return false;
+        };
+        let own = Value::from(&*found.own).to_string();
+        let to = To::Source(&found.source, Some(("uri", &own)));
+        self.result(&own_call(visitor, "resources/subscribe", to, &[]))
+            .await
+            .is_ok()
     }
 
     /// Makes a request of the gateway's own and waits for the result: the entry, and JSON.
@@ -138,6 +137,20 @@ impl Calls {
                 Err(upstream_failed(refused, &entry))
             }
         }
+    }
+}
+
+/// A request of the gateway's own for a client.
+fn own_call<'a>(visitor: &'a Visitor<'a>, method: &'a str, to: To<'a>, params: &'a [(&'a str, &'a str)]) -> Call<'a> {
+    Call {
+        visitor,
+        method,
+        to,
+        params,
+        meta: None,
+        extra: &[],
+        together: None,
+        cancel: CancellationToken::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     failure, headers,
     messages::{Messages, Parked, park},
     meta::{self, Stated},
-    question::KEY,
+    question::{KEY, Question},
     state::{Binding, State},
 };
 use crate::{
@@ -128,10 +128,7 @@ impl Visit {
             Ok(Outcome::Whole(reply, _)) => answering.reply(&reply).await.respond(),
             Ok(Outcome::Stream(stream)) => Messages::new(stream, answering, token).respond(request.streams).await,
             Err(error) => {
-                let declares_output = || match to {
-                    To::Tool(name) => self.mcp.calls.declares_output(visitor.caller, visitor.consumer, name),
-                    To::Source(..) => false,
-                };
+                let declares_output = || self.mcp.calls.declares_output(&call);
                 answering.failed(&error, declares_output).respond()
             }
         }
@@ -152,9 +149,11 @@ async fn resume(
     let answer = responses.as_ref().and_then(|responses| responses.get(KEY));
     let Some(answer) = answer.filter(|answer| answer.starts_with('{')) else {
         // What is missing is asked for again.
-        return match park(&answering, parked) {
-            Ok(answer) => answer.respond(),
-            Err(_) => answering.rpc(&RpcError::new(INVALID_PARAMS, NOT_KNOWN)).respond(),
+        let asked = Question::of(&parked.asking);
+        let asked = asked.and_then(|question| park(&answering, parked, question.request()).ok());
+        return match asked {
+            Some(answer) => answer.respond(),
+            None => answering.rpc(&RpcError::new(INVALID_PARAMS, NOT_KNOWN)).respond(),
         };
     };
     let mut rest = Vec::from(&b",\"result\":"[..]);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    super::initialize::{instructions, server_info},
+    super::initialize::{capabilities, instructions, server_info},
     envelope::complete,
     headers::SUPPORTED,
 };
@@ -17,13 +17,7 @@ const KEPT: u32 = 60_000;
 pub(super) fn result(id: &str, consumer: &Consumer) -> Bytes {
     let result = json!({
         "supportedVersions": SUPPORTED,
-        "capabilities": {
-            "tools": {"listChanged": true},
-            "prompts": {"listChanged": true},
-            "resources": {"subscribe": true, "listChanged": true},
-            "completions": {},
-            "logging": {},
-        },
+        "capabilities": capabilities(),
         "instructions": instructions(consumer),
         "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
     });

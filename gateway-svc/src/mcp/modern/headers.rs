@@ -3,19 +3,19 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
-use super::{
-    super::{rpc::RpcError, visit::PROTOCOL_VERSION},
-    REVISION,
-};
+use super::super::{rpc::RpcError, visit::PROTOCOL_VERSION};
 use crate::{
     json::Object,
-    upstream::{Mirrored, Revision, header_text},
+    upstream::{
+        Mirrored, Revision, header_text,
+        modern_names::{METHOD_HEADER, NAME_HEADER, REVISION},
+    },
 };
 
 const HEADER_MISMATCH: i64 = -32020;
 const UNSUPPORTED_VERSION: i64 = -32022;
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
+const METHOD: HeaderName = HeaderName::from_static(METHOD_HEADER);
+const NAME: HeaderName = HeaderName::from_static(NAME_HEADER);
 
 /// The revisions that the endpoint speaks, the newest first.
 pub(super) const SUPPORTED: [&str; 4] = [

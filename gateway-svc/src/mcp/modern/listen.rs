@@ -8,11 +8,10 @@ use futures::{Stream, StreamExt as _, stream};
 use http::StatusCode;
 use service_kit::quota::InFlight;
 use tokio::time::{sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        body,
+        Mcp, body,
         list::ToolsWatch,
         refusal::{IN_A_SECOND, later},
         rpc::{INVALID_PARAMS, Message, RpcError, result},
@@ -23,13 +22,12 @@ use super::{
     meta::Stated,
 };
 use crate::{
-    calls::{Call, Listener, To, Visitor},
+    calls::Listener,
+    domain::ConsumerRef,
     json::{self, Object},
-    upstream::{Client, Heard, List},
+    upstream::{Client, Heard, List, modern_names::SUBSCRIPTION},
 };
 
-/// What names the stream that a notification belongs to.
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const TOOLS: &str = "toolsListChanged";
 const PROMPTS: &str = "promptsListChanged";
 const RESOURCES: &str = "resourcesListChanged";
@@ -113,8 +111,8 @@ impl Visit {
         };
         let visitor = self.modern_visitor(stated);
         let mut listener = self.mcp.calls.listen(&visitor.client);
-        let subscribed =
-            stream::iter(wanted.uris).map(|uri| async { self.subscribe(&visitor, &uri).await.then_some(uri) });
+        let subscribe = |uri: String| async { self.mcp.calls.subscribe(&visitor, &uri).await.then_some(uri) };
+        let subscribed = stream::iter(wanted.uris).map(subscribe);
         // A server that does not answer keeps nobody from the others.
         let subscribed = subscribed.buffer_unordered(AT_A_TIME).take_until(sleep(WITHIN));
         let uris = subscribed.filter_map(std::future::ready).collect();
@@ -130,88 +128,105 @@ impl Visit {
                 },
             }
         };
-        let wanted = Wanted { uris, ..wanted };
-        let client = visitor.client.clone();
-        body::events(body::as_events(self.notifications(
-            id,
-            client,
-            wanted,
-            (early, listener),
-            open,
-        )))
-    }
-
-    /// Whether the server of this resource tells of its changes from now on.
-    async fn subscribe(&self, visitor: &Visitor<'_>, uri: &str) -> bool {
-        let Ok(found) = self.mcp.calls.resource(visitor, uri).await else {
-            return false;
+        let told = Told {
+            mcp: Arc::clone(&self.mcp),
+            client: visitor.client.clone(),
+            subject: Arc::clone(visitor.subject),
+            consumer: self.consumer.name.clone(),
+            wanted: Wanted { uris, ..wanted },
+            id: id.into(),
         };
-        let mut own = Vec::new();
-        json::push_string(&mut own, &found.own);
-        let own = String::from_utf8(own).unwrap_or_default();
-        let call = Call {
-            visitor,
-            method: "resources/subscribe",
-            to: To::Source(&found.source, Some(("uri", &own))),
-            params: &[],
-            meta: None,
-            extra: &[],
-            together: None,
-            cancel: CancellationToken::new(),
-        };
-        self.mcp.calls.is_answered(&call).await
+        body::events(body::as_events(self.notifications(told, (early, listener), open)))
     }
 
     fn notifications(
         &self,
-        id: &str,
-        client: Client,
-        wanted: Wanted,
+        told: Told,
         (early, mut listener): (Vec<Heard>, Listener),
         open: InFlight,
     ) -> impl Stream<Item = [Bytes; 1]> + Send + use<> {
         let mcp = Arc::clone(&self.mcp);
-        let (identified, consumer) = (self.identified.clone().without_token(), self.consumer.name.clone());
-        let subject = Arc::clone(&identified.subject);
-        let id: Box<str> = id.into();
+        let identified = self.identified.clone().without_token();
         async_stream::stream! {
             let _open = open;
             let over = when_over(&mcp, &identified);
-            let acknowledged = format!(r#"{{"_meta":{{"{SUBSCRIPTION}":{id}}},"notifications":{}}}"#, wanted.write());
-            yield [notification("subscriptions/acknowledged", &acknowledged)];
-            let own = format!(r#"{{"_meta":{{"{SUBSCRIPTION}":{id}}}}}"#);
-            let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, consumer.clone()).await else { return };
-            let mut early = early.into_iter();
+            yield [told.acknowledged()];
+            let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, told.consumer.clone()).await else { return };
+            for heard in early {
+                if let Some(message) = told.message(heard) {
+                    yield [message];
+                }
+            }
             loop {
-                let heard = if let Some(heard) = early.next() { Some(heard) } else { tokio::select! {
-                    changed = tools.changed() => match changed {
-                        Some(_) => Some(Heard::Changed(List::Tools)),
-                        None => return,
-                    },
+                let heard = tokio::select! {
+                    changed = tools.changed() => changed.map(|_| Heard::Changed(List::Tools)),
                     heard = mcp.calls.hear(&mut listener) => heard,
                     () = sleep_until(over) => return,
                     () = mcp.stop.cancelled() => {
-                        let end = format!(r#"{{"resultType":"complete","_meta":{{"{SUBSCRIPTION}":{id}}}}}"#);
-                        yield [result(&id, end.as_bytes())];
+                        yield [told.over()];
                         return;
                     }
-                } };
-                match heard {
-                    Some(Heard::Changed(List::Tools)) if wanted.tools => yield [notification("tools/list_changed", &own)],
-                    Some(Heard::Changed(List::Prompts)) if wanted.prompts => yield [notification("prompts/list_changed", &own)],
-                    Some(Heard::Changed(List::Resources)) if wanted.resources => yield [notification("resources/list_changed", &own)],
-                    Some(Heard::Updated(updated)) => {
-                        let uri = mcp.calls.exposed_uri(&client, &subject, &consumer, &updated);
-                        if wanted.names(&uri) {
-                            yield [updated.message(&uri, format!(r#","{SUBSCRIPTION}":{id}"#).as_bytes())];
-                        }
-                    }
-                    Some(Heard::Request(asking)) => asking.refuse("clients of this revision are asked in results only"),
-                    // What the client has not asked for is not for it.
-                    Some(Heard::Changed(_) | Heard::Notification(_) | Heard::Withdrawn { .. }) => {}
-                    None => return,
+                };
+                let Some(heard) = heard else { return };
+                if let Some(message) = told.message(heard) {
+                    yield [message];
                 }
             }
+        }
+    }
+}
+
+/// A client, and what it is told.
+struct Told {
+    mcp: Arc<Mcp>,
+    client: Client,
+    subject: Arc<str>,
+    consumer: ConsumerRef,
+    wanted: Wanted,
+    /// The id of the request, as JSON, which names the stream.
+    id: Box<str>,
+}
+
+impl Told {
+    /// `_meta` of what is sent on the stream: a member, with its name.
+    fn meta(&self) -> String {
+        format!(r#""_meta":{{"{SUBSCRIPTION}":{}}}"#, self.id)
+    }
+
+    /// What it will get.
+    fn acknowledged(&self) -> Bytes {
+        let params = format!(r#"{{{},"notifications":{}}}"#, self.meta(), self.wanted.write());
+        notification("subscriptions/acknowledged", &params)
+    }
+
+    /// That nothing follows.
+    fn over(&self) -> Bytes {
+        let end = format!(r#"{{"resultType":"complete",{}}}"#, self.meta());
+        result(&self.id, end.as_bytes())
+    }
+
+    /// What a server says, as the client gets it; `None`: it has not asked for it.
+    fn message(&self, heard: Heard) -> Option<Bytes> {
+        match heard {
+            Heard::Changed(list) => {
+                let (is_wanted, method) = match list {
+                    List::Tools => (self.wanted.tools, "tools/list_changed"),
+                    List::Prompts => (self.wanted.prompts, "prompts/list_changed"),
+                    List::Resources => (self.wanted.resources, "resources/list_changed"),
+                };
+                is_wanted.then(|| notification(method, &format!("{{{}}}", self.meta())))
+            }
+            Heard::Updated(updated) => {
+                let calls = &self.mcp.calls;
+                let uri = calls.exposed_uri(&self.client, &self.subject, &self.consumer, &updated);
+                let stream = format!(r#","{SUBSCRIPTION}":{}"#, self.id);
+                (self.wanted.names(&uri)).then(|| updated.message(&uri, stream.as_bytes()))
+            }
+            Heard::Request(asking) => {
+                asking.refuse("clients of this revision are asked in results only");
+                None
+            }
+            Heard::Notification(_) | Heard::Withdrawn { .. } => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The messages of a call that a server answers by a stream.
 
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::Stream;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     calls::{CallEvent, CallStream},
-    json::Object,
+    json::{self, Object},
     upstream::Asking,
 };
 
@@ -21,7 +21,6 @@ use crate::{
 pub(in crate::mcp) struct Parked {
     pub(super) stream: CallStream,
     pub(super) asking: Asking,
-    pub(super) question: String,
     /// Under which the server reports progress, as JSON.
     pub(super) token: Option<Box<str>>,
 }
@@ -134,11 +133,8 @@ impl Messages {
                 let shown = self.shown_token.as_deref()?;
                 let start = object.range("params")?.start;
                 let at = params()?.range("progressToken")?;
-                let mut out = BytesMut::with_capacity(text.len() + shown.len());
-                out.extend_from_slice(&message[..start + at.start]);
-                out.extend_from_slice(shown.as_bytes());
-                out.extend_from_slice(&message[start + at.end..]);
-                Some(out.freeze())
+                let at = start + at.start..start + at.end;
+                Some(json::replaced(&message, at, shown.as_bytes()))
             }
             // Those who listen get them.
             "notifications/tools/list_changed"
@@ -164,10 +160,9 @@ impl Messages {
         let parked = Parked {
             stream: self.stream.take()?,
             asking,
-            question: question.request().to_owned(),
             token: self.token.clone(),
         };
-        park(&self.answering, parked)
+        park(&self.answering, parked, question.request())
             .map_err(|parked| {
                 parked
                     .asking
@@ -179,9 +174,8 @@ impl Messages {
 }
 
 /// The answer that asks the client; `Err`: there is no place to wait.
-pub(super) fn park(answering: &Answering, parked: Parked) -> Result<Answer, Box<Parked>> {
+pub(super) fn park(answering: &Answering, parked: Parked, question: &str) -> Result<Answer, Box<Parked>> {
     let mcp = &answering.mcp;
-    let question = parked.question.clone();
     let place = mcp.parking.park(&answering.subject, Box::new(parked), &mcp.runtime)?;
-    Ok(answering.ask(&question, &State::Parked(place)))
+    Ok(answering.ask(question, &State::Parked(place)))
 }

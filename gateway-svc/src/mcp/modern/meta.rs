@@ -11,13 +11,12 @@ use super::super::{
 };
 use crate::{
     json::{self, Object},
-    upstream::Profile,
+    upstream::{
+        Profile,
+        modern_names::{CAPABILITIES, INFO, LEVEL, VERSION},
+    },
 };
 
-const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-const INFO: &str = "io.modelcontextprotocol/clientInfo";
-const LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// The members that a request says it in.
 pub(super) const OWN: [&str; 4] = [VERSION, CAPABILITIES, INFO, LEVEL];
 

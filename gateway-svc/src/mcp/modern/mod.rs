@@ -34,14 +34,15 @@ use super::{
 };
 use crate::{
     calls::{ListKind, Visitor},
-    upstream::{Client, Era, Revision},
+    upstream::{
+        Client, Era, Revision,
+        modern_names::{LISTEN, REVISION},
+    },
 };
 pub(super) use messages::Parked;
 pub(super) use parking::Parking;
 pub(super) use state::States;
 
-/// The revision.
-const REVISION: &str = "2026-07-28";
 /// How long clients may keep lists, in milliseconds: one that changes is announced only to those who listen.
 const LISTS_KEPT: u32 = 5_000;
 
@@ -56,8 +57,6 @@ pub(super) fn speaks(headers: &HeaderMap, message: &Message<'_>) -> bool {
         || meta::version(message.params.as_ref()).is_some_and(|version| Revision::parse(&version).is_none())
 }
 
-/// Opens a stream of what changes.
-const LISTEN: &str = "subscriptions/listen";
 /// The methods of this revision.
 const METHODS: [&str; 10] = [
     "server/discover",

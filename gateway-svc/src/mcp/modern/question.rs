@@ -41,15 +41,9 @@ impl Question {
         };
         // Of older revisions only: there, servers say by it when the user is done, and by that they report progress.
         let kept = |(name, _): &(&str, &str)| !matches!(*name, "elicitationId" | "_meta");
-        let params = params
-            .as_ref()
-            .map_or_else(Vec::new, |params| json::members(params.iter().filter(kept)));
+        let params = json::object(params.iter().flat_map(Object::iter).filter(kept));
         let params = String::from_utf8(params).ok()?;
-        let request = format!(
-            r#"{{"method":{},"params":{{{}}}}}"#,
-            json!(method),
-            params.trim_start_matches(',')
-        );
+        let request = format!(r#"{{"method":{},"params":{params}}}"#, json!(method));
         Some(Self {
             method,
             requires,

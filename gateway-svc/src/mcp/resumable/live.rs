@@ -4,8 +4,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use aws_lc_rs::aead::NONCE_LEN;
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt as _, Stream};
-use service_kit::turns::{SHORT, off_thread};
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use service_kit::turns::SHORT;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
@@ -13,8 +13,11 @@ use tokio::{
 
 use super::Resumable;
 use crate::{
-    mcp::call::{Messages, Next},
-    upstream::{EVENT, EVENT_ENDS, in_one_line, push_event},
+    mcp::{
+        body,
+        call::{Messages, Next},
+    },
+    upstream::push_event,
 };
 
 /// How long a client may take to ask for the rest.
@@ -173,13 +176,12 @@ impl Live {
                     yield whole.clone();
                     continue;
                 }
-                let mut pieces = event.pieces.into_iter();
-                yield pieces.next().unwrap_or_default();
-                yield Bytes::from_static(EVENT);
-                for piece in pieces.filter(|piece| !piece.is_empty()) {
-                    yield off_thread(piece.len(), || in_one_line(piece)).await;
+                let mut message = event.pieces;
+                yield message.remove(0);
+                let mut event = Box::pin(body::event(message));
+                while let Some(piece) = event.next().await {
+                    yield piece;
                 }
-                yield Bytes::from_static(EVENT_ENDS);
             }
         }
     }

@@ -14,14 +14,17 @@ fn message(method: &str, mut params: Value, capabilities: &Value) -> String {
 }
 
 impl World {
-    /// The stream that answers a request.
-    pub(super) async fn modern_stream(&self, who: &str, method: &str, params: Value) -> Response {
+    /// A request whose answer is a stream.
+    pub(super) fn modern_request(&self, who: &str, method: &str, params: Value) -> Request {
         let ask = post(message(method, params, &json!({}))).by(who);
         let ask = ask
             .header("mcp-protocol-version", "2026-07-28")
             .header("mcp-method", method);
-        self.send(ask.header("accept", "application/json, text/event-stream"))
-            .await
+        ask.header("accept", "application/json, text/event-stream").into()
+    }
+
+    pub(super) async fn modern_stream(&self, who: &str, method: &str, params: Value) -> Response {
+        self.send(self.modern_request(who, method, params)).await
     }
 
     pub(super) async fn modern(&self, who: &str, method: &str, params: Value, capabilities: &Value) -> (u16, Value) {

@@ -88,6 +88,19 @@ impl World {
         (line, result["requestState"].clone())
     }
 
+    /// Alice's call, which does not wait: its server goes on without the answer that it asks for.
+    async fn is_answered_without(&self, lines: &mut mpsc::UnboundedReceiver<Line>) {
+        let can = forms();
+        let call = self.calls("alice", json!({"name": "mail__send", "arguments": {"n": 1}}), &can);
+        let server = async {
+            let line = lines.recv().await.unwrap();
+            line.asks(9);
+            line.replies("without");
+        };
+        let ((_, answer), ()) = tokio::join!(call, server);
+        assert_eq!(text_of(&answer), "without");
+    }
+
     /// Fails if the server was sent an answer, or told that the call is over.
     fn said_nothing(&mut self) {
         while let Ok((message, _)) = self.seen.try_recv() {
@@ -217,15 +230,7 @@ async fn only_so_many_calls_of_a_caller_wait() {
     for _ in 0..32 {
         waiting.push(world.parked(&mut lines).await);
     }
-    let can = forms();
-    let call = world.calls("alice", json!({"name": "mail__send", "arguments": {"n": 1}}), &can);
-    let server = async {
-        let line = lines.recv().await.unwrap();
-        line.asks(9);
-        line.replies("without");
-    };
-    let ((_, answer), ()) = tokio::join!(call, server);
-    assert_eq!(text_of(&answer), "without");
+    world.is_answered_without(&mut lines).await;
     let refused = world.saw(|message| message.get("error").is_some()).await;
     assert_eq!(
         refused["error"]["message"],
@@ -234,7 +239,7 @@ async fn only_so_many_calls_of_a_caller_wait() {
     // One that is answered makes place.
     let (line, state) = waiting.pop().unwrap();
     line.replies("done");
-    let (_, answer) = world.calls("alice", repeated(&state, &accepted()), &can).await;
+    let (_, answer) = world.calls("alice", repeated(&state, &accepted()), &forms()).await;
     assert_eq!(text_of(&answer), "done");
     world.parked(&mut lines).await;
 }
@@ -296,13 +301,5 @@ async fn calls_that_wait_when_the_gateway_stops_are_cancelled() {
     let (_, refused) = world.calls("alice", repeated(&state, &accepted()), &forms()).await;
     assert_eq!(refused["error"]["code"], -32602);
     // None begins to wait, either.
-    let can = forms();
-    let call = world.calls("alice", json!({"name": "mail__send", "arguments": {"n": 1}}), &can);
-    let server = async {
-        let line = lines.recv().await.unwrap();
-        line.asks(9);
-        line.replies("without");
-    };
-    let ((_, answer), ()) = tokio::join!(call, server);
-    assert_eq!(text_of(&answer), "without");
+    world.is_answered_without(&mut lines).await;
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    REVISION,
+    names::REVISION,
     reply::{is_modern_refusal, names, supports},
 };
 use crate::{

@@ -5,11 +5,9 @@ pub(super) mod discover;
 mod fuzz;
 pub(super) mod header;
 pub(super) mod mirrored;
+pub(crate) mod names;
 pub(super) mod question;
 pub(super) mod reply;
 pub(super) mod request;
 pub(super) mod rounds;
 mod send;
-
-/// The revision.
-pub(super) const REVISION: &str = "2026-07-28";

@@ -40,18 +40,7 @@ pub(in crate::upstream) fn judge(reply: Reply) -> Result<Judged, UpstreamError> 
 
 /// The result without what older revisions do not have.
 fn older(result: &Object<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(result.len());
-    out.push(b'{');
-    for (name, value) in result.iter().filter(|(name, _)| !OF_RESULTS.contains(name)) {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        json::push_string(&mut out, name);
-        out.push(b':');
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.push(b'}');
-    out
+    json::object(result.iter().filter(|(name, _)| !OF_RESULTS.contains(name)))
 }
 
 /// Whether a refusal of `server/discover`, or of a request in a session, is one that only modern servers give.

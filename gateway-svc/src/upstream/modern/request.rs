@@ -3,19 +3,17 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
-use super::{REVISION, header::value};
+use super::{
+    header::value,
+    names::{CAPABILITIES, INFO, LEVEL, METHOD_HEADER, NAME_HEADER, REVISION, VERSION},
+};
 use crate::{
     json::{self, JsonError, Object},
     upstream::{client::Profile, message::Outgoing},
 };
 
-const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-const INFO: &str = "io.modelcontextprotocol/clientInfo";
-const LEVEL: &str = "io.modelcontextprotocol/logLevel";
-
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
+const METHOD: HeaderName = HeaderName::from_static(METHOD_HEADER);
+const NAME: HeaderName = HeaderName::from_static(NAME_HEADER);
 
 /// The client that a request is made for.
 #[derive(Clone, Copy, Debug)]
@@ -68,14 +66,13 @@ fn body(request: &Outgoing, params: &Object<'_>, speaker: Speaker<'_>) -> Result
     out.extend_from_slice(b",\"params\":{");
     // A request that is sent again says what the server is to be answered.
     let answered = |name: &str| request.inputs.is_some() && matches!(name, "inputResponses" | "requestState");
-    for (name, value) in params.iter().filter(|(name, _)| *name != "_meta" && !answered(name)) {
-        member(&mut out, name, value);
-        out.push(b',');
-    }
+    let kept = params.iter().filter(|(name, _)| *name != "_meta" && !answered(name));
+    json::push_members(&mut out, kept);
     if let Some(inputs) = &request.inputs {
+        json::push_comma(&mut out);
         out.extend_from_slice(inputs);
-        out.push(b',');
     }
+    json::push_comma(&mut out);
     out.extend_from_slice(b"\"_meta\":{");
     meta(&mut out, request, params.get("_meta"), speaker)?;
     out.extend_from_slice(b"}}");
@@ -85,19 +82,17 @@ fn body(request: &Outgoing, params: &Object<'_>, speaker: Speaker<'_>) -> Result
 
 /// The members of `_meta`: those that the client has sent, and those that are the gateway's to say.
 fn meta(out: &mut Vec<u8>, request: &Outgoing, sent: Option<&str>, speaker: Speaker<'_>) -> Result<(), JsonError> {
-    member(out, VERSION, &format!("\"{REVISION}\""));
-    for (name, value) in [
+    let version = format!("\"{REVISION}\"");
+    let said = [
+        (VERSION, &*version),
         (CAPABILITIES, speaker.profile.capabilities()),
         (INFO, speaker.profile.info()),
-    ] {
-        out.push(b',');
-        member(out, name, value);
-    }
+    ];
+    json::push_members(out, said);
     let sent = sent.map(Object::parse).transpose()?;
     let sent_level = sent.as_ref().is_some_and(|sent| sent.get(LEVEL).is_some());
     if let Some(level) = speaker.level.filter(|_| !sent_level) {
-        out.push(b',');
-        member(out, LEVEL, level);
+        json::push_member(out, LEVEL, level);
     }
     let id = request.id.to_string();
     for (name, value) in sent.iter().flat_map(Object::iter) {
@@ -106,16 +101,9 @@ fn meta(out: &mut Vec<u8>, request: &Outgoing, sent: Option<&str>, speaker: Spea
             "progressToken" if request.progress_token.is_some() => &id,
             _ => value,
         };
-        out.push(b',');
-        member(out, name, value);
+        json::push_member(out, name, value);
     }
     Ok(())
-}
-
-fn member(out: &mut Vec<u8>, name: &str, value: &str) {
-    json::push_string(out, name);
-    out.push(b':');
-    out.extend_from_slice(value.as_bytes());
 }
 
 #[cfg(test)]

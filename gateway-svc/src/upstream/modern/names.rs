@@ -1,0 +1,19 @@
+//! What MCP 2026-07-28 calls things, for both edges.
+
+/// The revision.
+pub(crate) const REVISION: &str = "2026-07-28";
+
+/// Headers that repeat what is in a message.
+pub(crate) const METHOD_HEADER: &str = "mcp-method";
+pub(crate) const NAME_HEADER: &str = "mcp-name";
+
+/// Members of the `_meta` of each request.
+pub(crate) const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(crate) const INFO: &str = "io.modelcontextprotocol/clientInfo";
+pub(crate) const LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// A member of `_meta` that names the stream which a notification belongs to.
+pub(crate) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// Opens a stream of what changes.
+pub(crate) const LISTEN: &str = "subscriptions/listen";

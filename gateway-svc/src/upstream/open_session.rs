@@ -1,0 +1,46 @@
+//! A session of one client alone.
+
+use std::sync::Arc;
+
+use super::{
+    client::Era,
+    session::Session,
+    target::{SessionKey, Target},
+};
+
+/// A session of one client alone. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenSession {
+    /// That it was opened for.
+    pub(crate) target: Arc<Target>,
+    pub(super) session: Arc<Session>,
+}
+
+impl OpenSession {
+    /// Those that replace each other have the same.
+    pub(crate) fn key(&self) -> &SessionKey {
+        &self.target.key
+    }
+
+    /// Whether the orchestrator runs the server: it requires no headers.
+    pub(crate) fn is_hosted(&self) -> bool {
+        self.target.key.endpoint.hosted
+    }
+
+    /// Whether what is open in this one goes on where the other has taken its place: at a modern server, which has no sessions, or where it is the
+    /// same.
+    pub(crate) fn continues_as(&self, other: &Self) -> bool {
+        let modern = self.session.era == Era::Modern && other.session.era == Era::Modern;
+        modern || Arc::ptr_eq(&self.session, &other.session)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(client: &super::Client) -> Self {
+        let endpoint = super::Endpoint::hosted("http://127.0.0.1:1/mcp").unwrap();
+        let target = super::tests::target_for("a", endpoint, super::Scope::Client(client.clone()));
+        Self {
+            target: Arc::new(target),
+            session: Arc::new(Session::new(None, Arc::new(tokio::sync::Semaphore::new(1)))),
+        }
+    }
+}
