@@ -39,6 +39,8 @@ const MOST_URIS: usize = 128;
 const AT_A_TIME: usize = 32;
 const WITHIN: Duration = Duration::from_secs(15);
 
+/// How much servers may say before all is subscribed to.
+const MOST_EARLY: usize = 16;
 const TOO_SLOW: &str = "the servers said more than could be relayed";
 
 /// What a client wants to be told of.
@@ -122,7 +124,8 @@ impl Visit {
         let uris: BTreeSet<String> = loop {
             tokio::select! {
                 uris = &mut uris => break uris,
-                heard = self.mcp.calls.hear(&mut listener) => match heard {
+                // Those that say more than this wait.
+                heard = self.mcp.calls.hear(&mut listener), if early.len() < MOST_EARLY => match heard {
                     Some(heard) => early.push(heard),
                     None => return later(StatusCode::SERVICE_UNAVAILABLE, TOO_SLOW, Some(id), IN_A_SECOND),
                 },

@@ -242,3 +242,36 @@ async fn a_client_that_answers_nothing_is_asked_no_more() {
         refused = refused => assert_eq!(refused, (16..20).collect()),
     }
 }
+
+/// What servers say while a client still subscribes waits, however much it is.
+#[tokio::test]
+async fn nothing_is_lost_that_servers_say_before_all_is_subscribed_to() {
+    let ((write, respond), (reply, subscribed)) = (written(), written());
+    let speaks = speaks(respond);
+    let mut world = world(move |message, headers| match message["method"].as_str() {
+        Some("resources/subscribe") => subscribed(),
+        _ => speaks(message, headers),
+    })
+    .await;
+    world.streams.store(true, Ordering::SeqCst);
+    let more = world.registry.clone().assign("default", "mail", "*");
+    fill(&mut world.feed, 2, more.objects.clone()).await;
+    let changed = notification("prompts/list_changed", json!({}));
+    for _ in 0..100 {
+        write.send(changed.clone()).unwrap();
+    }
+    let wanted = json!({"promptsListChanged": true, "resourceSubscriptions": ["x:/a"]});
+    let router = world.router.clone();
+    let listen = world.modern_request("alice", "subscriptions/listen", json!({"notifications": wanted}));
+    let listen = tokio::spawn(router.oneshot(listen));
+    let asked = world.saw(|message| message["method"] == "resources/subscribe").await;
+    reply
+        .send(json!({"jsonrpc": "2.0", "id": asked["id"], "result": {}}))
+        .unwrap();
+    let mut events = Events::of(listen.await.unwrap().unwrap());
+    let acknowledged = events.next().await;
+    assert_eq!(acknowledged["params"]["notifications"], wanted);
+    for _ in 0..100 {
+        assert_eq!(events.next().await["method"], "notifications/prompts/list_changed");
+    }
+}
