@@ -1,6 +1,6 @@
 // npm's oidc-provider as the authorization server of an upstream, on 127.0.0.1. Arguments: PORT RESOURCE. It rotates refresh tokens and
 // revokes a grant whose old refresh token is used again. Nobody has to type anything: each sign-in is finished for the account that the test
-// sets, unless that is "?". `POST /control` changes these, `GET /control` says what it was asked:
+// sets, unless that is "?". `POST /control` changes these, `GET /control` says what it was asked and issued:
 //   account   who signs in; null: the person refuses; "?": who the person says in a form
 //   ttl       how many seconds access tokens are valid
 //   fault     answers of the token endpoint: {status, body} in place of its own; null: its own
@@ -97,7 +97,7 @@ async function body(request) {
   return Buffer.concat(chunks).toString();
 }
 
-provider.on("grant.success", (context) => seen.token.push({ ...asked(context), ok: true }));
+provider.on("grant.success", (context) => seen.token.push({ ...asked(context), ok: true, issued: context.body.access_token }));
 provider.on("grant.error", (context, error) => seen.token.push({ ...asked(context), ok: false, error: error.message }));
 provider.on("registration_create.success", () => { seen.registrations += 1; });
 provider.use(async (context, next) => {

@@ -82,6 +82,17 @@ impl AuthorizationServer {
             .count()
     }
 
+    /// The access token that it has issued last.
+    ///
+    /// # Panics
+    /// If it has issued none.
+    pub async fn newest_token(&self) -> String {
+        let seen = self.seen().await;
+        let asked = seen["token"].as_array().cloned().unwrap_or_default();
+        let newest = asked.iter().rev().find_map(|one| one["issued"].as_str());
+        newest.expect("a token").to_owned()
+    }
+
     /// Kills it.
     pub async fn kill(&mut self) {
         self.program.kill().await;

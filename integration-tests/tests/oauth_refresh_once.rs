@@ -47,7 +47,7 @@ async fn fifty_calls_refresh_once() {
 async fn a_token_is_refreshed_before_it_expires_and_survives_a_kill() {
     let (mut journey, alice, _) = connected(12).await;
     // Calls go on for longer than three tokens live, and none of them fails.
-    eventually_refreshed(&journey, &alice, 3).await;
+    eventually_refreshed_and_used(&journey, &alice, 3).await;
     journey.stack.kill().await;
     journey.stack.start_again().await;
     let alice = journey.stack.member("alice");
@@ -62,12 +62,14 @@ async fn a_token_is_refreshed_before_it_expires_and_survives_a_kill() {
     assert_eq!(refused, 0, "no refresh token was used twice: {seen}");
 }
 
-async fn eventually_refreshed(journey: &OAuthJourney, alice: &Caller, times: usize) {
+/// Until a call had the newest token, which is therefore stored, and is new: none is asked for soon.
+async fn eventually_refreshed_and_used(journey: &OAuthJourney, alice: &Caller, times: usize) {
     // One session: how many a person may begin is limited.
     let client = journey.stack.mcp("team", alice).await;
     eventually_within(Duration::from_secs(60), "the token is refreshed", || async {
         assert_eq!(client.call_text("mail__echo", json!({"text": "x"})).await, "x");
-        (refreshes(journey).await >= times).then_some(())
+        let is_used = journey.upstream.tokens().last() == Some(&journey.server.newest_token().await);
+        (is_used && refreshes(journey).await >= times).then_some(())
     })
     .await;
 }
@@ -86,23 +88,40 @@ async fn a_kill_during_a_refresh_keeps_nobody_waiting() {
     journey.works(&alice).await;
 }
 
+/// The program is killed after the server has issued a token and before it got it: the refresh token is spent, and the one after it is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_before_a_token_arrives_leads_to_the_link() {
+    let (mut journey, alice, installation) = connected(3600).await;
+    journey.works(&alice).await;
+    journey.server.set(json!({"lag": 600_000})).await;
+    asks_for_another_token(&journey, &alice, has_issued_another).await;
+    journey.stack.kill().await;
+    journey.server.set(json!({"lag": 0})).await;
+    journey.stack.start_again().await;
+    let alice = journey.stack.member("alice");
+    is_lost(&journey, &alice, &installation, "invalid_grant").await;
+    journey.connect(&alice, &installation, "alice").await;
+    journey.works(&alice).await;
+}
+
 /// The program is stopped while the server takes longer for its answer than anything else that a stop waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_waits_for_a_token_that_is_issued_only_once() {
     let (mut journey, alice, _) = connected(3600).await;
     journey.works(&alice).await;
     journey.server.set(json!({"lag": 9_500})).await;
-    asks_for_another_token(&journey, &alice, |seen| {
-        let issued = seen["token"].as_array().expect("a list").last().expect("a sign-in");
-        issued["grant_type"] == json!("refresh_token")
-    })
-    .await;
+    asks_for_another_token(&journey, &alice, has_issued_another).await;
     journey.stack.stop().await;
     journey.server.set(json!({"lag": 0})).await;
     journey.stack.start_again().await;
     let alice = journey.stack.member("alice");
     journey.works(&alice).await;
     assert_eq!(refreshes(&journey).await, 1, "what was on its way is in use");
+}
+
+fn has_issued_another(seen: &Value) -> bool {
+    let issued = seen["token"].as_array().expect("a list").last().expect("a sign-in");
+    issued["grant_type"] == json!("refresh_token")
 }
 
 /// The upstream refuses the token. Returns when the authorization server has seen that another is asked for.
@@ -150,7 +169,16 @@ async fn an_account_that_is_lost_is_connected_again_from_the_link() {
         .set(json!({"fault": {"status": 400, "body": gone}}))
         .await;
     journey.upstream.refuse_known_tokens();
-    let answer = journey.call(&alice).await;
+    is_lost(&journey, &alice, &installation, "The account was closed.").await;
+
+    journey.server.set(json!({"fault": null})).await;
+    journey.connect(&alice, &installation, "alice").await;
+    journey.works(&alice).await;
+}
+
+/// The caller gets the link, and the owner of the installation sees the reason.
+async fn is_lost(journey: &OAuthJourney, alice: &Caller, installation: &str, why: &str) {
+    let answer = journey.call(alice).await;
     let said = &answer["result"]["structuredContent"];
     assert_eq!(said["error"], "credential_expired", "{answer}");
     assert_eq!(
@@ -158,10 +186,10 @@ async fn an_account_that_is_lost_is_connected_again_from_the_link() {
         json!(journey.stack.url("/install/mail?gateway=team")),
         "{answer}"
     );
-    let connection = alice.credential(&installation).await.connection.expect("it says why");
-    assert!(connection.failure.contains("The account was closed."), "{connection:?}");
+    let connection = alice.credential(installation).await.connection.expect("it says why");
+    assert!(connection.failure.contains(why), "{connection:?}");
     let shown = eventually("the owner sees it", || async {
-        let installation = alice.installation(&installation).await.expect("its owner may");
+        let installation = alice.installation(installation).await.expect("its owner may");
         let condition = installation
             .conditions
             .into_iter()
@@ -169,9 +197,5 @@ async fn an_account_that_is_lost_is_connected_again_from_the_link() {
         Some(condition)
     })
     .await;
-    assert!(shown.message.contains("The account was closed."), "{shown:?}");
-
-    journey.server.set(json!({"fault": null})).await;
-    journey.connect(&alice, &installation, "alice").await;
-    journey.works(&alice).await;
+    assert!(shown.message.contains(why), "{shown:?}");
 }
