@@ -39,7 +39,7 @@ pub(super) const OF_2025_11_25: &[Played] = &[
 
 pub(super) const OF_2026_07_28: &[Played] = &[
     ("tools_call", CALLED, 2),
-    ("request-metadata", CALLED, 5),
+    ("request-metadata", CALLED, 8),
     ("auth/authorization-server-migration", CALLED, 14),
     ("auth/scope-step-up", CALLED, 14),
     ("http-standard-headers", CALLED, 1),
