@@ -65,6 +65,30 @@ async fn later_tools_of_the_entry_appear() {
     assert!(client.tool_names().await.is_empty());
 }
 
+/// What one person's account has does not become everybody's, but is theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn later_tools_of_a_personal_installation_appear_to_its_owner() {
+    let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
+    let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
+    admin.publish("api", walk::remote(&upstream.url())).await;
+    let hers = alice.install("api", None, &[]).await.name;
+    admin.gateway("team").await;
+    let assigned = admin.create_assignment("gateways/team", walk::all_tools("api"), false);
+    assigned.await.expect("an admin may");
+    let client = stack.mcp("team", &alice).await;
+    until_listed(&client, &["api__echo", "api__headers"]).await;
+
+    upstream.set_tools(&["echo", "headers", "search"]);
+    discover(&alice, &hers).await;
+    until_listed(&client, &["api__echo", "api__headers", "api__search"]).await;
+    assert_eq!(client.call_text("api__search", json!({"text": "found"})).await, "found");
+    let others = stack.mcp("team", &bob).await;
+    assert_eq!(others.tool_names().await, ["api__echo", "api__headers"]);
+    // Once his own server has listed it, it is his, too.
+    bob.install("api", None, &[]).await;
+    until_listed(&others, &["api__echo", "api__headers", "api__search"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_assigns_all_tools_or_none() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);

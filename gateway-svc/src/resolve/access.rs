@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     domain::{Audience, CallError, Caller, Consumer, ConsumerRef, Entry, Installation, Owner, Subject},
-    route::{Route, Source, Table},
+    route::{Source, Table},
     snapshot::{CallerTeams, Snapshot},
 };
 
@@ -23,29 +23,6 @@ pub(super) struct Entered<'a> {
     pub(super) table: &'a Table,
     /// The caller's teams.
     pub(super) teams: Arc<CallerTeams>,
-}
-
-/// A tool that exists for this caller.
-pub(super) struct Found<'a> {
-    pub(super) entered: Entered<'a>,
-    pub(super) route: &'a Route,
-    pub(super) entry: &'a Arc<Entry>,
-}
-
-/// Looks up what a call of this exposed name is about.
-pub(super) fn find<'a>(
-    snapshot: &'a Snapshot,
-    caller: &'a Caller,
-    name: &ConsumerRef,
-    exposed_name: &str,
-) -> Result<Found<'a>, CallError> {
-    let entered = enter(snapshot, caller, name)?;
-    let table = entered.table;
-    table
-        .find(exposed_name)
-        .and_then(|route| Some((route, entered.entry(&route.source)?)))
-        .map(|(route, entry)| Found { entered, route, entry })
-        .ok_or_else(|| CallError::ToolNotFound(exposed_name.to_owned()))
 }
 
 /// The gateway or agent, if the caller may use it.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    access::{self, Found},
     choose::{self, Rule},
     credential::ExplainedCredential,
+    find::{self, Found},
 };
 use crate::{
     domain::{CallError, Caller, ConsumerRef, Entry, Installation, Links, RepairReason},
@@ -65,18 +65,23 @@ pub(crate) fn explain(
     exposed_name: &str,
     links: &Links,
 ) -> Result<Explanation, CallError> {
-    let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name)?;
-    let candidates: Vec<_> = choose::candidates(&entered, &route.source).collect();
-    let chosen = choose::choose(&entered, &route.source, entry);
+    let Found {
+        entered,
+        source,
+        tool,
+        entry,
+    } = find::find(snapshot, caller, name, exposed_name)?;
+    let candidates: Vec<_> = choose::candidates(&entered, source).collect();
+    let chosen = choose::choose(&entered, source, entry);
     let installation = chosen.as_ref().map(|chosen| Arc::clone(chosen.installation));
     let running = installation
         .as_ref()
         .and_then(|installation| snapshot.running(installation));
     let fault = match chosen {
-        Some(chosen) => chosen.call(&entered, &route.tool).err(),
-        None => Some(choose::nowhere(&entered, &route.source, entry)),
+        Some(chosen) => chosen.call(&entered, &tool).err(),
+        None => Some(choose::nowhere(&entered, source, entry)),
     };
-    let rules: &[Rule] = if route.source.pinned.is_some() {
+    let rules: &[Rule] = if source.pinned.is_some() {
         &[Rule::Pinned]
     } else {
         &[Rule::Personal, Rule::SharedTeam, Rule::Team]
@@ -117,7 +122,7 @@ pub(crate) fn explain(
     }
     Ok(Explanation {
         entry: Arc::clone(entry),
-        tool: Arc::clone(&route.tool),
+        tool,
         chosen: installation,
         credential: running.as_ref().map(|running| ExplainedCredential::of(running, caller)),
         install_url: fault.is_some().then(|| links.install(&entry.slug, Some(name))),

@@ -8,11 +8,12 @@ use std::{
 
 use super::{
     access::{self, Entered},
+    beside,
     choose::{self, Chosen},
 };
 use crate::{
     domain::{CallError, Caller, ConsumerRef, ExposedTool, Running},
-    route::{Route, Seen, Source},
+    route::{Beside, Seen, Source},
     snapshot::Snapshot,
 };
 
@@ -20,7 +21,7 @@ use crate::{
 /// A tool that no server has defined any more has no definition to show, and is left out.
 pub(crate) fn list(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Vec<ExposedTool>, CallError> {
     let entered = access::enter(snapshot, caller, name)?;
-    Ok(shown(&entered, entered.table.routes()).collect())
+    Ok(shown(&entered, None).collect())
 }
 
 /// A part of a list, in its order.
@@ -39,38 +40,63 @@ pub(crate) fn page(
     size: usize,
 ) -> Result<Page, CallError> {
     let entered = access::enter(snapshot, caller, name)?;
-    let routes = entered.table.routes();
-    let first = after.map_or(0, |after| routes.partition_point(|route| *route.exposed_name <= *after));
-    let mut rest = shown(&entered, &routes[first..]);
+    let mut rest = shown(&entered, after);
     Ok(Page {
         tools: rest.by_ref().take(size).collect(),
         more: rest.next().is_some(),
     })
 }
 
-fn shown<'a>(entered: &'a Entered<'a>, routes: &'a [Route]) -> impl Iterator<Item = ExposedTool> + 'a {
+/// The tools after the one of the name `after`, in the order of their names.
+fn shown<'a>(entered: &'a Entered<'a>, after: Option<&str>) -> impl Iterator<Item = ExposedTool> + 'a {
     // Where an assignment is not pinned, all tools of an entry resolve alike.
     let mut resolved: HashMap<&str, Option<Chosen<'_>>> = HashMap::new();
-    routes.iter().filter_map(move |route| {
-        let source = &*route.source;
-        let entry = entered.entry(source)?;
-        let choose = || choose::choose(entered, source, entry);
-        let pinned;
-        let chosen = if source.pinned.is_some() {
-            pinned = choose();
-            pinned.as_ref()
-        } else {
-            resolved.entry(&source.entry_uid).or_insert_with(choose).as_ref()
-        };
-        let installation = chosen.map(|chosen| chosen.installation);
-        let (hash, definition) = choose::definition(entered, installation, entry, &route.tool)?;
-        Some(ExposedTool {
-            exposed_name: Arc::clone(&route.exposed_name),
-            entry: Arc::clone(&entry.slug),
-            tool: Arc::clone(&route.tool),
-            hash: Arc::clone(hash),
-            definition: Arc::clone(definition),
-            connected: chosen.is_some_and(|chosen| chosen.can_call(entered, &route.tool)),
+    ways(entered, after).filter_map(
+        move |Beside {
+                  exposed_name,
+                  tool,
+                  source,
+              }| {
+            let entry = entered.entry(source)?;
+            let choose = || choose::choose(entered, source, entry);
+            let pinned;
+            let chosen = if source.pinned.is_some() {
+                pinned = choose();
+                pinned.as_ref()
+            } else {
+                resolved.entry(&source.entry_uid).or_insert_with(choose).as_ref()
+            };
+            let installation = chosen.map(|chosen| chosen.installation);
+            let (hash, definition) = choose::definition(entered, installation, entry, tool)?;
+            Some(ExposedTool {
+                exposed_name,
+                entry: Arc::clone(&entry.slug),
+                tool: Arc::clone(tool),
+                hash: Arc::clone(hash),
+                definition: Arc::clone(definition),
+                connected: chosen.is_some_and(|chosen| chosen.can_call(entered, tool)),
+            })
+        },
+    )
+}
+
+/// Where all names after this one lead, in their order: those of the table, and those beside it.
+fn ways<'a>(entered: &'a Entered<'a>, after: Option<&str>) -> impl Iterator<Item = Beside<'a>> + 'a {
+    let routes = entered.table.routes();
+    let first = after.map_or(0, |after| routes.partition_point(|route| *route.exposed_name <= *after));
+    let mut routes = routes[first..].iter().peekable();
+    let mut beside = beside::routes(entered);
+    beside.retain(|one| after.is_none_or(|after| *one.exposed_name > *after));
+    let mut beside = beside.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let next = routes.peek();
+        let sooner = beside.next_if(|one| next.is_none_or(|route| one.exposed_name < route.exposed_name));
+        sooner.or_else(|| {
+            routes.next().map(|route| Beside {
+                exposed_name: Arc::clone(&route.exposed_name),
+                tool: &route.tool,
+                source: &route.source,
+            })
         })
     })
 }

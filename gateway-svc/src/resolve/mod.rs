@@ -3,9 +3,11 @@
 //! Every function depends on the snapshot and the caller alone: the same caller and state always give the same answer.
 
 mod access;
+mod beside;
 mod choose;
 mod credential;
 mod explain;
+mod find;
 mod list;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,7 @@ pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
 pub(crate) use list::{Page, Reached, fingerprint, list, page, reaches, seen, whole};
 
-use self::access::Found;
+use self::find::Found;
 use crate::{
     domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, Running},
     route::Source,
@@ -46,16 +48,21 @@ pub(crate) fn call(
     exposed_name: &str,
     links: &Links,
 ) -> Result<Target, CallError> {
-    let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name)?;
-    let running = match choose::choose(&entered, &route.source, entry) {
-        Some(chosen) => chosen.call(&entered, &route.tool),
-        None => Err(choose::nowhere(&entered, &route.source, entry)),
+    let Found {
+        entered,
+        source,
+        tool,
+        entry,
+    } = find::find(snapshot, caller, name, exposed_name)?;
+    let running = match choose::choose(&entered, source, entry) {
+        Some(chosen) => chosen.call(&entered, &tool),
+        None => Err(choose::nowhere(&entered, source, entry)),
     };
     let running = running.map_err(|fault| refuse(entry, name, fault, links))?;
-    let definition = choose::definition(&entered, Some(&running.installation), entry, &route.tool);
+    let definition = choose::definition(&entered, Some(&running.installation), entry, &tool);
     Ok(Target {
         consumer: Arc::clone(entered.consumer),
-        tool: Some(Arc::clone(&route.tool)),
+        tool: Some(tool),
         definition: definition.map(|(_, definition)| Arc::clone(definition)),
         running,
     })
@@ -93,10 +100,15 @@ pub(crate) fn definition(
     name: &ConsumerRef,
     exposed_name: &str,
 ) -> Option<Arc<Definition>> {
-    let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name).ok()?;
-    let chosen = choose::choose(&entered, &route.source, entry);
+    let Found {
+        entered,
+        source,
+        tool,
+        entry,
+    } = find::find(snapshot, caller, name, exposed_name).ok()?;
+    let chosen = choose::choose(&entered, source, entry);
     let installation = chosen.as_ref().map(|chosen| chosen.installation);
-    let (_, definition) = choose::definition(&entered, installation, entry, &route.tool)?;
+    let (_, definition) = choose::definition(&entered, installation, entry, &tool)?;
     Some(Arc::clone(definition))
 }
 
@@ -112,11 +124,18 @@ pub(crate) fn source_is_starting(snapshot: &Snapshot, caller: &Caller, name: &Co
 
 /// Whether a call of this exposed name fails only because the chosen server is being started.
 pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, exposed_name: &str) -> bool {
-    let Ok(Found { entered, route, entry }) = access::find(snapshot, caller, name, exposed_name) else {
+    let found = find::find(snapshot, caller, name, exposed_name);
+    let Ok(Found {
+        entered,
+        source,
+        tool,
+        entry,
+    }) = found
+    else {
         return false;
     };
-    choose::choose(&entered, &route.source, entry)
-        .and_then(|chosen| chosen.call(&entered, &route.tool).err())
+    choose::choose(&entered, source, entry)
+        .and_then(|chosen| chosen.call(&entered, &tool).err())
         .is_some_and(|fault| fault.starting)
 }
 

@@ -1,12 +1,14 @@
 //! Gateway to exposed name to assignment: a table for each gateway and agent, built at its first use after what it is made from
 //! has changed.
 
+mod beside;
 mod names;
 mod seen;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use beside::{Beside, More};
 pub(crate) use names::{Named, assign};
 pub(crate) use seen::Seen;
-pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Route, Source, Table};
+pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Source, Table};

@@ -62,6 +62,22 @@ pub(crate) fn assign(tools: &[Named<'_>]) -> Vec<String> {
     }
 }
 
+/// A name for one more, which none of the others is `taken` by.
+pub(super) fn another(tool: &Named<'_>, taken: impl Fn(&str) -> bool) -> String {
+    let plain = plain(tool);
+    if (1..=MAX_NAME).contains(&plain.len()) && !taken(&plain) {
+        return plain;
+    }
+    let mut level = 1;
+    loop {
+        let name = suffixed(tool, level);
+        if !taken(&name) {
+            return name;
+        }
+        level += 1;
+    }
+}
+
 fn keeps(tool: &Named<'_>, level: usize) -> bool {
     tool.explicit.is_some() && level == 0
 }

@@ -90,8 +90,10 @@ pub(crate) struct Table {
     routes: Box<[Route]>,
     /// Those with all of an entry, also its prompts and resources, by their places.
     whole: Box<[Arc<Source>]>,
-    /// Those of the routes, each once.
+    /// Those of the routes and of whole entries, each once.
     sources: Box<[Arc<Source>]>,
+    /// Uid of an entry that it has whole, and a tool of it that is assigned by itself, too.
+    single: HashSet<(Arc<str>, Arc<str>)>,
     fingerprints: Fingerprints,
 }
 
@@ -163,7 +165,13 @@ impl Table {
         &self.whole
     }
 
-    /// The sources of all routes, each once, always in the same order.
+    /// Whether this tool of an entry that it has whole is assigned by itself, too.
+    pub(crate) fn has_single(&self, entry_uid: &Arc<str>, tool: &Arc<str>) -> bool {
+        // Most have none, and are asked about many.
+        !self.single.is_empty() && self.single.contains(&(Arc::clone(entry_uid), Arc::clone(tool)))
+    }
+
+    /// The sources of all routes and of whole entries, each once, always in the same order.
     pub(crate) fn sources(&self) -> &[Arc<Source>] {
         &self.sources
     }
@@ -251,7 +259,14 @@ impl Table {
                 assignment: "",
             }));
         }
-        Self::named(consumer, wanted, sources.whole())
+        let whole = sources.whole();
+        let entries: HashSet<&str> = whole.iter().map(|source| &*source.entry_uid).collect();
+        let single = single.iter().filter(|(entry_uid, _)| entries.contains(entry_uid));
+        let single = single.map(|&(entry_uid, tool)| (entry_uid.into(), tool.into()));
+        Self {
+            single: single.collect(),
+            ..Self::named(consumer, wanted, whole)
+        }
     }
 
     fn named(consumer: &Consumer, mut wanted: Vec<Wanted<'_>>, whole: Box<[Arc<Source>]>) -> Self {
@@ -279,13 +294,14 @@ impl Table {
             .collect();
         routes.sort_unstable_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
         let mut known = HashSet::new();
-        let sources = routes.iter().map(|route| &route.source);
+        let sources = routes.iter().map(|route| &route.source).chain(&whole);
         let sources = sources.filter(|source| known.insert(Arc::as_ptr(source)));
         let sources = sources.cloned().collect();
         Self {
             routes,
             whole,
             sources,
+            single: HashSet::new(),
             fingerprints: Fingerprints::default(),
         }
     }

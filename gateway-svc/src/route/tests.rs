@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use pretty_assertions::assert_eq;
 
-use super::*;
+use super::{table::Route, *};
 use crate::domain::{Audience, Consumer, ConsumerKind, ConsumerRef, Entry, Labels, Lifecycle, ToolSet};
 
 fn everybody() -> Audience {

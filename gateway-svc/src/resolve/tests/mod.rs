@@ -1,5 +1,6 @@
 //! The rules of resolution, one by one.
 
+mod beside;
 mod bindings;
 mod credentials;
 mod watched;
