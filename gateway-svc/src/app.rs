@@ -1,6 +1,6 @@
 //! Wires the service together, and is the only place that does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::middleware;
 use contracts::{
@@ -12,7 +12,7 @@ use registry_client::{
     watch::{self, Watcher},
 };
 use service_kit::{App, Clock, Quotas, Task, identity::Verifier, page_token::PageTokens};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
 
@@ -33,6 +33,9 @@ use crate::{
 
 /// The longest request taken over gRPC: as much as MCP clients may send.
 const MAX_MESSAGE: usize = 16 << 20;
+
+/// How long calls in progress may take once the service is told to stop. Soon after, their connections are cut off, with no answer.
+const CALLS_END: Duration = Duration::from_secs(2);
 
 /// What gateway-svc is given to work with.
 #[derive(Clone, Debug)]
@@ -88,15 +91,16 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         let discovery = Arc::clone(&discovery);
         Arc::new(move |installation| discovery.changed(installation))
     };
-    // Ends what clients would hold open for longer than the service takes to stop.
-    let stopping = CancellationToken::new();
+    // Ends what clients would hold open for longer than the service takes to stop; and then the calls that are still in progress.
+    let (stopping, late) = (CancellationToken::new(), CancellationToken::new());
     let calls = Arc::new(Calls::new(
         Arc::clone(&store),
         vendor,
-        upstreams,
+        upstreams.clone(),
         links.clone(),
         tools_changed,
         stopping.clone(),
+        late.clone(),
     ));
     let metadata = Arc::new(Metadata::new(&deps.verifier, links.clone(), Arc::clone(&store)));
     let mcp = Arc::new(Mcp::new(
@@ -179,6 +183,12 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             Task::new("stopping", move |stop| async move {
                 stop.cancelled().await;
                 stopping.cancel();
+                tokio::spawn(async move {
+                    sleep(CALLS_END).await;
+                    late.cancel();
+                });
+                // Those that are cancelled, too: their servers are told.
+                upstreams.idle().await;
             }),
         ],
     })

@@ -45,6 +45,7 @@ const works = {
   refuse: (response) => response.writeHead(400).end('Bad Request: the session has used up its quota'),
   fail: (response) => response.writeHead(503).end('no session is available'),
   hang: () => {},
+  hang_stream: (response) => response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': begun\n\n'),
 };
 
 function reply(response, id, result) {

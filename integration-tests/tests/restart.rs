@@ -1,10 +1,19 @@
 //! The program is stopped and restarted without losing anything. A second process on the same data is refused.
 //!
-//! Tools: python
+//! Tools: node, python
 
-use contracts::registry as r;
-use integration_tests::{Stack, eventually, tools::python_command, upstream::recording::RecordingUpstream, walk};
+use contracts::{gateway::CallToolRequest, registry as r};
+use integration_tests::{
+    Stack,
+    caller::refused,
+    eventually,
+    relayed::Relayed,
+    tools::python_command,
+    upstream::{recording::RecordingUpstream, sessions::SessionServer},
+    walk,
+};
 use serde_json::json;
+use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_survives_a_restart() {
@@ -111,6 +120,45 @@ async fn a_stop_releases_the_lease_after_the_servers_have_ended() {
             .lines()
             .contain("the lease for running servers is released")
             .then_some(())
+    })
+    .await;
+}
+
+/// Whoever waits for an answer gets one, whether the server answers with a stream or not, and the server learns that nobody waits any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_in_progress_are_answered_when_the_program_stops() {
+    let server = SessionServer::start().await;
+    let mut gateway = Relayed::start(&server.url).await;
+    let client = gateway.stack.mcp("all", &gateway.alice).await;
+    let mut standing = client.open_stream().await;
+    let mut tools = gateway.alice.tools();
+    let over_grpc = tools.call_tool(CallToolRequest {
+        parent: "gateways/all".to_owned(),
+        exposed_name: "work".to_owned(),
+        arguments_json: json!({"how": "hang_stream"}).to_string(),
+    });
+    let stopped = async {
+        eventually("the calls are carried out", || async {
+            ((server.carried_out("hang"), server.carried_out("hang_stream")) == (1, 2)).then_some(())
+        })
+        .await;
+        gateway.stack.stop().await
+    };
+    let (plain, streamed, over_grpc, stopped) = tokio::join!(
+        client.call("work", json!({"how": "hang"})),
+        client.call("work", json!({"how": "hang_stream"})),
+        over_grpc,
+        stopped
+    );
+    assert!(stopped.success(), "it ends well");
+    for answer in [plain, streamed] {
+        let error = &answer["result"]["structuredContent"]["error"];
+        assert_eq!(error, "call_interrupted", "{answer}");
+    }
+    refused(over_grpc, Code::Unavailable, "CALL_INTERRUPTED");
+    while standing.chunk().await.expect("it ends well, too").is_some() {}
+    eventually("the server is told", || async {
+        (server.got("notifications/cancelled").len() == 3).then_some(())
     })
     .await;
 }

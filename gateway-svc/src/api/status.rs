@@ -68,6 +68,7 @@ pub(super) fn of_call(error: CallError) -> Status {
         CallError::Stopping => of(Code::Unavailable, ErrorReason::GatewayStopping, message)
             .retry_after(RESTARTED)
             .build(),
+        CallError::Interrupted => of(Code::Unavailable, ErrorReason::CallInterrupted, message).build(),
         CallError::CredentialsUnavailable => of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build(),
         CallError::RegistryUnavailable => of(Code::Unavailable, ErrorReason::RegistryUnavailable, message).build(),
         CallError::Internal => internal(),

@@ -15,7 +15,7 @@ mod tests;
 mod unary;
 mod wait;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use service_kit::turns::in_place;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ pub(crate) use listeners::Listener;
 use listeners::Listeners;
 use lists::Lists;
 pub(crate) use lists::{Found, Item, ListKind};
-use outcome::At;
+use outcome::{At, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use renewal::Renewal;
 use targets::Targets;
@@ -54,11 +54,12 @@ pub(crate) struct Calls {
     listeners: Arc<Listeners>,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
+    late: CancellationToken,
 }
 
 impl Calls {
     /// `tools_changed` is called when an upstream announces it. `stop` is cancelled when the gateway begins to stop: from then on, no call waits
-    /// for a server, or for its credential.
+    /// for a server, or for its credential. `late` is cancelled a little later: then no call waits for its answer.
     pub(crate) fn new(
         store: Arc<Store>,
         vendor: Arc<Vendor>,
@@ -66,6 +67,7 @@ impl Calls {
         links: Links,
         tools_changed: ToolsChanged,
         stop: CancellationToken,
+        late: CancellationToken,
     ) -> Self {
         let listeners: Arc<Listeners> = Arc::default();
         let opened = Arc::downgrade(&listeners);
@@ -80,13 +82,15 @@ impl Calls {
             lists: Lists::default(),
             tools_changed,
             stop,
+            late,
         }
     }
 
     /// Makes the call and begins to read the answer. A call that a self-hosted server did not receive, since it is stopping or has ended, is
     /// sent again to its successor.
     pub(crate) async fn call(&self, call: &Call<'_>) -> Result<Outcome, CallError> {
-        self.deliver(call, |target| self.call_at(target, call)).await
+        let answered = pin!(self.deliver(call, |target| self.call_at(target, call)));
+        unless_late(&self.late, answered).await
     }
 
     /// Sends the call to the installation that it was resolved to. The inner error: its server did not receive the call, and a successor may.
@@ -111,6 +115,7 @@ impl Calls {
                         definition: resolved.definition,
                         running: resolved.running,
                         tools_changed: Arc::clone(&self.tools_changed),
+                        late: self.late.clone(),
                     };
                     let renewal = || Renewal {
                         vendor: Arc::clone(&self.vendor),

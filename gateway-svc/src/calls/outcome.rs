@@ -1,8 +1,13 @@
 //! The result of a call: a reply, or messages of which the last is the reply.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{ToolsChanged, failure::upstream_failed, renewal::Renewal};
 use crate::{
@@ -51,6 +56,21 @@ pub(super) struct At {
     pub(super) running: Running,
     /// Called when the upstream announces that its tools have changed.
     pub(super) tools_changed: ToolsChanged,
+    /// Nobody gets messages any more once it is cancelled.
+    pub(super) late: CancellationToken,
+}
+
+/// What comes before the gateway has stopped for too long to pass it on. A call that is dropped is cancelled at its server.
+pub(super) async fn unless_late<T>(
+    late: &CancellationToken,
+    // Calls are large: by value, they would be copied.
+    coming: Pin<&mut impl Future<Output = Result<T, CallError>>>,
+) -> Result<T, CallError> {
+    tokio::select! {
+        biased;
+        came = coming => came,
+        () = late.cancelled() => Err(CallError::Interrupted),
+    }
 }
 
 impl Outcome {
@@ -102,6 +122,11 @@ impl CallStream {
 
     /// The next message. Must not be called again after the reply or an error.
     pub(crate) async fn next(&mut self) -> Result<CallEvent, CallError> {
+        let late = self.at.late.clone();
+        unless_late(&late, pin!(self.come())).await
+    }
+
+    async fn come(&mut self) -> Result<CallEvent, CallError> {
         loop {
             match self.messages.next().await {
                 Ok(Event::Notification(message)) => return Ok(CallEvent::Notification(message)),

@@ -96,6 +96,7 @@ async fn answered_unless(
         Links::new("http://127.0.0.1".parse().unwrap()),
         Arc::new(|_| {}),
         stop,
+        CancellationToken::new(),
     );
     let begun = Instant::now();
     let changes = async {

@@ -69,6 +69,11 @@ pub(crate) enum CallError {
     /// This replica is stopping, and no server has received the call.
     #[error("the gateway is stopping, and the tool was not called; call it again in a few seconds")]
     Stopping,
+    /// This replica stops before the server has answered.
+    #[error(
+        "the gateway stopped before the server had answered, and told it to cancel the call; the tool may have done its work: check that before you call it again"
+    )]
+    Interrupted,
     /// There is no credential for the call, and no page on which the caller could put that right.
     #[error("{message}")]
     Credential {

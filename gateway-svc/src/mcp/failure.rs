@@ -105,6 +105,7 @@ pub(super) fn of(error: &CallError, of_tool: bool, declares_output: impl FnOnce(
             &error.to_string(),
             json!({"error": "gateway_stopping", "retry_after_seconds": RESTARTED.as_secs()}),
         ),
+        CallError::Interrupted => tool_result(&error.to_string(), json!({"error": "call_interrupted"})),
         CallError::NoRoom { .. }
         | CallError::ConsumerNotFound(_)
         | CallError::CredentialsUnavailable

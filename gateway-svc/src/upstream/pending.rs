@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 use super::{target::Target, upstreams::Upstreams};
 
 /// A request in progress at an upstream. If it is dropped before the reply, the upstream is sent a cancellation: closing a
@@ -10,16 +12,18 @@ pub(super) struct Pending {
     pub(super) upstreams: Upstreams,
     pub(super) target: Arc<Target>,
     id: u64,
-    over: bool,
+    /// `None`: the upstream has nothing to be told.
+    open: Option<TaskTrackerToken>,
 }
 
 impl Pending {
     pub(super) fn new(upstreams: Upstreams, target: Arc<Target>, id: u64) -> Self {
+        let open = Some(upstreams.inner.open.token());
         Self {
             upstreams,
             target,
             id,
-            over: false,
+            open,
         }
     }
 
@@ -29,19 +33,19 @@ impl Pending {
             upstreams,
             target,
             id: 0,
-            over: true,
+            open: None,
         }
     }
 
     /// The upstream has finished it.
     pub(super) fn settle(&mut self) {
-        self.over = true;
+        self.open = None;
     }
 
     /// Sends the cancellation, once.
     pub(super) fn cancel(&mut self) {
-        if !std::mem::replace(&mut self.over, true) {
-            self.upstreams.tell_cancelled(&self.target, self.id);
+        if let Some(open) = self.open.take() {
+            self.upstreams.tell_cancelled(&self.target, self.id, open);
         }
     }
 }

@@ -9,6 +9,7 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     challenge,
@@ -52,18 +53,17 @@ pub(super) enum Begun {
 }
 
 impl Upstreams {
-    /// Sends the upstream a cancellation of this request, in the background.
-    pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
+    /// Sends the upstream a cancellation of this request, in the background. The request is `open` until then.
+    pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64, open: TaskTrackerToken) {
         let (this, target) = (self.clone(), Arc::clone(target));
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        runtime.spawn(async move {
+        // Not on the thread of the client's connection, which may end with it.
+        self.inner.runtime.spawn(async move {
+            let _open = open;
             let Some(session) = this.inner.sessions.get(&target.key).await else {
                 return;
             };
             let body = format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client cancelled the call"}}}}"#
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"nobody waits for the answer any more"}}}}"#
             );
             this.send(&target, &session, body.into()).await;
         });

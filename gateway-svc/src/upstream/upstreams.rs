@@ -12,6 +12,8 @@ use std::{
 use bytes::Bytes;
 use moka::{future::Cache, sync};
 use service_kit::{egress::EgressPolicy, turns::OwnTurns};
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use super::{
     by_client::ByClient,
@@ -64,6 +66,10 @@ pub(super) struct Inner {
     pub(super) own_rooms: Rooms,
     pub(super) turns: OwnTurns,
     pub(super) own_profile: Profile,
+    /// Requests whose upstreams are to be told if nobody waits for the answer.
+    pub(super) open: TaskTracker,
+    /// Outlives the threads that serve connections.
+    pub(super) runtime: Handle,
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -75,7 +81,7 @@ impl std::fmt::Debug for Upstreams {
 }
 
 impl Upstreams {
-    /// Connects to remote servers only where `policy` permits.
+    /// Connects to remote servers only where `policy` permits. Within the runtime that lasts as long as the service.
     pub(crate) fn new(policy: EgressPolicy, limits: Limits) -> Self {
         let by_client = Arc::new(ByClient::default());
         let index = Arc::clone(&by_client);
@@ -107,6 +113,8 @@ impl Upstreams {
             own_rooms,
             turns: OwnTurns::default(),
             own_profile: Profile::default(),
+            open: TaskTracker::new(),
+            runtime: Handle::current(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -114,6 +122,12 @@ impl Upstreams {
     /// Has this called when a client has another session of its own; it says whether somebody listens. Only the first counts.
     pub(crate) fn when_opened(&self, opened: impl Fn(&Client) -> bool + Send + Sync + 'static) {
         let _ = self.inner.opened.set(Box::new(opened));
+    }
+
+    /// Waits until no request is open: each is answered, or its upstream told that it is cancelled.
+    pub(crate) async fn idle(&self) {
+        self.inner.open.close();
+        self.inner.open.wait().await;
     }
 
     /// A request under a fresh id. `params` is empty or a JSON object; `extra` are further members of the message.

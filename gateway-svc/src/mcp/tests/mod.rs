@@ -125,6 +125,8 @@ struct World {
     streams: Arc<AtomicBool>,
     credentials: Credentials,
     stop: CancellationToken,
+    /// Cancelled a while after `stop`.
+    late: CancellationToken,
 }
 
 fn token(name: &str, who: &str) -> pb::WatchedObject {
@@ -249,7 +251,7 @@ async fn world_with(
     );
     let public_url: Url = "http://127.0.0.1:8080".parse().unwrap();
     let links = Links::new(public_url.clone());
-    let stop = CancellationToken::new();
+    let (stop, late) = (CancellationToken::new(), CancellationToken::new());
     let calls = Calls::new(
         Arc::clone(&store),
         vendor,
@@ -257,6 +259,7 @@ async fn world_with(
         links.clone(),
         Arc::new(|_| {}),
         stop.clone(),
+        late.clone(),
     );
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let issuer = TestIssuer::start().await.unwrap();
@@ -296,6 +299,7 @@ async fn world_with(
         streams,
         credentials,
         stop,
+        late,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pretty_assertions::assert_eq;
 
-use super::*;
+use super::{events::Events, *};
 
 #[tokio::test]
 async fn streams_are_relayed_and_faults_in_them_are_reported() {
@@ -129,4 +129,35 @@ async fn a_changed_list_is_announced() {
     fill(&mut world.feed, 4, without).await;
     assert_eq!(next().await, None, "the token was revoked");
     world.stop.cancel();
+}
+
+/// Its connection would be cut off soon: the client would wait for an answer, and the server would work for nobody.
+#[tokio::test]
+async fn a_call_in_progress_is_answered_and_cancelled_before_the_gateway_has_stopped() {
+    let mut world = world(|_, _| {
+        let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+        ([("content-type", "text/event-stream")], Body::from_stream(never)).into_response()
+    })
+    .await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let mut events = Events::of(world.post("alice", &session, CALL).await);
+    let called = world.saw(|message| message["method"] == "tools/call").await;
+    world.stop.cancel();
+    events.primed().await;
+    world.late.cancel();
+    let answer = events.next().await;
+    assert_eq!(answer["id"], "c1");
+    assert_eq!(
+        answer["result"]["structuredContent"],
+        json!({"error": "call_interrupted"})
+    );
+    assert!(!events.last.is_empty(), "the event has an id");
+    events.ended().await;
+    let told = world
+        .saw(|message| message["method"] == "notifications/cancelled")
+        .await;
+    assert_eq!(told["params"]["requestId"], called["id"]);
+    let json = post(CALL).by("alice").session(&session);
+    let answer = text(world.send(json.header("accept", "application/json")).await).await;
+    assert!(answer.contains("call_interrupted"), "{answer}");
 }
