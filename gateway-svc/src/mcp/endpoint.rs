@@ -99,7 +99,7 @@ impl Visit {
         match last.and_then(|last| self.mcp.resumable.place(last)) {
             None => {}
             Some(Place::Here { stream, number }) => {
-                if let Some(live) = self.mcp.resumable.take(session.id, stream).await {
+                if let Some(live) = self.mcp.resumable.take(session.id, stream, number).await {
                     return until_sent(open, body::events(live.into_events(number, false)));
                 }
                 return over();
@@ -135,6 +135,6 @@ impl Visit {
 
 /// Nobody has the rest of a stream. With this status, a client knows that there is none; some ask for it although they have the whole answer.
 fn over() -> Response {
-    let why = "the stream of this event is over, or it was another replica's: send the request again if its answer did not come";
+    let why = "nothing follows this event: its stream has ended, and is not kept for longer than 30 s, nor where its answer is long or many others have ended since; or it was another replica's. Send the request again if its answer did not come, and it may be carried out twice";
     not_allowed(why, "POST, DELETE")
 }

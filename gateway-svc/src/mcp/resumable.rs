@@ -4,6 +4,8 @@
 //! The id of an event names the replica, the stream, and the number of the event in it. A stream is in the hands of whoever sends it; when
 //! its connection breaks, somebody goes on to receive it for a while, until the client asks for the rest.
 
+mod ended;
+mod event;
 mod live;
 
 use std::{
@@ -21,8 +23,11 @@ use tokio::{
     time::timeout,
 };
 
+use ended::AllEnded;
 pub(super) use live::Live;
 
+/// How long a client may take to ask for the rest.
+const GRACE: Duration = Duration::from_secs(30);
 /// How long a stream is waited for that is still being sent on another connection.
 const GIVEN_WITHIN: Duration = Duration::from_secs(5);
 /// Streams without a connection: of one caller, and of all.
@@ -37,6 +42,7 @@ pub(super) struct Resumable {
     next: AtomicU64,
     streams: Mutex<HashMap<u64, Known>>,
     left: Mutex<Left>,
+    ended: Arc<AllEnded>,
 }
 
 /// A stream that may be asked for.
@@ -71,6 +77,7 @@ impl Resumable {
             next: AtomicU64::new(1),
             streams: Mutex::default(),
             left: Mutex::default(),
+            ended: Arc::new(AllEnded::new(GRACE)),
         }
     }
 
@@ -90,8 +97,21 @@ impl Resumable {
         })
     }
 
-    /// Takes a stream of this session from whoever has it; `None`: it is over.
-    pub(super) async fn take(&self, session: [u8; NONCE_LEN], stream: u64) -> Option<Live> {
+    /// A stream of this session, as far as it goes on behind the event of this number. `None`: it is over. A client that got an empty stream would
+    /// ask for the rest of that, again and again.
+    pub(super) async fn take(self: &Arc<Self>, session: [u8; NONCE_LEN], stream: u64, behind: u64) -> Option<Live> {
+        let live = match self.take_live(session, stream).await {
+            Some(live) => live,
+            None => {
+                let (subject, events) = self.ended.of(session, stream)?;
+                Live::ended(self, session, stream, subject, events)
+            }
+        };
+        Some(live).filter(|live| live.goes_on(behind))
+    }
+
+    /// Takes a stream from whoever has it.
+    async fn take_live(&self, session: [u8; NONCE_LEN], stream: u64) -> Option<Live> {
         let want = {
             let streams = self.streams();
             let known = streams.get(&stream).filter(|known| known.session == session)?;

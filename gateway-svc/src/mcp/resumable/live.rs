@@ -1,6 +1,6 @@
 //! One stream of events: sent, kept while its connection is broken, and sent again.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use aws_lc_rs::aead::NONCE_LEN;
 use bytes::{Bytes, BytesMut};
@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::Resumable;
+use super::{GRACE, Resumable, ended::Ended, event::Event};
 use crate::{
     mcp::{
         body,
@@ -20,10 +20,6 @@ use crate::{
     upstream::push_event,
 };
 
-/// How long a client may take to ask for the rest.
-const GRACE: Duration = Duration::from_secs(30);
-/// What took no longer is not kept once all was sent.
-const LONG: Duration = Duration::from_secs(1);
 /// What was sent is kept, since it may not have arrived: this many of the latest events, and this many bytes of all but the last.
 const SENT: usize = 64;
 const SENT_BYTES: usize = 128 << 10;
@@ -39,7 +35,6 @@ pub(in crate::mcp) struct Live {
     of: Arc<Resumable>,
     stream: u64,
     next_number: u64,
-    began: Instant,
     session: [u8; NONCE_LEN],
     subject: Arc<str>,
     /// Set once the stream can be asked for.
@@ -52,15 +47,6 @@ impl std::fmt::Debug for Live {
             .field("stream", &self.stream)
             .finish_non_exhaustive()
     }
-}
-
-/// An event.
-#[derive(Clone)]
-struct Event {
-    number: u64,
-    /// The first is the field with the id.
-    pieces: Vec<Bytes>,
-    size: usize,
 }
 
 impl Live {
@@ -78,11 +64,36 @@ impl Live {
             of: Arc::clone(of),
             stream: of.number(),
             next_number: 1,
-            began: Instant::now(),
             session,
             subject: Arc::clone(subject),
             wanted: None,
         }
+    }
+
+    /// One that has ended, with its last events.
+    pub(super) fn ended(
+        of: &Arc<Resumable>,
+        session: [u8; NONCE_LEN],
+        stream: u64,
+        subject: Arc<str>,
+        latest: VecDeque<Event>,
+    ) -> Self {
+        Self {
+            messages: None,
+            latest,
+            bytes: 0,
+            of: Arc::clone(of),
+            stream,
+            next_number: 0,
+            session,
+            subject,
+            wanted: None,
+        }
+    }
+
+    /// Whether something follows this event.
+    pub(super) fn goes_on(&self, behind: u64) -> bool {
+        self.messages.is_some() || self.latest.iter().any(|event| event.number > behind)
     }
 
     /// Takes in what was received.
@@ -134,16 +145,19 @@ impl Live {
 
     /// The events behind the one of this number, and those that follow. `primed`: the client first gets an id to go on from.
     pub(in crate::mcp) fn into_events(self, behind: u64, primed: bool) -> impl Stream<Item = Bytes> + Send + 'static {
-        let mut live = Sending(Some(self));
+        let mut sending = Sending {
+            live: Some(self),
+            all_sent: false,
+        };
         async_stream::stream! {
             // Whatever is there already may be all: then there is nothing to go on with.
-            if let Some(live) = &mut live.0
+            if let Some(live) = &mut sending.live
                 && let Some(next) = received(&mut live.messages).now_or_never()
             {
                 live.take(next);
             }
             if primed
-                && let Some(live) = &mut live.0
+                && let Some(live) = &mut sending.live
                 && live.messages.is_some()
             {
                 live.become_known();
@@ -151,21 +165,21 @@ impl Live {
             }
             let mut behind = behind;
             loop {
-                let Some(live_now) = &mut live.0 else { return };
-                let Some(event) = live_now.latest.iter().find(|event| event.number > behind).cloned() else {
-                    if live_now.messages.is_none() {
-                        live.finish();
+                let Some(live) = &mut sending.live else { return };
+                let Some(event) = live.latest.iter().find(|event| event.number > behind).cloned() else {
+                    if live.messages.is_none() {
+                        sending.has_sent_all();
                         return;
                     }
-                    let Live { messages, wanted, .. } = &mut *live_now;
+                    let Live { messages, wanted, .. } = &mut *live;
                     let came = tokio::select! {
                         next = received(messages) => Ok(next),
                         Some(give) = asked_for(wanted) => Err(give),
                     };
                     match came {
-                        Ok(next) => live_now.take(next),
+                        Ok(next) => live.take(next),
                         Err(give) => {
-                            live.give(give);
+                            sending.give(give);
                             return;
                         }
                     }
@@ -242,22 +256,19 @@ impl Drop for Live {
     }
 }
 
-/// A stream that is being sent. If its connection breaks, it is kept.
-struct Sending(Option<Live>);
+/// A stream that is being sent. If its connection breaks, it is kept; and for a moment where all was sent, which may not have arrived.
+struct Sending {
+    live: Option<Live>,
+    all_sent: bool,
+}
 
 impl Sending {
-    /// All has been sent. It may not have arrived.
-    fn finish(&mut self) {
-        let short = |live: &Live| {
-            live.began.elapsed() < LONG || live.bytes + live.latest.back().map_or(0, |last| last.size) > SHORT
-        };
-        if self.0.as_ref().is_some_and(short) {
-            self.0 = None;
-        }
+    fn has_sent_all(&mut self) {
+        self.all_sent = true;
     }
 
     fn give(&mut self, to: oneshot::Sender<Live>) {
-        if let Some(live) = self.0.take() {
+        if let Some(live) = self.live.take() {
             // If nobody takes it, its call is cancelled.
             let _ = to.send(live);
         }
@@ -266,9 +277,21 @@ impl Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let Some(live) = self.0.take().filter(|live| live.wanted.is_some()) else {
+        // Nobody has an id to ask for another with.
+        let Some(live) = self.live.take().filter(|live| live.wanted.is_some()) else {
             return;
         };
+        if live.messages.is_none() {
+            let ended = Ended {
+                stream: live.stream,
+                session: live.session,
+                subject: Arc::clone(&live.subject),
+                events: live.latest.clone(),
+            };
+            if live.of.ended.keep(ended) || self.all_sent {
+                return;
+            }
+        }
         let (Some(alone), Ok(runtime)) = (live.of.leave(&live.subject), tokio::runtime::Handle::try_current()) else {
             return;
         };

@@ -28,6 +28,10 @@ impl Events {
         let frame = self.body.frame().await.expect("an event comes").unwrap();
         let data = frame.into_data().unwrap();
         assert!(data.ends_with(b"data:\n\n"), "{data:?}");
+        let id = data
+            .split(|&byte| byte == b'\n')
+            .find_map(|line| line.strip_prefix(b"id: "));
+        self.last = id.map(String::from_utf8_lossy).unwrap_or_default().into_owned();
     }
 
     /// Waits for the end.

@@ -77,3 +77,42 @@ async fn a_call_whose_client_never_got_an_event_is_cancelled_at_once() {
         .saw(|message| message["method"] == "notifications/cancelled")
         .await;
 }
+
+/// Official clients close the connection as soon as they have the answer, and nobody knows whether they have it.
+#[tokio::test]
+async fn an_answer_that_comes_at_once_is_not_lost_with_its_connection() {
+    let (write, respond) = written();
+    let mut world = world(move |_, _| respond()).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let mut events = Events::of(world.post("alice", &session, CALL).await);
+    let call = world.saw(|message| message["method"] == "tools/call").await;
+    events.primed().await;
+    let first = events.last.clone();
+    let answer = json!({"jsonrpc": "2.0", "id": call["id"], "result": {"content": []}});
+    write.send(answer).unwrap();
+    let expected = events.next().await;
+    let last = events.last.clone();
+    events.ended().await;
+    drop(events);
+    for _ in 0..2 {
+        let mut again = Events::of(world.go_on(&session, &first).await);
+        assert_eq!(again.next().await, expected);
+        again.ended().await;
+    }
+    // An empty stream would be asked for again and again.
+    assert_eq!(world.go_on(&session, &last).await.status(), 405);
+}
+
+/// A stream that has ended without an answer has nothing for those who ask for it, as clients do.
+#[tokio::test]
+async fn the_stream_of_a_cancelled_call_is_over() {
+    let (_write, respond) = written();
+    let mut world = world(move |_, _| respond()).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let mut events = Events::of(world.post("alice", &session, CALL).await);
+    world.saw(|message| message["method"] == "tools/call").await;
+    events.primed().await;
+    world.post("alice", &session, cancel("c1").to_string()).await;
+    events.ended().await;
+    assert_eq!(world.go_on(&session, &events.last).await.status(), 405);
+}
