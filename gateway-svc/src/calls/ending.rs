@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::{Calls, everywhere::AT_A_TIME};
 use crate::{
     domain::CallerToken,
-    upstream::{Client, OpenSession},
+    upstream::{Client, OpenSession, Unheard},
 };
 
 impl Calls {
@@ -30,6 +30,23 @@ impl Calls {
                 this.upstreams.end(own, headers).await;
             };
             stream::iter(own).for_each_concurrent(AT_A_TIME, end).await;
+        });
+    }
+
+    /// Unsubscribes from all that this client has subscribed to, in the background.
+    pub(super) fn unsubscribe(self: &Arc<Self>, client: Client) {
+        let unheard = self.upstreams.forget_subscribed(&client);
+        if unheard.is_empty() {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.upstreams.in_background(async move {
+            let (this, client) = (&this, &client);
+            let end = |unheard: Unheard| async move {
+                let headers = this.headers_to_end(&unheard.session, None).await;
+                this.upstreams.unsubscribe(client, unheard, &headers).await;
+            };
+            stream::iter(unheard).for_each_concurrent(AT_A_TIME, end).await;
         });
     }
 

@@ -44,14 +44,17 @@ struct Member {
 }
 
 /// A client that listens, until this is dropped.
-#[derive(Debug)]
 pub(crate) struct Listener {
     listeners: Arc<Listeners>,
     client: Client,
     number: u64,
     wake: Arc<Notify>,
     from: mpsc::Receiver<Box<Heard>>,
+    last: Option<Last>,
 }
+
+/// Called when nobody listens any more for a client. Nobody begins to before it returns.
+type Last = Box<dyn FnOnce() + Send + Sync>;
 
 /// What happens to a client that listens.
 #[derive(Debug)]
@@ -74,11 +77,31 @@ impl Listener {
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }
+
+    /// Has this called if this is the last that listens for its client.
+    pub(super) fn when_last(mut self, last: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.last = Some(Box::new(last));
+        self
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("client", &self.client)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.listeners.leave(&self.client, self.number);
+        let groups = self.listeners.leave(&self.client, self.number);
+        if let Some(last) = self.last.take()
+            && !groups.contains_key(&self.client)
+        {
+            last();
+        }
     }
 }
 
@@ -124,6 +147,7 @@ impl Listeners {
             number,
             wake,
             from,
+            last: None,
         }
     }
 
@@ -199,19 +223,22 @@ impl Listeners {
 
     async fn send(&self, client: &Client, member: &Member, heard: Heard) {
         if timeout(PATIENCE, member.to.send(Box::new(heard))).await.is_err() {
-            self.leave(client, member.number);
+            drop(self.leave(client, member.number));
         }
     }
 
-    fn leave(&self, client: &Client, number: u64) {
+    /// Returns those that are left, and no other comes meanwhile.
+    fn leave(&self, client: &Client, number: u64) -> MutexGuard<'_, HashMap<Client, Group>> {
         let mut groups = self.groups();
-        let Some(group) = groups.get_mut(client) else { return };
-        group.members.retain(|member| member.number != number);
-        if group.members.is_empty()
-            && let Some(group) = groups.remove(client)
-        {
-            group.gone.cancel();
+        if let Some(group) = groups.get_mut(client) {
+            group.members.retain(|member| member.number != number);
+            if group.members.is_empty()
+                && let Some(group) = groups.remove(client)
+            {
+                group.gone.cancel();
+            }
         }
+        groups
     }
 
     fn groups(&self) -> MutexGuard<'_, HashMap<Client, Group>> {

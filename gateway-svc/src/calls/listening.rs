@@ -21,9 +21,18 @@ const LONGEST: Duration = Duration::from_secs(60);
 const TOUCHED: Duration = Duration::from_secs(600);
 
 impl Calls {
-    /// Begins to listen for this client.
-    pub(crate) fn listen(&self, client: &Client) -> Listener {
-        self.listeners.join(client)
+    /// Begins to listen for this client. One without a session has subscribed to something for as long as it listens.
+    pub(crate) fn listen(self: &Arc<Self>, client: &Client) -> Listener {
+        let listener = self.listeners.join(client);
+        if !matches!(client, Client::Stateless { .. }) {
+            return listener;
+        }
+        let (calls, client) = (Arc::downgrade(self), client.clone());
+        listener.when_last(move || {
+            if let Some(calls) = calls.upgrade() {
+                calls.unsubscribe(client);
+            }
+        })
     }
 
     /// The next that a server says in a session of the client that listens; `None`: it reads too slowly, and listens no longer. Nothing is

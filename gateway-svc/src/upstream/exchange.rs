@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answers, Started},
-    client::Era,
+    client::{Client, Era},
     error::UpstreamError,
     message::{Message, Outgoing, Reply},
     messages::{Answer, Messages},
@@ -122,6 +122,10 @@ impl Upstreams {
                     if answered.result().is_some() && self.is_listened_to(client) {
                         self.inner.subscribed.acknowledged(client, target.installation()).await;
                     }
+                    return Ok(Sent::Whole(session, answered));
+                }
+                // With its last stream, the server is unsubscribed from what is known.
+                if answered.result().is_none() && matches!(client, Client::Stateless { .. }) {
                     return Ok(Sent::Whole(session, answered));
                 }
             }

@@ -34,6 +34,7 @@ mod standing;
 mod subscribed;
 mod target;
 mod tools;
+mod unsubscribing;
 mod upstreams;
 
 pub(crate) use answer::Event;
@@ -52,6 +53,7 @@ pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
 pub(crate) use target::{Endpoint, Revision, Scope, SessionKey, Target};
 pub(crate) use tools::ListedTool;
+pub(crate) use unsubscribing::Unheard;
 pub(crate) use upstreams::Upstreams;
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use super::{
     target::{SessionKey, Target},
     upstreams::Upstreams,
 };
-use crate::json;
 
 impl Upstreams {
     /// The session of this client for this target, initialized by the first call that requires it; the others wait for it.
@@ -94,16 +93,12 @@ impl Upstreams {
     }
 
     /// Subscribes to what the client has subscribed to in the session before, which the server has lost.
-    async fn subscribe_in(&self, client: &Client, target: &Target, session: &Session) {
+    async fn subscribe_in(&self, client: &Client, target: &Target, session: &Arc<Session>) {
         if session.era == Era::Modern {
             return;
         }
         for uri in self.inner.subscribed.of_lost(client, target.installation()) {
-            let mut params = Vec::from(&b"{\"uri\":"[..]);
-            json::push_string(&mut params, &uri);
-            params.push(b'}');
-            let request = self.request("resources/subscribe", &params, &[]);
-            self.send(target, session, request.body).await;
+            self.about_resource("resources/subscribe", &uri, target, session).await;
         }
     }
 

@@ -1,10 +1,18 @@
 //! The resources that clients have subscribed to: for the streams of modern servers (`subscriptions/listen`), and for sessions that take the place of
 //! lost ones.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
-use tokio::{sync::watch, time::timeout};
+use service_kit::per_caller::PerCaller;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::timeout,
+};
 
 use super::{
     client::Client,
@@ -19,6 +27,8 @@ const LONGEST: usize = 2 << 10;
 const IDLE: Duration = Duration::from_secs(20 * 60);
 /// Bytes of all clients. Of more, those that were used last are kept.
 const BYTES: u64 = 64 << 20;
+/// Bytes of one caller whose clients have no sessions, of which each may say something else of itself.
+const BYTES_EACH: usize = 2 << 20;
 /// How long a client waits for a server to acknowledge.
 const ACKNOWLEDGED: Duration = Duration::from_secs(3);
 /// What the subscriptions of a client at a server cost besides the URIs.
@@ -31,7 +41,11 @@ type Key = (Client, Arc<str>);
 pub(super) type Uris = BTreeSet<Box<str>>;
 
 /// What clients have subscribed to.
-pub(super) struct Subscribed(Cache<Key, Arc<Own>>);
+pub(super) struct Subscribed {
+    kept: Cache<Key, Arc<Own>>,
+    /// Their bytes, of callers whose clients have no sessions.
+    each: PerCaller,
+}
 
 /// What one client has subscribed to at one server.
 #[derive(Debug, Default)]
@@ -39,9 +53,39 @@ pub(super) struct Own {
     uris: watch::Sender<Uris>,
     /// What a modern server has acknowledged.
     told: watch::Sender<Uris>,
+    /// Of the caller's bytes.
+    room: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// What a URI costs.
+fn bytes(uri: &str) -> usize {
+    2 * (32 + uri.len())
 }
 
 impl Own {
+    /// Takes room for a URI, of the caller's; false: there is none.
+    fn takes(&self, each: &PerCaller, client: &Client, uri: &str) -> bool {
+        let Client::Stateless { subject, .. } = client else {
+            return true;
+        };
+        let more = u32::try_from(bytes(uri)).unwrap_or(u32::MAX);
+        let Ok(more) = each.of(subject).try_acquire_many_owned(more) else {
+            return false;
+        };
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *room {
+            Some(room) => room.merge(more),
+            none => *none = Some(more),
+        }
+        true
+    }
+
+    /// Returns the room of a URI.
+    fn returns(&self, uri: &str) {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(room.as_mut().and_then(|room| room.split(bytes(uri))));
+    }
+
     /// What the client has subscribed to, now and later.
     pub(super) fn watch(&self) -> watch::Receiver<Uris> {
         self.uris.subscribe()
@@ -60,18 +104,21 @@ impl Own {
 impl Default for Subscribed {
     fn default() -> Self {
         let weight = |_: &Key, own: &Arc<Own>| {
-            let bytes = OWN_BYTES + 2 * own.uris.borrow().iter().map(|uri| 32 + uri.len()).sum::<usize>();
+            let bytes = OWN_BYTES + own.uris.borrow().iter().map(|uri| bytes(uri)).sum::<usize>();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().eviction_policy(EvictionPolicy::lru());
-        Self(cache.weigher(weight).max_capacity(BYTES).time_to_idle(IDLE).build())
+        Self {
+            kept: cache.weigher(weight).max_capacity(BYTES).time_to_idle(IDLE).build(),
+            each: PerCaller::new(BYTES_EACH),
+        }
     }
 }
 
 impl Subscribed {
     /// What this client has subscribed to at this installation's server.
     pub(super) fn of_lost(&self, client: &Client, installation: &Arc<str>) -> Uris {
-        let known = self.0.get(&(client.clone(), Arc::clone(installation)));
+        let known = self.kept.get(&(client.clone(), Arc::clone(installation)));
         known.map(|own| own.uris.borrow().clone()).unwrap_or_default()
     }
 
@@ -85,7 +132,7 @@ impl Subscribed {
 
     /// Keeps them while the client listens.
     pub(super) fn touch(&self, client: &Client, installation: &Arc<str>) {
-        self.0.get(&(client.clone(), Arc::clone(installation)));
+        self.kept.get(&(client.clone(), Arc::clone(installation)));
     }
 
     /// Carries out `resources/subscribe` or `resources/unsubscribe`.
@@ -95,27 +142,45 @@ impl Subscribed {
         let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST) else {
             return Reply::of_error(r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#);
         };
-        let mut full = false;
+        let mut refused = None;
         let subscribed = self.of(client, installation);
         subscribed.uris.send_if_modified(|uris| {
             if &*request.method != "resources/subscribe" {
-                return uris.remove(&uri);
+                let known = uris.remove(&uri);
+                if known {
+                    subscribed.returns(&uri);
+                }
+                return known;
             }
-            full = uris.len() >= MOST && !uris.contains(&uri);
-            !full && uris.insert(uri)
+            if uris.contains(&uri) {
+                return false;
+            }
+            if uris.len() >= MOST {
+                refused = Some(r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#);
+            } else if !subscribed.takes(&self.each, client, &uri) {
+                refused = Some(r#"{"code":-32602,"message":"you have subscribed to as many resources as one caller may: end streams that you do not need"}"#);
+            }
+            refused.is_none() && uris.insert(uri)
         });
         // It weighs more or less now.
-        self.0.insert((client.clone(), Arc::clone(installation)), subscribed);
-        if full {
-            let why = r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;
-            return Reply::of_error(why);
-        }
-        Reply::of_result("{}")
+        self.kept.insert((client.clone(), Arc::clone(installation)), subscribed);
+        refused.map_or_else(|| Reply::of_result("{}"), Reply::of_error)
+    }
+
+    /// Forgets what this client has subscribed to at this installation's server.
+    pub(super) fn take(&self, client: &Client, installation: &Arc<str>) -> Uris {
+        let Some(own) = self.kept.remove(&(client.clone(), Arc::clone(installation))) else {
+            return Uris::new();
+        };
+        // The cache may hold it for a while, and a request that is under way may put it back.
+        let uris = own.uris.send_replace(Uris::new());
+        uris.iter().for_each(|uri| own.returns(uri));
+        uris
     }
 
     pub(super) fn of(&self, client: &Client, installation: &Arc<str>) -> Arc<Own> {
         let key = (client.clone(), Arc::clone(installation));
-        self.0.get_with(key, Arc::default)
+        self.kept.get_with(key, Arc::default)
     }
 }
 
@@ -136,4 +201,43 @@ pub(super) fn wanted(uris: &Uris) -> Vec<u8> {
     }
     out.extend_from_slice(b"}}");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One caller's clients do not take what others' could have, and what is forgotten is theirs again.
+    #[test]
+    fn a_caller_subscribes_to_so_much() {
+        let (all, installation) = (Subscribed::default(), Arc::from("i"));
+        let client = |subject: &str, profile| Client::Stateless {
+            subject: subject.into(),
+            profile: [profile; 32],
+        };
+        let ask = |method: &str, client: &Client, uri: &str| {
+            let params = serde_json::json!({"uri": uri}).to_string();
+            let request = Outgoing::new(1, method, params.as_bytes(), &[], None);
+            all.answer(client, &installation, &request).result().is_some()
+        };
+        let uri = |n: usize| format!("x:{n:0>width$}", width = LONGEST - 2);
+        let mut profiles = 0;
+        let mut subscribed = 0;
+        while (0..MOST).all(|n| {
+            let more = ask("resources/subscribe", &client("users/a", profiles), &uri(n));
+            subscribed += usize::from(more);
+            more
+        }) {
+            profiles += 1;
+        }
+        assert_eq!(subscribed, BYTES_EACH / bytes(&uri(0)));
+        assert!(ask("resources/subscribe", &client("users/b", 0), &uri(0)));
+        let one = client("users/a", 0);
+        assert!(ask("resources/subscribe", &one, &uri(0)), "it is subscribed to");
+        assert!(ask("resources/unsubscribe", &one, &uri(0)) && ask("resources/subscribe", &one, &uri(0)));
+        assert_eq!(all.take(&one, &installation).len(), MOST);
+        let other = client("users/a", u8::MAX);
+        assert!((0..MOST).all(|n| ask("resources/subscribe", &other, &uri(n))));
+        assert!(!ask("resources/subscribe", &other, &uri(MOST)), "of one server");
+    }
 }

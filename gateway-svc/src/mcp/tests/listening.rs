@@ -275,3 +275,43 @@ async fn nothing_is_lost_that_servers_say_before_all_is_subscribed_to() {
         assert_eq!(events.next().await["method"], "notifications/prompts/list_changed");
     }
 }
+
+/// A server of an older revision knows nothing of streams of the client: it would tell of changes for as long as the session lasts.
+#[tokio::test]
+async fn a_server_is_unsubscribed_from_with_the_last_stream() {
+    let (_write, respond) = written();
+    let mut world = world(speaks(respond)).await;
+    world.streams.store(true, Ordering::SeqCst);
+    let more = world.registry.clone().assign("default", "mail", "*");
+    fill(&mut world.feed, 2, more.objects.clone()).await;
+    let wanted = json!({"notifications": {"resourceSubscriptions": ["x:/a"]}});
+    let listen = async || {
+        let stream = world
+            .modern_stream("alice", "subscriptions/listen", wanted.clone())
+            .await;
+        let mut events = Events::of(stream);
+        let acknowledged = events.next().await;
+        assert_eq!(
+            acknowledged["params"]["notifications"]["resourceSubscriptions"],
+            json!(["x:/a"])
+        );
+        events
+    };
+    let [first, second] = [listen().await, listen().await];
+    drop(first);
+    drop(second);
+    let third = listen().await;
+    drop(third);
+    let mut said = Vec::new();
+    while said.iter().filter(|method| *method == "unsubscribe").count() < 2 {
+        let about = |message: &Value| Some(message["method"].as_str()?.strip_prefix("resources/")?.to_owned());
+        let message = world.saw(|message| message["params"]["uri"] == "x:/a").await;
+        said.push(about(&message).unwrap());
+    }
+    assert_eq!(
+        said[..2],
+        ["subscribe", "subscribe"],
+        "the first is not unsubscribed from while there is another"
+    );
+    assert_eq!(said.last().unwrap(), "unsubscribe");
+}
