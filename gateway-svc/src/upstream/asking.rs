@@ -62,6 +62,14 @@ impl Asking {
         }
     }
 
+    /// The request under some id.
+    pub(crate) fn message(&self) -> Bytes {
+        match &self.0 {
+            By::Request(sent) => sent.request.text(),
+            By::Question(question) => question.with_id(b"0"),
+        }
+    }
+
     /// Its id as the server knows it, verbatim; empty if it has none.
     pub(crate) fn own_id(&self) -> Bytes {
         match &self.0 {

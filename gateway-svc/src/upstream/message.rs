@@ -207,6 +207,11 @@ pub(super) struct ServerRequest {
 }
 
 impl ServerRequest {
+    /// The message, verbatim.
+    pub(super) fn text(&self) -> Bytes {
+        self.text.clone()
+    }
+
     /// Its id, verbatim.
     pub(super) fn id(&self) -> Bytes {
         self.text.slice(self.id.clone())

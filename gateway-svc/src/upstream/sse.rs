@@ -2,11 +2,12 @@
 //! others, and so does the gateway.
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use service_kit::turns::SHORT;
 
 use super::mark::Mark;
 
-/// Splits a stream of bytes into the data of its events. Other lines are not kept, and each event has an allocation of its own of less than
-/// twice its length: the memory of events is accounted for by their lengths.
+/// Splits a stream of bytes into the data of its events. Other lines are not kept, and each event has an allocation of its own, of less than
+/// twice its length, or not much more than that where it is long: the memory of events is accounted for by their lengths.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     /// Received, not yet examined.
@@ -163,8 +164,18 @@ impl Events {
         let data = std::mem::take(&mut self.data);
         let is_message = !std::mem::take(&mut self.is_other);
         let has_data = std::mem::take(&mut self.has_data);
-        (has_data && is_message && !data.is_empty()).then(|| data.freeze())
+        (has_data && is_message && !data.is_empty()).then(|| tight(data))
     }
+}
+
+/// Without the rest of its allocation, where that is large: an event may wait for long.
+fn tight(data: BytesMut) -> Bytes {
+    if data.capacity() - data.len() < SHORT {
+        return data.freeze();
+    }
+    let mut data = Vec::from(data);
+    data.shrink_to_fit();
+    data.into()
 }
 
 /// What one event begins with, and what it ends with.

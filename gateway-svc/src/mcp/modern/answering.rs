@@ -12,7 +12,7 @@ use super::{
     super::{
         Mcp, body,
         failure::{Failure, URL_ELICITATION_REQUIRED},
-        rpc::{INTERNAL_ERROR, RpcError, result},
+        rpc::{INTERNAL_ERROR, RpcError},
     },
     envelope::complete,
     failure,
@@ -106,8 +106,11 @@ impl Answering {
     }
 
     /// That the client is to be asked this, and the call waits as this state says.
-    pub(super) fn ask(&self, question: &str, state: &State) -> Answer {
-        self.input_required(&format!("{{\"{KEY}\":{question}}}"), state)
+    pub(super) fn ask(&self, question: Vec<Bytes>, state: &State) -> Answer {
+        let mut requests = vec![format!("{{\"{KEY}\":").into()];
+        requests.extend(question);
+        requests.push(Bytes::from_static(b"}"));
+        self.input_required(requests, state)
     }
 
     /// Whether the client can be asked this now.
@@ -181,13 +184,21 @@ impl Answering {
                 )
             })
             .collect();
-        self.input_required(&serde_json::Value::from(requests).to_string(), &State::Link)
+        let requests = serde_json::Value::from(requests).to_string();
+        self.input_required(vec![requests.into()], &State::Link)
     }
 
-    fn input_required(&self, requests: &str, state: &State) -> Answer {
-        let state = json!(self.seal(state));
-        let value = format!(r#"{{"resultType":"input_required","inputRequests":{requests},"requestState":{state}}}"#);
-        Answer::whole(result(&self.id, value.as_bytes()))
+    /// `requests` is JSON, in pieces.
+    fn input_required(&self, requests: Vec<Bytes>, state: &State) -> Answer {
+        let (id, state) = (&self.id, json!(self.seal(state)));
+        let begin = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"input_required","inputRequests":"#);
+        let mut pieces = vec![begin.into()];
+        pieces.extend(requests);
+        pieces.push(format!(r#","requestState":{state}}}}}"#).into());
+        Answer {
+            pieces,
+            status: StatusCode::OK,
+        }
     }
 
     fn seal(&self, state: &State) -> String {

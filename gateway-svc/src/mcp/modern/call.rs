@@ -150,7 +150,7 @@ async fn resume(
     let Some(answer) = answer.filter(|answer| answer.starts_with('{')) else {
         // What is missing is asked for again.
         let asked = Question::of(&parked.asking);
-        let asked = asked.and_then(|question| park(&answering, parked, question.request()).ok());
+        let asked = asked.and_then(|question| park(&answering, parked, question.into_request()).ok());
         return match asked {
             Some(answer) => answer.respond(),
             None => answering.rpc(&RpcError::new(INVALID_PARAMS, NOT_KNOWN)).respond(),

@@ -162,7 +162,7 @@ impl Messages {
             asking,
             token: self.token.clone(),
         };
-        park(&self.answering, parked, question.request())
+        park(&self.answering, parked, question.into_request())
             .map_err(|parked| {
                 parked
                     .asking
@@ -174,7 +174,7 @@ impl Messages {
 }
 
 /// The answer that asks the client; `Err`: there is no place to wait.
-pub(super) fn park(answering: &Answering, parked: Parked, question: &str) -> Result<Answer, Box<Parked>> {
+pub(super) fn park(answering: &Answering, parked: Parked, question: Vec<Bytes>) -> Result<Answer, Box<Parked>> {
     let mcp = &answering.mcp;
     let place = mcp.parking.park(&answering.subject, Box::new(parked), &mcp.runtime)?;
     Ok(answering.ask(question, &State::Parked(place)))

@@ -1,6 +1,6 @@
 //! What servers ask clients in the course of a call, as a part of a result.
 
-use serde_json::json;
+use bytes::Bytes;
 
 use crate::{
     json::{self, Object},
@@ -10,25 +10,27 @@ use crate::{
 /// Under which key a question is asked, and answered.
 pub(super) const KEY: &str = "question";
 
+/// A value of this length is not copied.
+const LONG: usize = 4 << 10;
+
 /// A question, as clients of this revision get it.
 #[derive(Debug)]
 pub(super) struct Question {
     method: String,
     /// What the client must have said that it can do: a capability, and a part of it.
     requires: (&'static str, Option<&'static str>),
-    /// `method` and `params`, as JSON.
-    request: String,
+    /// `method` and `params`, as JSON, in pieces. Long ones are parts of the server's message, which takes room once.
+    request: Vec<Bytes>,
 }
 
 impl Question {
     /// `None`: clients of this revision cannot be asked it.
     pub(super) fn of(asking: &Asking) -> Option<Self> {
-        let message = asking.with_id(b"0");
-        Self::parse(std::str::from_utf8(&message).ok()?)
+        Self::parse(&asking.message())
     }
 
-    fn parse(message: &str) -> Option<Self> {
-        let message = Object::parse(message).ok()?;
+    fn parse(text: &Bytes) -> Option<Self> {
+        let message = Object::parse(std::str::from_utf8(text).ok()?).ok()?;
         let method = message.string("method")?.into_owned();
         let params = message.get("params").and_then(|params| Object::parse(params).ok());
         let mode = params.as_ref().and_then(|params| params.string("mode"));
@@ -41,13 +43,29 @@ impl Question {
         };
         // Of older revisions only: there, servers say by it when the user is done, and by that they report progress.
         let kept = |(name, _): &(&str, &str)| !matches!(*name, "elicitationId" | "_meta");
-        let params = json::object(params.iter().flat_map(Object::iter).filter(kept));
-        let params = String::from_utf8(params).ok()?;
-        let request = format!(r#"{{"method":{},"params":{params}}}"#, json!(method));
+        let mut pieces = Vec::new();
+        let mut piece = Vec::from(&b"{\"method\":"[..]);
+        json::push_string(&mut piece, &method);
+        piece.extend_from_slice(b",\"params\":{");
+        for (index, (name, value)) in params.iter().flat_map(Object::iter).filter(kept).enumerate() {
+            if index > 0 {
+                piece.push(b',');
+            }
+            json::push_string(&mut piece, name);
+            piece.push(b':');
+            if value.len() < LONG {
+                piece.extend_from_slice(value.as_bytes());
+            } else {
+                pieces.push(std::mem::take(&mut piece).into());
+                pieces.push(text.slice_ref(value.as_bytes()));
+            }
+        }
+        piece.extend_from_slice(b"}}");
+        pieces.push(piece.into());
         Some(Self {
             method,
             requires,
-            request,
+            request: pieces,
         })
     }
 
@@ -55,9 +73,9 @@ impl Question {
         &self.method
     }
 
-    /// `method` and `params`, as JSON.
-    pub(super) fn request(&self) -> &str {
-        &self.request
+    /// `method` and `params`, as JSON, in pieces.
+    pub(super) fn into_request(self) -> Vec<Bytes> {
+        self.request
     }
 
     /// Whether a client with these capabilities, which are JSON, can be asked it.
@@ -81,20 +99,21 @@ mod tests {
 
     #[test]
     fn clients_are_asked_what_they_can_answer() {
-        let form = r#"{"id":0,"method":"elicitation/create","params":{"message":"m","x":1.0,"_meta":{}}}"#;
-        let form = Question::parse(form).unwrap();
+        let parse = |text: &'static str| Question::parse(&Bytes::from_static(text.as_bytes()));
+        let form =
+            parse(r#"{"id":0,"method":"elicitation/create","params":{"message":"m","x":1.0,"_meta":{}}}"#).unwrap();
         assert_eq!(
-            form.request(),
-            r#"{"method":"elicitation/create","params":{"message":"m","x":1.0}}"#
+            form.request.concat(),
+            br#"{"method":"elicitation/create","params":{"message":"m","x":1.0}}"#
         );
         let url = r#"{"id":0,"method":"elicitation/create","params":{"mode":"url","url":"u","elicitationId":"e"}}"#;
-        let url = Question::parse(url).unwrap();
+        let url = parse(url).unwrap();
         assert_eq!(
-            url.request(),
-            r#"{"method":"elicitation/create","params":{"mode":"url","url":"u"}}"#
+            url.request.concat(),
+            br#"{"method":"elicitation/create","params":{"mode":"url","url":"u"}}"#
         );
-        let roots = Question::parse(r#"{"id":0,"method":"roots/list"}"#).unwrap();
-        assert_eq!(roots.request(), r#"{"method":"roots/list","params":{}}"#);
+        let roots = parse(r#"{"id":0,"method":"roots/list"}"#).unwrap();
+        assert_eq!(roots.request.concat(), br#"{"method":"roots/list","params":{}}"#);
         for (capabilities, expected) in [
             ("{}", [false, false, false]),
             (r#"{"elicitation":{}}"#, [true, false, false]),
@@ -107,6 +126,23 @@ mod tests {
                 "{capabilities}"
             );
         }
-        assert!(Question::parse(r#"{"id":0,"method":"tasks/get","params":{}}"#).is_none());
+        assert!(parse(r#"{"id":0,"method":"tasks/get","params":{}}"#).is_none());
+    }
+
+    /// Only the server's message is counted.
+    #[test]
+    fn what_is_long_is_in_memory_once() {
+        let long = "x".repeat(LONG);
+        let text =
+            format!(r#"{{"id":0,"method":"elicitation/create","params":{{"_meta":{{}},"message":"{long}","b":1}}}}"#);
+        let text = Bytes::from(text);
+        let question = Question::parse(&text).unwrap();
+        let asked = format!(r#"{{"method":"elicitation/create","params":{{"message":"{long}","b":1}}}}"#);
+        assert_eq!(question.request.concat(), asked.as_bytes());
+        let copied = question
+            .request
+            .iter()
+            .filter(|piece| !text.as_ptr_range().contains(&piece.as_ptr()));
+        assert!(copied.map(Bytes::len).sum::<usize>() < 100);
     }
 }
