@@ -10,9 +10,10 @@ use crate::{
 /// Converts a failure of the upstream server into the caller's error, and logs it.
 pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
-        UpstreamError::Unreachable(_) | UpstreamError::NotTaken | UpstreamError::RuntimeEnded => {
-            UpstreamFault::Unreachable
-        }
+        UpstreamError::Unreachable(_)
+        | UpstreamError::Away(_)
+        | UpstreamError::NotTaken
+        | UpstreamError::RuntimeEnded => UpstreamFault::Unreachable,
         UpstreamError::TooManyRequests | UpstreamError::Full | UpstreamError::ShareUsed => UpstreamFault::Busy,
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. } => UpstreamFault::Unauthorized,

@@ -110,6 +110,8 @@ fn failed(name: &str, error: &UpstreamError) -> Failure {
             }
         }
         UpstreamError::Cancelled => Failure::of_chandlery(STOPPING),
+        // What is reported does not change while the server is away.
+        UpstreamError::Away(away) => failed(name, &away.failure()),
         _ => Failure::Installation {
             reason: error.reason(),
             message: format!("{} It is asked again automatically.", error.for_owner(name)),

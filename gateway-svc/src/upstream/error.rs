@@ -1,6 +1,6 @@
 //! What can go wrong with an upstream.
 
-use std::{error::Error as StdError, io, time::Duration};
+use std::{error::Error as StdError, fmt, io, time::Duration};
 
 use super::target::{Endpoint, Target};
 use crate::json::JsonError;
@@ -11,6 +11,9 @@ pub(crate) enum UpstreamError {
     /// No connection.
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
+    /// It has failed too often in a row, and was not sent the request.
+    #[error("{0}")]
+    Away(Box<Away>),
     /// It took too long.
     #[error("the server did not {what} within {} s", within.as_secs_f32())]
     Timeout {
@@ -63,11 +66,86 @@ pub(crate) enum UpstreamError {
     NotOffered,
 }
 
+/// A server that has failed too often in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Away {
+    /// How often.
+    pub(super) failures: u32,
+    /// For how long.
+    pub(super) lasts: Duration,
+    /// How, at last.
+    pub(super) what: Failure,
+    /// Why there is no connection, which may name an address; empty where it failed otherwise.
+    pub(super) why: String,
+    /// When it is tried again; zero: it is being tried.
+    pub(super) again: Duration,
+}
+
+/// How a server fails, whatever it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There is no connection to it.
+    Connect,
+    /// What is in front of it answers with this HTTP status.
+    Gateway(u16),
+    /// It does not answer.
+    Silence,
+}
+
+impl Away {
+    /// The failure alone, which remains the same from one request to the next.
+    pub(crate) fn failure(&self) -> UpstreamError {
+        UpstreamError::Unreachable(match self.what {
+            Failure::Connect => self.why.clone(),
+            what => what.to_string(),
+        })
+    }
+
+    /// How it failed last, for those who may see its address.
+    fn last(&self) -> String {
+        match self.what {
+            Failure::Connect => format!("{}: {}", self.what, self.why),
+            what => what.to_string(),
+        }
+    }
+
+    /// What happened, and what will, `last` being how it failed last.
+    fn told(&self, last: &str) -> String {
+        let Self {
+            failures, lasts, again, ..
+        } = self;
+        let next = match again.as_secs_f32().ceil() {
+            0.0 => "It is being tried again now".to_owned(),
+            seconds => format!("It is tried again in {seconds} s, by the next call"),
+        };
+        let lasts = lasts.as_secs();
+        format!(
+            "has failed {failures} times in a row, for {lasts} s: {last}. Calls are refused until it answers. {next}"
+        )
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server {}", self.told(&self.last()))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("it cannot be reached"),
+            Self::Gateway(status) => write!(f, "something in front of it answers HTTP {status}"),
+            Self::Silence => f.write_str("it does not answer"),
+        }
+    }
+}
+
 impl UpstreamError {
     /// As in the reason of a `TOOLS_DISCOVERED` that is false, or of a discovery that failed otherwise.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::NotTaken | Self::RuntimeEnded => "UPSTREAM_UNREACHABLE",
+            Self::Unreachable(_) | Self::Away(_) | Self::NotTaken | Self::RuntimeEnded => "UPSTREAM_UNREACHABLE",
             Self::TooManyRequests | Self::Full | Self::ShareUsed => "UPSTREAM_BUSY",
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
@@ -82,6 +160,10 @@ impl UpstreamError {
             Self::Unreachable(_) => format!(
                 "The MCP server of {name} cannot be reached. The conditions of its installation say why, to its owner and to admins; so does Chandlery's log."
             ),
+            Self::Away(away) => format!(
+                "The MCP server of {name} {}. The conditions of its installation say why, to its owner and to admins; so does Chandlery's log.",
+                away.told(&away.what.to_string())
+            ),
             Self::RuntimeEnded => format!(
                 "The runtime of the MCP server of {name} ended during the call, and is started again. The tool may have done its work: check that, then call it again. If this happens again, an admin finds the reason in Chandlery's log."
             ),
@@ -94,6 +176,10 @@ impl UpstreamError {
         match self {
             Self::Unreachable(why) => format!(
                 "The MCP server of {name} cannot be reached: {why}. Check that it runs; if it moved, an admin corrects its entry's URL."
+            ),
+            Self::Away(away) => format!(
+                "The MCP server of {name} {}. Check that it runs; if it moved, an admin corrects its entry's URL.",
+                away.told(&away.last())
             ),
             Self::NotTaken => {
                 format!("The MCP server of {name} is being stopped, or started again. Try again in a moment.")

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Answers, Started},
     client::{Client, Era},
-    error::UpstreamError,
+    error::{Failure, UpstreamError},
     message::{Message, Outgoing, Reply},
     messages::{Answer, Messages},
     modern::{
@@ -139,11 +139,14 @@ impl Upstreams {
             let response = match session.era {
                 Era::Legacy => {
                     self.post(target, Some(&session), request.body.clone(), limits.headers)
-                        .await?
+                        .await
                 }
-                Era::Modern => self.post_modern(target, &session, request, limits.headers).await?,
+                Era::Modern => self.post_modern(target, &session, request, limits.headers).await,
             };
-            match self.begin(response, Some(&session)).await? {
+            if let Err(UpstreamError::Timeout { .. }) = response {
+                Box::pin(self.failed(target, Failure::Silence, "")).await;
+            }
+            match self.begin(response?, Some(&session)).await? {
                 Begun::Json(body) => {
                     let text = self.read(body, deadline, target, request).await?;
                     let reply = reply(self.parse(text, target, request).await?)?;

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     answer::{Answers, Event},
     challenge,
-    error::UpstreamError,
+    error::{Failure, UpstreamError},
     message::{Message, Outgoing, Reply},
     pending::Pending,
     pool::Body,
@@ -29,7 +29,14 @@ impl Upstreams {
         let within = self.limits().initialize;
         let mut given = None;
         let shaken = timeout(within, self.handshake(target, &mut given)).await;
-        if let Some(id) = given.filter(|_| !matches!(shaken, Ok(Ok(_)))) {
+        let shaken = shaken.unwrap_or(Err(UpstreamError::Timeout {
+            what: "answer initialize",
+            within,
+        }));
+        if matches!(shaken, Err(UpstreamError::Timeout { .. })) {
+            Box::pin(self.failed(target, Failure::Silence, "")).await;
+        }
+        if let Some(id) = given.filter(|_| shaken.is_err()) {
             // Nobody will use it, and it may have a process of its own.
             let (this, target) = (self.clone(), Arc::clone(target));
             tokio::spawn(async move {
@@ -39,17 +46,12 @@ impl Upstreams {
         }
         match shaken {
             // The call was not sent: it can go to the server's successor.
-            Ok(Err(UpstreamError::RuntimeEnded)) => Err(UpstreamError::Unreachable("its runtime ended".to_owned())),
+            Err(UpstreamError::RuntimeEnded) => Err(UpstreamError::Unreachable("its runtime ended".to_owned())),
             Ok(session) => {
-                if let Ok(session) = &session {
-                    tracing::debug!(installation.uid = %target.installation(), mcp.session = session.id.is_some(), "initialized the upstream");
-                }
-                session
+                tracing::debug!(installation.uid = %target.installation(), mcp.session = session.id.is_some(), "initialized the upstream");
+                Ok(session)
             }
-            Err(_) => Err(UpstreamError::Timeout {
-                what: "answer initialize",
-                within,
-            }),
+            Err(error) => Err(error),
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Limits {
     pub(crate) side_message: Duration,
     /// To begin an answer. A server that answers with plain JSON works all this time.
     pub(crate) headers: Duration,
+    /// Before a server that was given up is tried again, at first.
+    pub(crate) away: Duration,
     /// Before a stream that ended is resumed, at least.
     pub(crate) reconnect: Duration,
     /// Between two pieces of an answer.
@@ -48,6 +50,7 @@ impl Default for Limits {
             initialize: Duration::from_secs(30),
             side_message: Duration::from_secs(10),
             headers: Duration::from_secs(300),
+            away: Duration::from_secs(5),
             reconnect: Duration::from_millis(500),
             idle: Duration::from_secs(600),
             total: Duration::from_secs(3600),

@@ -104,10 +104,7 @@ impl Upstreams {
         body: Bytes,
         within: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
-        let endpoint = &target.key.endpoint;
-        let mut request = http::Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.headers_mut() = headers(target.headers.clone(), endpoint, session);
+        let mut request = message(target, session, body);
         request.headers_mut().extend(more);
         if let Some(caller) = &target.caller
             && session.is_none_or(|session| session.era == Era::Modern)
@@ -145,6 +142,24 @@ impl Upstreams {
     }
 
     async fn exchange(
+        &self,
+        target: &Target,
+        request: http::Request<Full<Bytes>>,
+        within: Duration,
+    ) -> Result<Response<Body>, UpstreamError> {
+        if target.key.endpoint.hosted {
+            return self.exchange_at_once(target, request, within).await;
+        }
+        if let Some(trial) = self.inner.circuits.admit(target)? {
+            Box::pin(self.try_again(target, trial)).await?;
+        }
+        let exchanged = self.exchange_at_once(target, request, within).await;
+        self.learn(target, &exchanged).await;
+        exchanged
+    }
+
+    /// The same, whether the server was there the last time or not.
+    pub(super) async fn exchange_at_once(
         &self,
         target: &Target,
         request: http::Request<Full<Bytes>>,
@@ -263,6 +278,14 @@ fn not_taken(response: &Response<Body>) -> Option<UpstreamError> {
     })
 }
 
+/// A POST of a message.
+pub(super) fn message(target: &Target, session: Option<&Session>, body: Bytes) -> http::Request<Full<Bytes>> {
+    let mut request = http::Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.headers_mut() = headers(target.headers.clone(), &target.key.endpoint, session);
+    request
+}
+
 /// The request's headers: the target's `headers`, and those of MCP, which replace them.
 fn headers(mut headers: HeaderMap, endpoint: &Endpoint, session: Option<&Session>) -> HeaderMap {
     headers.insert(CONTENT_TYPE, JSON);
@@ -295,7 +318,7 @@ fn secret_names(headers: &HeaderMap) -> Option<HeaderValue> {
     (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(",")).ok())?
 }
 
-fn media_type(headers: &HeaderMap) -> String {
+pub(super) fn media_type(headers: &HeaderMap) -> String {
     let value = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

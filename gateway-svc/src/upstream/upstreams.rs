@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     by_client::ByClient,
+    circuit::Circuits,
     client::{Client, Era, Profile},
     limits::Limits,
     message::Outgoing,
@@ -49,6 +50,8 @@ pub(super) struct Inner {
     /// Remote servers that get secrets by plain http.
     pub(super) plain_with_secrets: Pool,
     pub(super) hosted: Pool,
+    /// The remote servers that fail.
+    pub(super) circuits: Circuits,
     pub(super) sessions: Cache<SessionKey, Arc<Session>>,
     pub(super) by_client: Arc<ByClient>,
     /// Called when a client has another session of its own.
@@ -98,6 +101,7 @@ impl Upstreams {
             // A separate pool: a connection that was made without a secret may lead to an address that must not get one.
             plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect),
             hosted: Pool::new(None, limits.connect),
+            circuits: Circuits::new(limits.away),
             sessions,
             by_client,
             opened: OnceLock::new(),

@@ -59,6 +59,7 @@ impl Upstreams {
                 error @ (UpstreamError::Unauthorized
                 | UpstreamError::InsufficientScope { .. }
                 | UpstreamError::Unreachable(_)
+                | UpstreamError::Away(_)
                 | UpstreamError::NotTaken
                 | UpstreamError::TooManyRequests
                 | UpstreamError::Full

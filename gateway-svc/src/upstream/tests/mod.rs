@@ -1,6 +1,7 @@
 //! Upstreams that are odd, slow or hostile, in this process.
 
 mod answers;
+mod away;
 mod bounds;
 mod cancellation;
 mod connections;

@@ -1,0 +1,184 @@
+//! Servers that are away, and such as only seem so.
+
+use pretty_assertions::assert_eq;
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// After so many failures in a row, a server is given up.
+const FAILURES: usize = 5;
+
+/// Longer than a test.
+fn given_up() -> Limits {
+    Limits {
+        away: Duration::from_secs(600),
+        ..short()
+    }
+}
+
+/// Gives the server up.
+async fn fail(upstreams: &Upstreams, target: &Arc<Target>) {
+    for _ in 0..FAILURES {
+        let failed = call(upstreams, target).await;
+        assert!(matches!(failed, Err(UpstreamError::Unreachable(_))), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_not_connected_to_by_every_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/mcp", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            // Without TLS.
+            drop(listener.accept().await.unwrap());
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let (upstreams, target) = (upstreams(given_up()), target(&url));
+    fail(&upstreams, &target).await;
+    assert_eq!(connections.load(Ordering::SeqCst), FAILURES);
+    for _ in 0..FAILURES {
+        let refused = call(&upstreams, &target).await.unwrap_err();
+        assert!(matches!(refused, UpstreamError::Away(_)), "{refused:?}");
+        let told = refused.for_caller("Time");
+        assert!(
+            told.contains("has failed 5 times in a row, for 0 s: it cannot be reached."),
+            "{told}"
+        );
+        assert!(
+            told.contains("tried again in 600 s") && !told.contains("127.0.0.1"),
+            "{told}"
+        );
+        assert!(
+            refused.for_owner("Time").contains("it cannot be reached: "),
+            "its owner learns why"
+        );
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), FAILURES);
+    // Nobody else is refused.
+    let other = target_for("other", Endpoint::remote(&url.parse().unwrap()).unwrap(), Scope::Shared);
+    let failed = call(&upstreams, &Arc::new(other)).await;
+    assert!(matches!(failed, Err(UpstreamError::Unreachable(_))), "{failed:?}");
+    let (works, _seen) = server(|message, _| unknown(&message)).await;
+    assert!(
+        call(&upstreams, &super::target(&works)).await.is_ok(),
+        "its entry has another URL now"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_back_gets_calls() {
+    let address = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let limits = Limits {
+        away: Duration::from_millis(1),
+        ..patient()
+    };
+    let (upstreams, target) = (upstreams(limits), target(&format!("http://{address}/mcp")));
+    fail(&upstreams, &target).await;
+    let (answers, _seen) = server(|message, _| unknown(&message)).await;
+    let back = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut from, _) = back.accept().await.unwrap();
+            let to = answers
+                .trim_start_matches("http://")
+                .trim_end_matches("/mcp")
+                .to_owned();
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+        }
+    });
+    loop {
+        match call(&upstreams, &target).await {
+            Ok(_) => break,
+            Err(UpstreamError::Away(_)) => tokio::task::yield_now().await,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    for _ in 0..FAILURES {
+        call(&upstreams, &target).await.unwrap();
+    }
+}
+
+/// Whatever a server fails to do, it is there.
+#[tokio::test]
+async fn a_server_that_answers_anything_is_not_given_up() {
+    let (url, mut seen) = server(|message, _| match message["method"].as_str() {
+        Some("ping") => unknown(&message),
+        _ => (http::StatusCode::SERVICE_UNAVAILABLE, "no").into_response(),
+    })
+    .await;
+    let called = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&called);
+    let slow = Router::new().fallback(any(move |body: Bytes| {
+        let counted = Arc::clone(&counted);
+        async move {
+            let message: Value = serde_json::from_slice(&body).unwrap();
+            match message["method"].as_str() {
+                Some("tools/call") => {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    std::future::pending().await
+                }
+                Some("initialize") => {
+                    let result = json!({"protocolVersion": "2025-06-18", "capabilities": {}});
+                    axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+                }
+                Some("ping" | "server/discover") => unknown(&message),
+                _ => http::StatusCode::ACCEPTED.into_response(),
+            }
+        }
+    }));
+    let slow = serve(slow).await;
+    let upstreams = upstreams(given_up());
+    let (broken, slow) = (target(&url), target(&slow));
+    for _ in 0..=FAILURES {
+        assert_eq!(invalid(call(&upstreams, &broken).await), "HTTP 503");
+    }
+    let mut calls = 0;
+    while let Ok((message, _)) = seen.try_recv() {
+        calls += usize::from(message["method"] == "tools/call");
+    }
+    assert_eq!(calls, FAILURES + 1);
+    let at_once = futures::future::join_all((0..=FAILURES).map(|_| call(&upstreams, &slow)));
+    for failed in at_once.await {
+        assert!(matches!(failed, Err(UpstreamError::Timeout { .. })), "{failed:?}");
+    }
+    let failed = call(&upstreams, &slow).await;
+    assert!(matches!(failed, Err(UpstreamError::Timeout { .. })), "{failed:?}");
+    assert_eq!(called.load(Ordering::SeqCst), FAILURES + 2);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_through_what_is_in_front_of_it_is_given_up() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let proxy = Router::new().fallback(any(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { (http::StatusCode::BAD_GATEWAY, "no backend") }
+    }));
+    let (upstreams, target) = (upstreams(given_up()), target(&serve(proxy).await));
+    let refused = loop {
+        match call(&upstreams, &target).await.unwrap_err() {
+            UpstreamError::Invalid(why) => assert_eq!(why, "HTTP 502"),
+            refused => break refused,
+        }
+    };
+    assert!(
+        refused
+            .for_caller("Time")
+            .contains("something in front of it answers HTTP 502"),
+        "{refused}"
+    );
+    // Each request is one, and the last asked whether the server is there.
+    assert_eq!(asked.load(Ordering::SeqCst), FAILURES + 1);
+    assert!(matches!(call(&upstreams, &target).await, Err(UpstreamError::Away(_))));
+    assert_eq!(asked.load(Ordering::SeqCst), FAILURES + 1);
+}
