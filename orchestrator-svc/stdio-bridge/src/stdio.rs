@@ -8,6 +8,7 @@ mod question;
 mod reading;
 mod silence;
 mod subscriptions;
+mod tasks;
 mod unread;
 
 use std::{
@@ -100,6 +101,8 @@ struct Pending {
     describes: bool,
     /// It is answered with notifications, and when these end.
     subscribes: bool,
+    /// The id of the task whose result it asks for.
+    task: Option<String>,
     /// Its client takes other messages before the answer.
     takes_stream: bool,
     answer: oneshot::Sender<String>,
@@ -189,6 +192,7 @@ impl Session {
         let id = message.get("id").expect("a request has an id").get().to_owned();
         let describes = refusal::describes(&message.string("method").unwrap_or_default());
         let subscribes = is_subscription(message);
+        let task = tasks::awaited(message);
         let (text, progress_token) = with_ids(message, &number);
         let (answer, answer_receiver) = oneshot::channel();
         let (messages, messages_receiver) = self.backlog.queue();
@@ -213,6 +217,7 @@ impl Session {
                     progress_token,
                     describes,
                     subscribes,
+                    task,
                     takes_stream,
                     answer,
                     messages,

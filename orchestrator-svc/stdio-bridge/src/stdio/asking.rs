@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{CANCELLED, METHOD_NOT_FOUND, Session, notices::Place};
+use super::{CANCELLED, METHOD_NOT_FOUND, Session, notices::Place, tasks};
 use crate::envelope::{INVALID_REQUEST, Members, error};
 
 /// The most that a client may have to answer at one time. They are kept here, outside of the server's memory limit.
@@ -50,7 +50,12 @@ impl Session {
             return self.reply(error(id, INVALID_REQUEST, why));
         }
         let kept = (text.len() <= ASKED_AGAIN).then(|| text.as_str().into());
-        match self.to_client(text, true) {
+        let task = Members::parse(text.as_bytes()).and_then(|message| tasks::about(&message));
+        let asked_on = match task {
+            Some(task) => self.to_awaiting(&task, text),
+            None => Err(text),
+        };
+        match asked_on.map_or_else(|text| self.to_client(text, true), Some) {
             Some(place) => drop(asked.0.insert(id.into(), Question { place, text: kept })),
             None => self.reply(error(
                 id,

@@ -1,13 +1,13 @@
 //! Messages of the server that no request is answered by: to whom they go.
 //!
-//! One process for all: what names a call by its progress token goes to its caller, the rest to all who have opened a stream. It may be about another
-//! person's call, so it goes on nobody's. With a client of its own, each message goes to that, on one stream.
+//! One process for all: what names a call by its progress token goes to its caller, what names a task to whoever waits for its result, the rest to
+//! all who have opened a stream. It may be about another person's call, so it goes on nobody's. With a client of its own, each message goes to that, on one stream.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::broadcast;
 
-use super::Session;
+use super::{Session, tasks};
 use crate::{
     backlog,
     envelope::{Members, number},
@@ -85,7 +85,10 @@ impl Session {
                     return;
                 };
                 if let Streams::Shared(all) = &*self.streams() {
-                    let _ = all.send(text.to_owned());
+                    let _ = match tasks::about(message) {
+                        Some(task) => self.to_awaiting(&task, text.to_owned()).is_ok(),
+                        None => all.send(text.to_owned()).is_ok(),
+                    };
                     return;
                 }
                 // A server that is called over HTTP sends its log of a call with the answer.
@@ -142,6 +145,16 @@ impl Session {
             }
             Streams::Shared(_) => Err(text),
         }
+    }
+
+    /// Sends a message about this task with the answer to the request for its result. Returns the message where nobody waits for that.
+    pub(super) fn to_awaiting(&self, task: &str, text: String) -> Result<Place, String> {
+        let pending = self.pending();
+        let awaiting = pending
+            .iter()
+            .rev()
+            .filter(|(_, pending)| pending.takes_stream && pending.task.as_deref() == Some(task));
+        first(awaiting.map(|(id, pending)| (*id, &pending.messages)), text).map(Place::Call)
     }
 
     /// Sends a message on this stream, if it is still open.

@@ -68,6 +68,9 @@ def call(message):
     elif name == "send":
         send(arguments["message"])
         answer(id, {})
+    elif name == "finish":
+        answer(awaited.pop(arguments["task"]), {"finished": True})
+        answer(id, {})
     elif name == "exit":
         os._exit(arguments.get("code", 3))
     elif name == "signal":
@@ -110,6 +113,8 @@ def take_turn():
 
 # Calls that are answered with the client's answer, by the ids of the requests.
 asked = {}
+# Requests for the results of tasks, by their ids.
+awaited = {}
 if mode == "gated":
     log("starting")
     take_turn()
@@ -154,6 +159,9 @@ for line in iter(sys.stdin.readline, ""):
         version = "2024-11-05" if mode == "old" else message["params"].get("protocolVersion", "2025-11-25")
         answer(message["id"], {"protocolVersion": version, "capabilities": {"tools": {"listChanged": True}, "unknown": {"n": 1.0}},
                                "serverInfo": {"name": "fixture", "version": "1"}, "instructions": "kept"})
+    elif method == "tasks/result":
+        awaited[message["params"]["taskId"]] = message["id"]
+        log("awaited " + message["params"]["taskId"])
     elif method == "tools/call":
         threading.Thread(target=call, args=(message,), daemon=True).start()
     elif method == "prompts/list":
