@@ -70,7 +70,8 @@ impl ToolService for Tools {
         let after: Option<String> = self.pages.open(&binding, &request.page_token)?;
         let snapshot = self.store.load().map_err(status::of_call)?;
         let size = usize::try_from(size).unwrap_or_default();
-        let page = resolve::page(&snapshot, &caller, &consumer, after.as_deref(), size).map_err(status::of_call)?;
+        let page =
+            resolve::page(&snapshot, &caller, &consumer, None, after.as_deref(), size).map_err(status::of_call)?;
         let next_page_token = page
             .tools
             .last()

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
+use super::own_sessions::OwnSessions;
 use crate::{
     domain::{CallError, Caller, ConsumerRef, Links},
     json, resolve,
@@ -66,21 +67,34 @@ impl To<'_> {
         self,
         snapshot: &Snapshot,
         visitor: &Visitor<'_>,
+        own: &OwnSessions,
         links: &Links,
     ) -> Result<resolve::Target, CallError> {
         let Visitor { caller, consumer, .. } = visitor;
         match self {
-            Self::Tool(exposed_name) => resolve::call(snapshot, caller, consumer, exposed_name, links),
+            Self::Tool(exposed_name) => {
+                let resolve = |own| resolve::call(snapshot, caller, consumer, exposed_name, own, links);
+                let resolved = resolve(None);
+                if resolved.is_ok() {
+                    return resolved;
+                }
+                match own.of(&visitor.client) {
+                    own if own.is_empty() => resolved,
+                    own => resolve(Some(&own)),
+                }
+            }
             Self::Source(source, _) => resolve::source(snapshot, caller, consumer, source, links)
                 .unwrap_or_else(|| Err(CallError::ConsumerNotFound((*consumer).clone()))),
         }
     }
 
     /// Whether it fails only because the server is being started.
-    pub(super) fn is_starting(self, snapshot: &Snapshot, visitor: &Visitor<'_>) -> bool {
+    pub(super) fn is_starting(self, snapshot: &Snapshot, visitor: &Visitor<'_>, own: &OwnSessions) -> bool {
         let Visitor { caller, consumer, .. } = visitor;
         match self {
-            Self::Tool(exposed_name) => resolve::is_starting(snapshot, caller, consumer, exposed_name),
+            Self::Tool(exposed_name) => {
+                resolve::is_starting(snapshot, caller, consumer, exposed_name, Some(&own.of(&visitor.client)))
+            }
             Self::Source(source, _) => resolve::source_is_starting(snapshot, caller, consumer, source),
         }
     }

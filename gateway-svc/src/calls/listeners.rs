@@ -119,6 +119,11 @@ impl Ear {
         self.over.cancelled().await;
     }
 
+    /// Whose session it is.
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Passes it on.
     pub(super) async fn pass_on(&self, heard: Heard) {
         self.listeners.pass_on(&self.client, heard).await;

@@ -12,7 +12,7 @@ use super::{
     Calls,
     listeners::{Ear, Happening, Listener},
 };
-use crate::upstream::{Client, Heard, List, OpenSession, UpstreamError};
+use crate::upstream::{Client, Heard, OpenSession, UpstreamError};
 
 /// Before a stream that a server has ended is opened again: at first, and at most.
 const FIRST: Duration = Duration::from_secs(1);
@@ -78,11 +78,12 @@ async fn receive_on(calls: &Calls, ear: &Ear, session: &OpenSession) {
             Ok(Some(mut stream)) => {
                 renewed = false;
                 while let Ok(heard) = stream.next().await {
-                    match heard {
-                        // The registry tells those who see them.
-                        Heard::Changed(List::Tools) => (calls.tools_changed)(target.installation()),
-                        heard => ear.pass_on(heard).await,
+                    if let Heard::ToolsChanged(installation) = &heard {
+                        // The registry is told, too: for others, it may be the same.
+                        (calls.tools_changed)(installation);
+                        calls.own.changed(ear.client(), installation);
                     }
+                    ear.pass_on(heard).await;
                 }
             }
             // What the session was opened with has expired.

@@ -8,6 +8,8 @@ mod listeners;
 mod listening;
 mod lists;
 mod outcome;
+mod own_sessions;
+mod own_tools;
 mod renewal;
 mod targets;
 #[cfg(test)]
@@ -24,7 +26,7 @@ use crate::{
     domain::{CallError, Links},
     resolve,
     snapshot::Store,
-    upstream::{UpstreamError, Upstreams},
+    upstream::{Answer, UpstreamError, Upstreams},
     vend::{Refused, VendError, Vendor},
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
@@ -33,8 +35,9 @@ pub(crate) use listeners::Listener;
 use listeners::Listeners;
 use lists::Lists;
 pub(crate) use lists::{Found, Item, ListKind};
-use outcome::{At, unless_late};
+use outcome::{At, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
+use own_sessions::OwnSessions;
 use renewal::Renewal;
 use targets::Targets;
 pub(crate) use targets::target;
@@ -52,6 +55,7 @@ pub(crate) struct Calls {
     targets: Targets,
     lists: Lists,
     listeners: Arc<Listeners>,
+    own: Arc<OwnSessions>,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
     late: CancellationToken,
@@ -70,10 +74,17 @@ impl Calls {
         late: CancellationToken,
     ) -> Self {
         let listeners: Arc<Listeners> = Arc::default();
-        let opened = Arc::downgrade(&listeners);
-        upstreams.when_opened(move |client| opened.upgrade().is_some_and(|listeners| listeners.wake(client)));
+        let own: Arc<OwnSessions> = Arc::default();
+        let opened = (Arc::downgrade(&listeners), Arc::downgrade(&own));
+        upstreams.when_opened(move |client| {
+            if let Some(own) = opened.1.upgrade() {
+                own.reopened(client);
+            }
+            opened.0.upgrade().is_some_and(|listeners| listeners.wake(client))
+        });
         Self {
             listeners,
+            own,
             store,
             vendor,
             upstreams,
@@ -111,7 +122,10 @@ impl Calls {
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
+                    let own = || Own::of(&target, resolved.whole, &self.own);
+                    let own = matches!(answer, Answer::Stream(_)).then(own).flatten();
                     let at = At {
+                        own,
                         definition: resolved.definition,
                         running: resolved.running,
                         tools_changed: Arc::clone(&self.tools_changed),

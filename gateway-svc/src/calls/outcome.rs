@@ -9,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{ToolsChanged, failure::upstream_failed, renewal::Renewal};
+use super::{ToolsChanged, failure::upstream_failed, own_sessions::OwnSessions, renewal::Renewal};
 use crate::{
     domain::{CallError, Definition, Entry, Running},
-    upstream::{Answer, Asking, Event, List, Messages, Reply},
+    upstream::{Answer, Asking, Client, Event, List, Messages, Reply, Target},
 };
 
 /// The result of a call.
@@ -58,6 +58,22 @@ pub(super) struct At {
     pub(super) tools_changed: ToolsChanged,
     /// Nobody gets messages any more once it is cancelled.
     pub(super) late: CancellationToken,
+    /// The session, if it is its client's own and the client gets all tools that the server shows it there.
+    pub(super) own: Option<Box<Own>>,
+}
+
+/// A session of one client alone.
+pub(super) struct Own {
+    sessions: Arc<OwnSessions>,
+    client: Client,
+}
+
+impl Own {
+    pub(super) fn of(target: &Target, whole: bool, sessions: &Arc<OwnSessions>) -> Option<Box<Self>> {
+        let client = target.client().filter(|_| whole)?.clone();
+        let sessions = Arc::clone(sessions);
+        Some(Box::new(Self { sessions, client }))
+    }
 }
 
 /// What comes before the gateway has stopped for too long to pass it on. A call that is dropped is cancelled at its server.
@@ -133,7 +149,14 @@ impl CallStream {
                 Ok(Event::Reply(reply)) => return Ok(CallEvent::Reply(reply)),
                 Ok(Event::Request(asking)) => return Ok(CallEvent::Request(asking)),
                 Ok(Event::Withdrawn { text, id }) => return Ok(CallEvent::Withdrawn { text, id }),
-                Ok(Event::ListChanged(List::Tools)) => (self.at.tools_changed)(&self.at.running.installation.uid),
+                Ok(Event::ListChanged(List::Tools)) => {
+                    let installation = &self.at.running.installation.uid;
+                    (self.at.tools_changed)(installation);
+                    if let Some(own) = &self.at.own {
+                        own.sessions.changed(&own.client, installation);
+                        return Ok(CallEvent::Notification(List::Tools.changed()));
+                    }
+                }
                 Ok(Event::ListChanged(list)) => return Ok(CallEvent::Notification(list.changed())),
                 Err(error) => {
                     let mends = match &mut self.renewal {

@@ -273,7 +273,7 @@ async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
         (pb::ProcessModel::OnePerSession, &token(None), 6),
         (pb::ProcessModel::OneForAll, &alice, 7),
     ] {
-        let target = resolve::call(&with(model), &person("alice"), &gateway, "time__now", &links).unwrap();
+        let target = resolve::call(&with(model), &person("alice"), &gateway, "time__now", None, &links).unwrap();
         let vended = vendor.headers(&target.running, None, None).await.unwrap();
         let visitor = Visitor {
             caller,

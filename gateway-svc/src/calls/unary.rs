@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Call, Calls, To, Visitor};
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Entry},
+    domain::{CallError, Caller, ConsumerRef, Definition, Entry},
     json::{self, Object},
     resolve,
     upstream::{self, Era, Mirrored, Reply, Revision},
@@ -61,18 +61,26 @@ impl Calls {
         let To::Tool(exposed_name) = call.to else {
             return false;
         };
-        let Visitor { caller, consumer, .. } = call.visitor;
-        let snapshot = self.store.load().ok();
-        let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
+        let definition = self.definition(call.visitor, exposed_name);
         definition.is_some_and(|definition| definition.declares_output())
     }
 
     /// The arguments of a tool that clients of 2026-07-28 repeat in headers. Empty where the caller has no such tool.
-    pub(crate) fn mirrored(&self, caller: &Caller, consumer: &ConsumerRef, exposed_name: &str) -> Arc<[Mirrored]> {
-        let snapshot = self.store.load().ok();
-        let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
+    pub(crate) fn mirrored(&self, visitor: &Visitor<'_>, exposed_name: &str) -> Arc<[Mirrored]> {
+        let definition = self.definition(visitor, exposed_name);
         let schema = definition.and_then(|definition| definition.mirroring_schema());
         schema.map_or_else(Arc::default, |schema| Mirrored::all(&schema))
+    }
+
+    fn definition(&self, visitor: &Visitor<'_>, exposed_name: &str) -> Option<Arc<Definition>> {
+        let Visitor {
+            caller,
+            consumer,
+            client,
+            ..
+        } = visitor;
+        let (snapshot, own) = (self.store.load().ok()?, self.own.of(client));
+        resolve::definition(&snapshot, caller, consumer, exposed_name, Some(&own))
     }
 }
 

@@ -108,12 +108,13 @@ impl Calls {
         let mut revisions = None;
         loop {
             let snapshot = self.store.load()?;
-            let resolved = call.to.resolve(&snapshot, call.visitor, &self.links);
+            let resolved = call.to.resolve(&snapshot, call.visitor, &self.own, &self.links);
             let until = match &resolved {
                 Ok(target) => wait.for_successor(target.running.endpoint.as_ref()),
-                Err(CallError::Repair(repair)) if repair.reason == RepairReason::InstallationUnavailable => {
-                    call.to.is_starting(&snapshot, call.visitor).then(|| wait.for_start())
-                }
+                Err(CallError::Repair(repair)) if repair.reason == RepairReason::InstallationUnavailable => call
+                    .to
+                    .is_starting(&snapshot, call.visitor, &self.own)
+                    .then(|| wait.for_start()),
                 Err(_) => None,
             };
             drop(snapshot);

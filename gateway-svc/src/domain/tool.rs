@@ -1,6 +1,9 @@
 //! Tools, as servers define them and as clients see them.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::Definition;
 
@@ -54,6 +57,70 @@ impl FromIterator<(Arc<str>, Arc<str>)> for ToolSet {
         tools.sort_by(|(a, _), (b, _)| a.cmp(b));
         tools.dedup_by(|(a, _), (b, _)| a == b);
         Self(tools.into())
+    }
+}
+
+/// Tools as a server lists them to one client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListedTools(BTreeMap<Arc<str>, (Arc<str>, Arc<Definition>)>);
+
+impl ListedTools {
+    /// The server's own names, sorted.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
+    }
+
+    /// The hash of a tool's definition, and it; `None`: it has no such tool.
+    pub(crate) fn get(&self, tool: &str) -> Option<(&Arc<str>, &Arc<Definition>)> {
+        self.0.get(tool).map(|(hash, definition)| (hash, definition))
+    }
+
+    /// Whether these are just the tools of a set.
+    pub(crate) fn are(&self, set: &ToolSet) -> bool {
+        self.0.len() == set.0.len() && self.0.iter().all(|(name, (hash, _))| set.hash(name) == Some(hash))
+    }
+
+    /// Bytes, roughly.
+    fn size(&self) -> usize {
+        let of = |(name, (_, definition)): (&Arc<str>, &(Arc<str>, Arc<Definition>))| 256 + definition.len(name);
+        self.0.iter().map(of).sum()
+    }
+}
+
+/// Of the server's own names, and for each the hash of the definition, and it.
+impl FromIterator<(Arc<str>, (Arc<str>, Arc<Definition>))> for ListedTools {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, (Arc<str>, Arc<Definition>))>>(tools: I) -> Self {
+        Self(tools.into_iter().collect())
+    }
+}
+
+/// What servers list to one client alone, by the uids of their installations: those that list something else than the registry knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnTools(HashMap<Arc<str>, Arc<ListedTools>>);
+
+impl OwnTools {
+    /// What the server of this installation lists; `None`: what the registry knows.
+    pub(crate) fn of(&self, installation: &str) -> Option<&ListedTools> {
+        self.0.get(installation).map(|tools| &**tools)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same with another list of this installation's server; `None`: what the registry knows.
+    pub(crate) fn with(&self, installation: &Arc<str>, tools: Option<ListedTools>) -> Self {
+        let mut all = self.0.clone();
+        match tools {
+            Some(tools) => all.insert(Arc::clone(installation), Arc::new(tools)),
+            None => all.remove(installation),
+        };
+        Self(all)
+    }
+
+    /// Bytes, roughly.
+    pub(crate) fn size(&self) -> usize {
+        self.0.values().map(|tools| tools.size()).sum()
     }
 }
 

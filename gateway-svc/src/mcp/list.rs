@@ -67,6 +67,13 @@ impl ToolsWatch {
         self.known
     }
 
+    /// Whether the caller sees all tools of this installation's server.
+    pub(super) fn shows_all(&self, installation: &str) -> bool {
+        let (identified, consumer) = &*self.visit;
+        let snapshot = self.mcp.store.load();
+        snapshot.is_ok_and(|snapshot| resolve::shows_all(&snapshot, &identified.caller, consumer, installation))
+    }
+
     /// Waits until the list has changed; `None`: the caller may see it no more. Nothing is lost if this is dropped before it is ready.
     pub(super) async fn changed(&mut self) -> Option<u64> {
         loop {

@@ -124,7 +124,7 @@ impl Visit {
             "prompts/list" => list(ListKind::Prompts).await,
             "resources/list" => list(ListKind::Resources).await,
             "resources/templates/list" => list(ListKind::Templates).await,
-            "tools/list" => Answer::whole(match self.list(params) {
+            "tools/list" => Answer::whole(match self.list(visitor, params).await {
                 Ok(page) => rpc::result(id, &page),
                 Err(error) => error.under(Some(id)),
             }),
@@ -186,12 +186,13 @@ impl Visit {
     }
 
     /// A page of tools, as a result.
-    pub(super) fn list(&self, params: Option<&Object<'_>>) -> Result<Vec<u8>, RpcError> {
-        let (caller, consumer) = (&self.identified.caller, &self.consumer.name);
+    pub(super) async fn list(&self, visitor: &Visitor<'_>, params: Option<&Object<'_>>) -> Result<Vec<u8>, RpcError> {
+        let Visitor { caller, consumer, .. } = *visitor;
+        let own = self.mcp.calls.own_tools(visitor).await;
         let find = |after: Option<&str>, size| {
             let snapshot = self.mcp.store.load();
             snapshot
-                .and_then(|snapshot| resolve::page(&snapshot, caller, consumer, after, size))
+                .and_then(|snapshot| resolve::page(&snapshot, caller, consumer, Some(&own), after, size))
                 .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))
         };
         list::page(find, &self.mcp.cursors, caller, consumer, params)

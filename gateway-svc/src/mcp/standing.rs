@@ -72,6 +72,7 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
             let Some(heard) = heard else { return };
             let message = match heard {
                 Heard::Changed(list) => Some(list.changed()),
+                Heard::ToolsChanged(installation) => tools.shows_all(&installation).then(|| List::Tools.changed()),
                 Heard::Notification(message) => Some(message),
                 Heard::Updated(updated) => {
                     let uri = mcp.calls.exposed_uri(&session.client(), &subject, &consumer, &updated);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{Audience, CallError, Caller, Consumer, ConsumerRef, Entry, Installation, Owner, Subject},
+    domain::{
+        Audience, CallError, Caller, Consumer, ConsumerRef, Entry, Installation, ListedTools, OwnTools, Owner, Subject,
+    },
     route::{Source, Table},
     snapshot::{CallerTeams, Snapshot},
 };
@@ -23,6 +25,8 @@ pub(super) struct Entered<'a> {
     pub(super) table: &'a Table,
     /// The caller's teams.
     pub(super) teams: Arc<CallerTeams>,
+    /// What servers list to the caller's client alone.
+    pub(super) own: Option<&'a OwnTools>,
 }
 
 /// The gateway or agent, if the caller may use it.
@@ -44,10 +48,17 @@ pub(super) fn enter<'a>(
         consumer,
         table: snapshot.table(name).ok_or_else(refused)?,
         teams,
+        own: None,
     })
 }
 
 impl<'a> Entered<'a> {
+    /// What the server of this installation lists to the caller's client alone, where all tools of its entry are assigned by this source.
+    pub(super) fn own_tools(&self, source: &Source, installation: &Installation) -> Option<&'a ListedTools> {
+        let own = self.own?.of(&installation.uid)?;
+        self.table.has_whole(source).then_some(own)
+    }
+
     /// The entry that an assignment is of, if the caller sees it.
     pub(super) fn entry(&self, source: &Source) -> Option<&'a Arc<Entry>> {
         self.snapshot

@@ -5,7 +5,8 @@ use std::{cmp::Reverse, sync::Arc};
 use super::access::Entered;
 use crate::{
     domain::{
-        ConditionState, CredentialKind, Definition, Entry, Installation, Lifecycle, RepairReason, Running, Shared,
+        ConditionState, CredentialKind, Definition, Entry, Installation, Lifecycle, ListedTools, RepairReason, Running,
+        Shared,
     },
     route::Source,
     sentence::as_sentence,
@@ -48,6 +49,8 @@ impl Fault {
 /// The installation that a call goes to.
 pub(super) struct Chosen<'a> {
     pub(super) installation: &'a Arc<Installation>,
+    /// What its server lists to the caller's client alone.
+    own: Option<&'a ListedTools>,
     /// What it runs; or why it cannot be called, whatever the tool.
     running: Result<Running, Fault>,
 }
@@ -109,6 +112,7 @@ pub(super) fn choose<'a>(entered: &'a Entered<'_>, source: &'a Source, entry: &E
     let installation = installation(entered, source)?;
     Some(Chosen {
         installation,
+        own: entered.own_tools(source, installation),
         running: running(entered, source, entry, installation),
     })
 }
@@ -178,6 +182,9 @@ impl Chosen<'_> {
     }
 
     fn lacks(&self, entered: &Entered<'_>, tool: &str) -> bool {
+        if self.own.is_some_and(|own| own.get(tool).is_some()) {
+            return false;
+        }
         let known = self.installation.tools.as_ref();
         let known = known.and_then(|hash| entered.snapshot.tools(hash));
         known.is_some_and(|tools| tools.hash(tool).is_none())
@@ -267,13 +274,20 @@ fn explained(what: String, why: &str, then: &str) -> String {
     }
 }
 
-/// The hash and definition a caller sees: those of the installation that resolves, else the entry's.
+/// The hash and definition a caller sees: those of the session with the installation that resolves, if it has a list of its own; else the
+/// installation's, else the entry's.
 pub(super) fn definition<'a>(
     entered: &Entered<'a>,
+    source: &Source,
     installation: Option<&Arc<Installation>>,
     entry: &Entry,
-    tool: &str,
+    tool: &Arc<str>,
 ) -> Option<(&'a Arc<str>, &'a Arc<Definition>)> {
+    if let Some(own) = installation.and_then(|installation| entered.own_tools(source, installation))
+        && !entered.table.has_single(&source.entry_uid, tool)
+    {
+        return own.get(tool);
+    }
     let snapshot = entered.snapshot;
     let of = |set: &Arc<str>| {
         let hash = snapshot.tools(set)?.hash(tool)?;

@@ -70,7 +70,7 @@ pub(crate) fn explain(
         source,
         tool,
         entry,
-    } = find::find(snapshot, caller, name, exposed_name)?;
+    } = find::find(snapshot, caller, name, exposed_name, None)?;
     let candidates: Vec<_> = choose::candidates(&entered, source).collect();
     let chosen = choose::choose(&entered, source, entry);
     let installation = chosen.as_ref().map(|chosen| Arc::clone(chosen.installation));

@@ -7,7 +7,7 @@ use super::{
     beside,
 };
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Entry},
+    domain::{CallError, Caller, ConsumerRef, Entry, OwnTools},
     route::Source,
     snapshot::Snapshot,
 };
@@ -22,16 +22,20 @@ pub(super) struct Found<'a> {
     pub(super) entry: &'a Arc<Entry>,
 }
 
-/// Looks up what a call of this exposed name is about.
+/// Looks up what a call of this exposed name is about. `own`: what servers list to the caller's client alone.
 pub(super) fn find<'a>(
     snapshot: &'a Snapshot,
     caller: &'a Caller,
     name: &ConsumerRef,
     exposed_name: &str,
+    own: Option<&'a OwnTools>,
 ) -> Result<Found<'a>, CallError> {
-    let entered = enter(snapshot, caller, name)?;
+    let entered = Entered {
+        own,
+        ..enter(snapshot, caller, name)?
+    };
     let table = entered.table;
-    let own = || {
+    let more = || {
         let beside = beside::routes(&entered);
         let index = beside.binary_search_by(|one| (*one.exposed_name).cmp(exposed_name));
         let one = &beside[index.ok()?];
@@ -41,7 +45,7 @@ pub(super) fn find<'a>(
         .find(exposed_name)
         .map(|route| (&route.source, Arc::clone(&route.tool)));
     let found = known
-        .or_else(own)
+        .or_else(more)
         .and_then(|(source, tool)| Some((source, tool, entered.entry(source)?)));
     let Some((source, tool, entry)) = found else {
         return Err(CallError::ToolNotFound(exposed_name.to_owned()));

@@ -12,7 +12,7 @@ use super::{
     choose::{self, Chosen},
 };
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, ExposedTool, Running},
+    domain::{CallError, Caller, ConsumerRef, ExposedTool, OwnTools, Running},
     route::{Beside, Seen, Source},
     snapshot::Snapshot,
 };
@@ -31,15 +31,20 @@ pub(crate) struct Page {
     pub(crate) more: bool,
 }
 
-/// At most `size` tools of the same list, after the one of the name `after`. No others are read.
+/// At most `size` tools of the same list, after the one of the name `after`. No others are read. `own`: what servers list to the caller's client
+/// alone.
 pub(crate) fn page(
     snapshot: &Snapshot,
     caller: &Caller,
     name: &ConsumerRef,
+    own: Option<&OwnTools>,
     after: Option<&str>,
     size: usize,
 ) -> Result<Page, CallError> {
-    let entered = access::enter(snapshot, caller, name)?;
+    let entered = Entered {
+        own,
+        ..access::enter(snapshot, caller, name)?
+    };
     let mut rest = shown(&entered, after);
     Ok(Page {
         tools: rest.by_ref().take(size).collect(),
@@ -67,7 +72,7 @@ fn shown<'a>(entered: &'a Entered<'a>, after: Option<&str>) -> impl Iterator<Ite
                 resolved.entry(&source.entry_uid).or_insert_with(choose).as_ref()
             };
             let installation = chosen.map(|chosen| chosen.installation);
-            let (hash, definition) = choose::definition(entered, installation, entry, tool)?;
+            let (hash, definition) = choose::definition(entered, source, installation, entry, tool)?;
             Some(ExposedTool {
                 exposed_name,
                 entry: Arc::clone(&entry.slug),
@@ -142,6 +147,20 @@ pub(crate) fn whole(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) ->
 pub(crate) fn reaches(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, source: &Source) -> bool {
     access::enter(snapshot, caller, name)
         .is_ok_and(|entered| entered.table.has_whole(source) && running(&entered, source).is_some())
+}
+
+/// Whether the caller gets all tools of this installation's server by the gateway or agent.
+pub(crate) fn shows_all(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, installation: &str) -> bool {
+    let shows = || {
+        let entered = access::enter(snapshot, caller, name).ok()?;
+        let entry_uid = &snapshot.installation(installation)?.entry_uid;
+        let is_it = |source: &Arc<Source>| {
+            let chosen = choose::installation(&entered, source);
+            entered.entry(source).is_some() && chosen.is_some_and(|chosen| *chosen.uid == *installation)
+        };
+        Some(entered.table.whole_of(entry_uid).iter().any(is_it))
+    };
+    shows().unwrap_or_default()
 }
 
 /// What the installation of a source runs, if this caller sees the entry and reaches the server.

@@ -18,11 +18,11 @@ pub(crate) use access::consumer;
 pub(crate) use choose::{Fault, Rule};
 pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
-pub(crate) use list::{Page, Reached, fingerprint, list, page, reaches, seen, whole};
+pub(crate) use list::{Page, Reached, fingerprint, list, page, reaches, seen, shows_all, whole};
 
 use self::find::Found;
 use crate::{
-    domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, Running},
+    domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, OwnTools, Repair, Running},
     route::Source,
     snapshot::Snapshot,
 };
@@ -36,16 +36,19 @@ pub(crate) struct Target {
     pub(crate) running: Running,
     /// The server's own name of the tool, if it is one that is called.
     pub(crate) tool: Option<Arc<str>>,
+    /// Whether all tools of its entry are assigned.
+    pub(crate) whole: bool,
     /// The tool's definition at that installation.
     pub(crate) definition: Option<Arc<Definition>>,
 }
 
-/// Where a call of this exposed name goes, or why nowhere.
+/// Where a call of this exposed name goes, or why nowhere. `own`: what servers list to the caller's client alone.
 pub(crate) fn call(
     snapshot: &Snapshot,
     caller: &Caller,
     name: &ConsumerRef,
     exposed_name: &str,
+    own: Option<&OwnTools>,
     links: &Links,
 ) -> Result<Target, CallError> {
     let Found {
@@ -53,15 +56,16 @@ pub(crate) fn call(
         source,
         tool,
         entry,
-    } = find::find(snapshot, caller, name, exposed_name)?;
+    } = find::find(snapshot, caller, name, exposed_name, own)?;
     let running = match choose::choose(&entered, source, entry) {
         Some(chosen) => chosen.call(&entered, &tool),
         None => Err(choose::nowhere(&entered, source, entry)),
     };
     let running = running.map_err(|fault| refuse(entry, name, fault, links))?;
-    let definition = choose::definition(&entered, Some(&running.installation), entry, &tool);
+    let definition = choose::definition(&entered, source, Some(&running.installation), entry, &tool);
     Ok(Target {
         consumer: Arc::clone(entered.consumer),
+        whole: entered.table.has_whole(source),
         tool: Some(tool),
         definition: definition.map(|(_, definition)| Arc::clone(definition)),
         running,
@@ -85,6 +89,7 @@ pub(crate) fn source(
     Some(match running {
         Ok(running) => Ok(Target {
             consumer: Arc::clone(entered.consumer),
+            whole: entered.table.has_whole(source),
             tool: None,
             definition: None,
             running,
@@ -99,16 +104,17 @@ pub(crate) fn definition(
     caller: &Caller,
     name: &ConsumerRef,
     exposed_name: &str,
+    own: Option<&OwnTools>,
 ) -> Option<Arc<Definition>> {
     let Found {
         entered,
         source,
         tool,
         entry,
-    } = find::find(snapshot, caller, name, exposed_name).ok()?;
+    } = find::find(snapshot, caller, name, exposed_name, own).ok()?;
     let chosen = choose::choose(&entered, source, entry);
     let installation = chosen.as_ref().map(|chosen| chosen.installation);
-    let (_, definition) = choose::definition(&entered, installation, entry, &tool)?;
+    let (_, definition) = choose::definition(&entered, source, installation, entry, &tool)?;
     Some(Arc::clone(definition))
 }
 
@@ -123,8 +129,14 @@ pub(crate) fn source_is_starting(snapshot: &Snapshot, caller: &Caller, name: &Co
 }
 
 /// Whether a call of this exposed name fails only because the chosen server is being started.
-pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, exposed_name: &str) -> bool {
-    let found = find::find(snapshot, caller, name, exposed_name);
+pub(crate) fn is_starting(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    exposed_name: &str,
+    own: Option<&OwnTools>,
+) -> bool {
+    let found = find::find(snapshot, caller, name, exposed_name, own);
     let Ok(Found {
         entered,
         source,

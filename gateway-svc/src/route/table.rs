@@ -186,6 +186,13 @@ impl Table {
         self.fingerprints.put(seen, fingerprint);
     }
 
+    /// The sources that have all of an entry.
+    pub(crate) fn whole_of(&self, entry_uid: &str) -> &[Arc<Source>] {
+        let first = self.whole.partition_point(|known| *known.entry_uid < *entry_uid);
+        let of_it = self.whole[first..].partition_point(|known| *known.entry_uid == *entry_uid);
+        &self.whole[first..first + of_it]
+    }
+
     /// Whether it has all of this source's entry.
     pub(crate) fn has_whole(&self, source: &Source) -> bool {
         let first = self.whole.partition_point(|known| known.place() < source.place());

@@ -10,8 +10,10 @@ use crate::json::{self, Object};
 /// What a server says.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// A list of its has changed.
+    /// A list of its has changed, other than that of its tools.
     Changed(List),
+    /// The tools of this installation's server have changed, at least for this client.
+    ToolsChanged(Arc<str>),
     /// A resource has changed.
     Updated(Updated),
     /// Anything else that it notifies its client of, ready to be passed on.
@@ -62,6 +64,7 @@ impl Heard {
     /// What an event of the stream of this installation's server says; `None`: nothing for clients.
     pub(super) fn of(event: Event, installation: &Arc<str>) -> Option<Self> {
         Some(match event {
+            Event::ListChanged(List::Tools) => Self::ToolsChanged(Arc::clone(installation)),
             Event::ListChanged(list) => Self::Changed(list),
             Event::Withdrawn { text, id } => Self::Withdrawn { text, id },
             Event::Request(asking) => Self::Request(asking),
@@ -85,6 +88,7 @@ impl Heard {
     pub(crate) fn copy(&self) -> Option<Self> {
         match self {
             Self::Changed(list) => Some(Self::Changed(*list)),
+            Self::ToolsChanged(installation) => Some(Self::ToolsChanged(Arc::clone(installation))),
             Self::Updated(updated) => Some(Self::Updated(updated.clone())),
             Self::Notification(text) => Some(Self::Notification(text.clone())),
             Self::Withdrawn { .. } | Self::Request(_) => None,

@@ -135,6 +135,19 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The client whose session this is alone; `None`: several share it.
+    pub(crate) const fn client(&self) -> Option<&Client> {
+        match &self.key.scope {
+            Scope::Client(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// What those who share its session have in common.
+    pub(crate) const fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
     /// A text from the server, without hidden characters, and with the secrets that it was sent masked: it may repeat them, and goes to logs
     /// and conditions.
     pub(super) fn masked(&self, text: &str) -> String {

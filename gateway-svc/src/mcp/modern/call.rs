@@ -57,7 +57,7 @@ impl Visit {
             let Some(tool) = json::unescape(parts.key) else {
                 return invalid("params.name must name a tool");
             };
-            let mirrored = self.mcp.calls.mirrored(visitor.caller, visitor.consumer, &tool);
+            let mirrored = self.mcp.calls.mirrored(visitor, &tool);
             let arguments = parts.params.iter().find(|(name, _)| *name == "arguments");
             let arguments = arguments.map_or("{}", |(_, arguments)| arguments);
             if let Err(error) = headers::check_arguments(visitor.headers, &mirrored, arguments) {

@@ -156,7 +156,7 @@ impl Visit {
             yield [told.acknowledged()];
             let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, told.consumer.clone()).await else { return };
             for heard in early {
-                if let Some(message) = told.message(heard) {
+                if let Some(message) = told.message(heard, &tools) {
                     yield [message];
                 }
             }
@@ -171,7 +171,7 @@ impl Visit {
                     }
                 };
                 let Some(heard) = heard else { return };
-                if let Some(message) = told.message(heard) {
+                if let Some(message) = told.message(heard, &tools) {
                     yield [message];
                 }
             }
@@ -209,7 +209,11 @@ impl Told {
     }
 
     /// What a server says, as the client gets it; `None`: it has not asked for it.
-    fn message(&self, heard: Heard) -> Option<Bytes> {
+    fn message(&self, heard: Heard, tools: &ToolsWatch) -> Option<Bytes> {
+        let heard = match heard {
+            Heard::ToolsChanged(installation) if tools.shows_all(&installation) => Heard::Changed(List::Tools),
+            heard => heard,
+        };
         match heard {
             Heard::Changed(list) => {
                 let (is_wanted, method) = match list {
@@ -229,7 +233,7 @@ impl Told {
                 asking.refuse("clients of this revision are asked in results only");
                 None
             }
-            Heard::Notification(_) | Heard::Withdrawn { .. } => None,
+            Heard::Notification(_) | Heard::ToolsChanged(_) | Heard::Withdrawn { .. } => None,
         }
     }
 }

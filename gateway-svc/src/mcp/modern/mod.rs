@@ -126,7 +126,7 @@ impl Visit {
         let shape = match method {
             "server/discover" => return whole(discover::result(id, &self.consumer)),
             "tools/list" => {
-                return match self.list(params) {
+                return match self.list(&visitor, params).await {
                     Ok(page) => whole(complete(id, page, Some(LISTS_KEPT))),
                     Err(error) => failure::respond(&error, id),
                 };

@@ -9,6 +9,7 @@ mod listening;
 mod messages;
 mod modern;
 mod modern_server;
+mod own_tools;
 mod parked;
 mod relay;
 mod requests;

@@ -3,6 +3,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::domain::{Definition, ListedTools, OwnTools};
 
 /// The entry has `now`; Alice's own server has more than that since she installed it, and Bob's has not.
 fn grown() -> Registry {
@@ -22,7 +23,7 @@ fn names(registry: &Registry, caller: &str) -> Vec<String> {
 }
 
 fn called(registry: &Registry, caller: &str, name: &str) -> Result<(String, String), CallError> {
-    let target = call(&registry.snapshot(), &person(caller), &default(), name, &links())?;
+    let target = call(&registry.snapshot(), &person(caller), &default(), name, None, &links())?;
     let tool = target.tool.unwrap().to_string();
     Ok((target.running.installation.uid.to_string(), tool))
 }
@@ -39,7 +40,7 @@ fn are_listed_and_called_where_all_tools_are_assigned() {
     let alice = person("alice");
     let explained = explain(&snapshot, &alice, &default(), "time__zone", &links()).unwrap();
     assert_eq!((&*explained.tool, explained.reason), ("zone", None));
-    assert!(definition(&snapshot, &alice, &default(), "time__zone").is_some());
+    assert!(definition(&snapshot, &alice, &default(), "time__zone", None).is_some());
     let others = [
         seen(&snapshot, &alice, &default()),
         seen(&snapshot, &person("bob"), &default()),
@@ -64,7 +65,7 @@ fn follow_page_by_page() {
     let mut after: Option<String> = None;
     let mut all = Vec::new();
     loop {
-        let Page { tools, more } = page(&snapshot, &person("alice"), &default(), after.as_deref(), 1).unwrap();
+        let Page { tools, more } = page(&snapshot, &person("alice"), &default(), None, after.as_deref(), 1).unwrap();
         after = tools.first().map(|tool| tool.exposed_name.to_string());
         all.extend(after.clone());
         if !more {
@@ -111,4 +112,27 @@ fn never_take_a_name_that_is_another_tools() {
     assert!(other.starts_with("time__zone_"), "{other}");
     assert_eq!(called(&registry, "alice", zone).unwrap().1, "now");
     assert_eq!(called(&registry, "alice", other).unwrap().1, "zone");
+}
+
+/// What a server lists to one client takes the place of what it listed to the registry.
+#[test]
+fn of_a_client_alone_are_what_its_server_lists_there() {
+    let tool = |name: &str, hash: &str| {
+        let definition = Definition::parse(&format!(r#"{{"name":"{name}"}}"#)).unwrap();
+        (name.into(), (hash.into(), Arc::new(definition)))
+    };
+    let listed: ListedTools = [tool("now", "other"), tool("own", "o")].into_iter().collect();
+    let own = OwnTools::default().with(&"hers".into(), Some(listed));
+    let (snapshot, alice) = (grown().snapshot(), person("alice"));
+    let page = page(&snapshot, &alice, &default(), Some(&own), None, 10).unwrap();
+    let shown: Vec<_> = page
+        .tools
+        .iter()
+        .map(|tool| (&*tool.exposed_name, &*tool.hash))
+        .collect();
+    assert_eq!(shown, [("time__now", "other"), ("time__own", "o")]);
+    let target = call(&snapshot, &alice, &default(), "time__own", Some(&own), &links()).unwrap();
+    assert_eq!((target.tool.as_deref(), target.whole), (Some("own"), true));
+    assert!(shows_all(&snapshot, &alice, &default(), "hers"));
+    assert!(!shows_all(&snapshot, &alice, &default(), "his"));
 }

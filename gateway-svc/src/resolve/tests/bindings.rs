@@ -76,7 +76,7 @@ fn a_credential_stored_on_the_entry_is_needed_too() {
         Err(RepairReason::DestinationChanged)
     );
     let registry = lacking("CREDENTIAL_REQUIRED");
-    let error = call(&registry.snapshot(), &alice, &default(), "time__now", &links()).unwrap_err();
+    let error = call(&registry.snapshot(), &alice, &default(), "time__now", None, &links()).unwrap_err();
     assert!(error.to_string().contains("an admin must store it"), "{error}");
     assert!(!list(&registry.snapshot(), &alice, &default()).unwrap()[0].connected);
     for fine in [Vec::new(), entry_credential(ConditionStatus::True, "")] {
@@ -153,9 +153,9 @@ fn a_pinned_personal_one_is_for_whom_its_owner_agreed_to() {
     assert!(!reached(&later(51), &person("carol")), "another team by that name");
     let snapshot = core.snapshot();
     let bob = person("bob");
-    let error = call(&snapshot, &bob, &default(), "time__now", &links()).unwrap_err();
+    let error = call(&snapshot, &bob, &default(), "time__now", None, &links()).unwrap_err();
     assert!(error.to_string().contains("its owner has not agreed"), "{error}");
-    assert!(!is_starting(&snapshot, &bob, &default(), "time__now"));
+    assert!(!is_starting(&snapshot, &bob, &default(), "time__now", None));
     assert!(!list(&snapshot, &bob, &default()).unwrap()[0].connected);
     let explained = explain(&snapshot, &bob, &default(), "time__now", &links()).unwrap();
     assert_eq!(explained.reason, Some(RepairReason::InstallationUnavailable));

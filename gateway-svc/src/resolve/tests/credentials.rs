@@ -181,6 +181,7 @@ fn who_has_no_account_yet_is_told_to_connect_one() {
             &person("alice"),
             &default(),
             "time__now",
+            None,
             &links(),
         );
         let message = called.unwrap_err().to_string();

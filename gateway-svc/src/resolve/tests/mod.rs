@@ -40,6 +40,7 @@ fn told(registry: &Registry) -> String {
         &person("alice"),
         &default(),
         "time__now",
+        None,
         &links(),
     );
     called.unwrap_err().to_string()
@@ -47,7 +48,7 @@ fn told(registry: &Registry) -> String {
 
 /// The uid of the installation a call goes to, or why nowhere.
 fn goes_to(registry: &Registry, caller: &Caller) -> Result<String, RepairReason> {
-    match call(&registry.snapshot(), caller, &default(), "time__now", &links()) {
+    match call(&registry.snapshot(), caller, &default(), "time__now", None, &links()) {
         Ok(target) => Ok(target.running.installation.uid.to_string()),
         Err(CallError::Repair(repair)) => Err(repair.reason),
         Err(other) => panic!("{other}"),
@@ -119,7 +120,7 @@ fn a_program_has_no_installation_of_its_own() {
     // From when it was a person.
     let own = registry().install(Made::new("own", "time", "alice"));
     assert_eq!(goes_to(&own, &program), Err(RepairReason::CredentialRequired));
-    let error = call(&own.snapshot(), &program, &default(), "time__now", &links()).unwrap_err();
+    let error = call(&own.snapshot(), &program, &default(), "time__now", None, &links()).unwrap_err();
     assert!(
         error.to_string().contains("No team that this program belongs to"),
         "{error}"
@@ -137,6 +138,7 @@ fn nowhere_leads_to_the_install_page() {
         &person("bob"),
         &default(),
         "time__now",
+        None,
         &links(),
     )
     .unwrap_err();
@@ -281,7 +283,7 @@ fn a_self_hosted_server_that_does_not_run_is_unavailable() {
     );
     let starting = |registry: &Registry| {
         let snapshot = registry.snapshot();
-        is_starting(&snapshot, &person("alice"), &default(), "time__now")
+        is_starting(&snapshot, &person("alice"), &default(), "time__now", None)
     };
     assert!(starting(&registry), "nobody has reported that it failed");
     let told = told(&registry);
@@ -409,8 +411,8 @@ fn what_a_caller_may_not_see_does_not_exist_for_them() {
     let snapshot = hidden.snapshot();
     assert_eq!(list(&snapshot, &person("alice"), &default()).unwrap().len(), 1);
     assert!(list(&snapshot, &person("bob"), &default()).unwrap().is_empty());
-    let missing = call(&snapshot, &person("bob"), &default(), "time__now", &links()).unwrap_err();
-    let unknown = call(&snapshot, &person("bob"), &default(), "time__none", &links()).unwrap_err();
+    let missing = call(&snapshot, &person("bob"), &default(), "time__now", None, &links()).unwrap_err();
+    let unknown = call(&snapshot, &person("bob"), &default(), "time__none", None, &links()).unwrap_err();
     assert!(matches!(missing, CallError::ToolNotFound(_)) && matches!(unknown, CallError::ToolNotFound(_)));
     let secret = ConsumerRef::new(ConsumerKind::Gateway, "secret");
     assert!(consumer(&snapshot, &person("alice"), &secret).is_ok());
@@ -480,7 +482,7 @@ fn pages_have_the_tools_of_the_list_in_its_order() {
     for size in 1..6 {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let part = page(&snapshot, &caller, &default(), after.as_deref(), size).unwrap();
+            let part = page(&snapshot, &caller, &default(), None, after.as_deref(), size).unwrap();
             assert!(part.tools.len() == size || !part.more, "a page is whole");
             seen.extend(names(&part.tools));
             if !part.more {
@@ -490,6 +492,6 @@ fn pages_have_the_tools_of_the_list_in_its_order() {
         }
         assert_eq!(seen, all, "{size}");
     }
-    let behind = page(&snapshot, &caller, &default(), Some("b"), 5).unwrap();
+    let behind = page(&snapshot, &caller, &default(), None, Some("b"), 5).unwrap();
     assert_eq!(names(&behind.tools), all[2..], "a name that is no tool's");
 }
