@@ -207,9 +207,14 @@ impl Listeners {
         ears
     }
 
+    /// Whether this client listens.
+    pub(super) fn listens(&self, client: &Client) -> bool {
+        self.groups().contains_key(client)
+    }
+
     /// To one stream of a client with a session, the last that it has opened: a message goes to one. To all of a client without, each of which
     /// has asked for it.
-    async fn pass_on(&self, client: &Client, heard: Heard) {
+    pub(super) async fn pass_on(&self, client: &Client, heard: Heard) {
         let mut members = match self.groups().get(client) {
             Some(group) => group.members.clone(),
             None => return,

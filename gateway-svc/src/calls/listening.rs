@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
     select,
     time::{Instant, interval, sleep},
@@ -10,13 +9,11 @@ use tokio::{
 
 use super::{
     Calls,
+    delays::{LONGEST, delays},
     listeners::{Ear, Happening, Listener},
 };
 use crate::upstream::{Client, Heard, OpenSession, UpstreamError};
 
-/// Before a stream that a server has ended is opened again: at first, and at most.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
 /// How often a session is kept from being forgotten as idle.
 const TOUCHED: Duration = Duration::from_secs(600);
 
@@ -42,6 +39,7 @@ impl Calls {
             match listener.next().await? {
                 Happening::Heard(heard) => return Some(heard),
                 Happening::Sessions => {
+                    self.shared.listens(listener.client());
                     let sessions = self.upstreams.sessions_of(listener.client());
                     for (ear, session) in self.listeners.ears(listener.client(), sessions) {
                         tokio::spawn(receive(Arc::clone(self), ear, session));
@@ -104,14 +102,4 @@ async fn receive_on(calls: &Calls, ear: &Ear, session: &OpenSession) {
         }
         sleep(delays.next().unwrap_or(LONGEST)).await;
     }
-}
-
-fn delays() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST)
-        .with_max_delay(LONGEST)
-        .without_max_times()
-        // A server that was started again is not met by all at once.
-        .with_jitter()
-        .build()
 }

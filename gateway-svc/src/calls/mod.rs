@@ -1,6 +1,7 @@
 //! A call from its name to its answer: route, resolve, vend, forward. Both APIs, `mcp` and `api`, use it.
 
 mod call;
+mod delays;
 mod ending;
 mod everywhere;
 mod failure;
@@ -11,6 +12,7 @@ mod outcome;
 mod own_sessions;
 mod own_tools;
 mod renewal;
+mod shared;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,7 @@ use crate::{
     domain::{CallError, Links},
     resolve,
     snapshot::Store,
-    upstream::{Answer, UpstreamError, Upstreams},
+    upstream::{Answer, Reply, Target, UpstreamError, Upstreams},
     vend::{Refused, VendError, Vendor},
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
@@ -39,6 +41,7 @@ use outcome::{At, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_sessions::OwnSessions;
 use renewal::Renewal;
+use shared::{Hub, Subscription, Used};
 use targets::Targets;
 pub(crate) use targets::target;
 use wait::Refusal;
@@ -56,6 +59,7 @@ pub(crate) struct Calls {
     lists: Lists,
     listeners: Arc<Listeners>,
     own: Arc<OwnSessions>,
+    shared: Hub,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
     late: CancellationToken,
@@ -82,9 +86,18 @@ impl Calls {
             }
             opened.0.upgrade().is_some_and(|listeners| listeners.wake(client))
         });
+        let shared = Hub {
+            upstreams: upstreams.clone(),
+            listeners: Arc::clone(&listeners),
+            sessions: Arc::default(),
+            used: Used::default(),
+            tools_changed: Arc::clone(&tools_changed),
+            stop: stop.clone(),
+        };
         Self {
             listeners,
             own,
+            shared,
             store,
             vendor,
             upstreams,
@@ -118,10 +131,16 @@ impl Calls {
         let (mut renewed, mut widened) = (false, false);
         loop {
             let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
+            if let Some(reply) = self.answer_for_others(&target, call) {
+                return Ok(Ok(Outcome::Whole(reply, Arc::clone(entry))));
+            }
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
+                    if target.client().is_none() {
+                        self.shared.after(&target, call).await;
+                    }
                     let own = || Own::of(&target, resolved.whole, &self.own);
                     let own = matches!(answer, Answer::Stream(_)).then(own).flatten();
                     let at = At {
@@ -165,6 +184,20 @@ impl Calls {
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
             }
+        }
+    }
+}
+
+impl Calls {
+    /// The answer to a request in a session that others share, where the server must not be asked.
+    fn answer_for_others(&self, target: &Arc<Target>, call: &Call<'_>) -> Option<Reply> {
+        if target.client().is_some() {
+            return None;
+        }
+        match self.shared.before(target, call) {
+            Subscription::Ask => None,
+            Subscription::StaysForOthers => Some(Reply::of_result("{}")),
+            Subscription::Full => Some(Reply::of_error(shared::FULL)),
         }
     }
 }

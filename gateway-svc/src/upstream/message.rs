@@ -145,7 +145,7 @@ impl Reply {
     }
 
     /// An answer with this result, a JSON object.
-    pub(super) fn of_result(result: &str) -> Self {
+    pub(crate) fn of_result(result: &str) -> Self {
         const HEAD: &str = r#"{"id":0,"jsonrpc":"2.0","result":"#;
         Self {
             text: format!("{HEAD}{result}}}").into(),
@@ -156,7 +156,7 @@ impl Reply {
     }
 
     /// An answer with this error, a JSON object.
-    pub(super) fn of_error(error: &str) -> Self {
+    pub(crate) fn of_error(error: &str) -> Self {
         const HEAD: &str = r#"{"id":0,"jsonrpc":"2.0","error":"#;
         Self {
             text: format!("{HEAD}{error}}}").into(),

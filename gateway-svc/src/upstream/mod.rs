@@ -31,6 +31,7 @@ mod post;
 mod reading;
 mod room;
 mod session;
+mod shared_sessions;
 mod sse;
 mod standing;
 mod subscribed;

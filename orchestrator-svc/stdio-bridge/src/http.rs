@@ -91,9 +91,11 @@ impl Endpoint {
         };
         match *request.method() {
             Method::POST => self.post(request, &client, in_flight).await,
-            Method::GET => self.stream(request.headers()),
-            // A session has no state.
-            Method::DELETE => empty(StatusCode::NO_CONTENT),
+            Method::GET => self.stream(request.headers(), &client),
+            Method::DELETE => {
+                self.session.left(&client);
+                empty(StatusCode::NO_CONTENT)
+            }
             _ => empty(StatusCode::METHOD_NOT_ALLOWED),
         }
     }
@@ -204,6 +206,12 @@ impl Endpoint {
 
     async fn call(&self, message: &Members<'_>, client: &str, takes_stream: bool) -> Response<Body> {
         let id = id(message);
+        if self.session.notes_subscription(client, message) {
+            return json(
+                StatusCode::OK,
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+            );
+        }
         let waiting = match self.session.request(client, message, takes_stream).await {
             Ok(waiting) => waiting,
             Err((code, why)) => return json(StatusCode::OK, error(id, code, &why)),
@@ -225,11 +233,11 @@ impl Endpoint {
         }
     }
 
-    fn stream(&self, headers: &HeaderMap) -> Response<Body> {
+    fn stream(&self, headers: &HeaderMap, client: &str) -> Response<Body> {
         if !accepts(headers, "text/event-stream") {
             return text(StatusCode::NOT_ACCEPTABLE, "Accept must be text/event-stream.");
         }
-        let (listening, ended) = (self.session.listen(), self.session.ended());
+        let (listening, ended) = (self.session.listen(client), self.session.ended());
         let rest = stream::unfold((listening, ended), |(mut listening, mut ended)| async move {
             let event = tokio::select! {
                 _ = ended.wait_for(Option::is_some) => return None,

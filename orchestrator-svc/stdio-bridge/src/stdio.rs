@@ -7,6 +7,7 @@ mod overlong;
 mod question;
 mod reading;
 mod silence;
+mod subscribers;
 mod subscriptions;
 mod tasks;
 mod unread;
@@ -33,6 +34,7 @@ use self::{
     asking::Asked,
     notices::{Place, Streams},
     question::Question,
+    subscribers::Subscribers,
     unread::Unread,
 };
 use crate::{
@@ -77,6 +79,8 @@ pub(crate) struct Session {
     asked: Mutex<Asked>,
     /// Locked before `pending`.
     streams: Mutex<Streams>,
+    /// Of a server with several clients.
+    subscribers: Mutex<Subscribers>,
     /// Locked after `pending`.
     unread: Mutex<Unread>,
     backlog: Backlog,
@@ -156,6 +160,7 @@ impl Session {
             pending: Mutex::default(),
             asked: Mutex::default(),
             streams: Mutex::new(Streams::new(alone)),
+            subscribers: Mutex::default(),
             unread: Mutex::default(),
             backlog: Backlog::default(),
             to_server: Mutex::new(Some(to_server)),

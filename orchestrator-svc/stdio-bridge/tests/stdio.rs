@@ -605,3 +605,48 @@ async fn lists_of_a_server_have_no_secrets() {
         assert!(body.contains(&expected) && !body.contains("s3cr3t"), "{body}");
     }
 }
+
+/// The server has one client, the bridge: what one client of the bridge no longer needs, others may.
+#[tokio::test]
+async fn tells_of_a_resource_those_who_have_subscribed_to_it() {
+    let bridge = Bridge::ready("good").await;
+    let (mut one, mut other) = (bridge.client(), bridge.client());
+    for client in [&mut one, &mut other] {
+        client.initialize("2025-11-25").await;
+    }
+    let (mut ones, mut others) = (one.listen().await, other.listen().await);
+    let notification = |method: &str| json!({"jsonrpc": "2.0", "method": format!("notifications/resources/{method}"), "params": {"uri": "x:/a"}});
+    let (updated, changed) = (notification("updated"), notification("list_changed"));
+    let says = async || {
+        for message in [&updated, &changed] {
+            one.call(json!(1), "send", json!({"message": message})).await;
+        }
+    };
+    let ask = async |client: &harness::Client, method: &str| {
+        let message = json!({"jsonrpc": "2.0", "id": 2, "method": method, "params": {"uri": "x:/a"}});
+        let (_, _, body) = client.post(&message).await;
+        serde_json::from_str::<Value>(&body).unwrap()["result"].clone()
+    };
+    let by_server = |method: &str| json!({"method": method});
+    assert_eq!(ask(&one, "resources/subscribe").await, by_server("resources/subscribe"));
+    says().await;
+    for expected in [&updated, &changed] {
+        assert_eq!(ones.next().await.as_ref(), Some(expected));
+    }
+    assert_eq!(others.next().await.as_ref(), Some(&changed));
+
+    assert_eq!(
+        ask(&other, "resources/subscribe").await,
+        by_server("resources/subscribe")
+    );
+    assert_eq!(ask(&one, "resources/unsubscribe").await, json!({}));
+    says().await;
+    assert_eq!(ones.next().await.as_ref(), Some(&changed));
+    for expected in [&updated, &changed] {
+        assert_eq!(others.next().await.as_ref(), Some(expected));
+    }
+    assert_eq!(
+        ask(&other, "resources/unsubscribe").await,
+        by_server("resources/unsubscribe")
+    );
+}

@@ -1,13 +1,14 @@
 //! Messages of the server that no request is answered by: to whom they go.
 //!
-//! One process for all: what names a call by its progress token goes to its caller, what names a task to whoever waits for its result, the rest to
-//! all who have opened a stream. It may be about another person's call, so it goes on nobody's. With a client of its own, each message goes to that, on one stream.
+//! One process for all: what names a call by its progress token goes to its caller, what names a task to whoever waits for its result, the change of a
+//! resource to those who have subscribed to it, the rest to all who have opened a stream. It may be about another person's call, so it goes on nobody's.
+//! With a client of its own, each message goes to that, on one stream.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::broadcast;
 
-use super::{Session, tasks};
+use super::{Session, subscribers::UPDATED, tasks};
 use crate::{
     backlog,
     envelope::{Members, number},
@@ -18,9 +19,15 @@ pub(super) const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 /// The streams that clients have opened without a request.
 pub(super) enum Streams {
     /// Of all clients.
-    Shared(broadcast::Sender<String>),
+    Shared(broadcast::Sender<Arc<Said>>),
     /// Of the only client, by number.
     Own(BTreeMap<u64, backlog::Sender>),
+}
+
+/// A message for all, or for those who have subscribed to this resource.
+pub(super) struct Said {
+    text: String,
+    uri: Option<String>,
 }
 
 /// A stream to the server's only client.
@@ -36,7 +43,11 @@ pub(super) enum Place {
 pub(crate) struct Listening(Kind);
 
 enum Kind {
-    Shared(broadcast::Receiver<String>),
+    Shared {
+        session: Arc<Session>,
+        client: String,
+        all: broadcast::Receiver<Arc<Said>>,
+    },
     Own {
         session: Arc<Session>,
         number: u64,
@@ -54,10 +65,14 @@ impl Streams {
 }
 
 impl Session {
-    /// Opens a stream.
-    pub(crate) fn listen(self: &Arc<Self>) -> Listening {
+    /// Opens a stream for this client.
+    pub(crate) fn listen(self: &Arc<Self>, client: &str) -> Listening {
         Listening(match &mut *self.streams() {
-            Streams::Shared(all) => Kind::Shared(all.subscribe()),
+            Streams::Shared(all) => Kind::Shared {
+                session: Arc::clone(self),
+                client: client.to_owned(),
+                all: all.subscribe(),
+            },
             Streams::Own(open) => {
                 let (sender, queue) = self.backlog.queue();
                 let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -85,10 +100,14 @@ impl Session {
                     return;
                 };
                 if let Streams::Shared(all) = &*self.streams() {
-                    let _ = match tasks::about(message) {
-                        Some(task) => self.to_awaiting(&task, text.to_owned()).is_ok(),
-                        None => all.send(text.to_owned()).is_ok(),
-                    };
+                    if let Some(task) = tasks::about(message) {
+                        let _ = self.to_awaiting(&task, text.to_owned());
+                        return;
+                    }
+                    let uri = || message.object("params")?.string("uri");
+                    let uri = (method == UPDATED).then(|| uri().unwrap_or_default());
+                    let text = text.to_owned();
+                    let _ = all.send(Arc::new(Said { text, uri }));
                     return;
                 }
                 // A server that is called over HTTP sends its log of a call with the answer.
@@ -183,9 +202,14 @@ impl Listening {
     pub(crate) async fn next(&mut self) -> Option<String> {
         match &mut self.0 {
             Kind::Own { queue, .. } => queue.recv().await,
-            Kind::Shared(all) => loop {
+            Kind::Shared { session, client, all } => loop {
                 match all.recv().await {
-                    Ok(message) => return Some(message),
+                    Ok(said) => {
+                        let is_told = |uri: &String| session.has_subscribed(client, uri);
+                        if said.uri.as_ref().is_none_or(is_told) {
+                            return Some(said.text.clone());
+                        }
+                    }
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }

@@ -1,0 +1,19 @@
+//! How long is waited before a server's stream is opened again.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+
+/// At first, and at most.
+const FIRST: Duration = Duration::from_secs(1);
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
+
+pub(super) fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST)
+        .with_max_delay(LONGEST)
+        .without_max_times()
+        // A server that was started again is not met by all at once.
+        .with_jitter()
+        .build()
+}

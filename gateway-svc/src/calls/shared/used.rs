@@ -1,0 +1,36 @@
+//! The sessions that clients use before they listen.
+
+use std::{sync::Arc, time::Duration};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+
+use crate::upstream::{Client, Target};
+
+/// Clients of which this is remembered, and for how long.
+const USED: u64 = 20_000;
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// The sessions that clients have used before they listened.
+#[derive(Clone, Debug)]
+pub(in crate::calls) struct Used(Cache<Client, Arc<[Arc<Target>]>>);
+
+impl Default for Used {
+    fn default() -> Self {
+        let cache = Cache::builder().max_capacity(USED).time_to_idle(REMEMBERED);
+        Self(cache.eviction_policy(EvictionPolicy::lru()).build())
+    }
+}
+
+impl Used {
+    pub(super) fn add(&self, client: &Client, target: &Arc<Target>) {
+        let known = self.0.get(client).unwrap_or_default();
+        if known.iter().all(|known| known.key() != target.key()) {
+            let more = known.iter().chain([target]).cloned();
+            self.0.insert(client.clone(), more.collect());
+        }
+    }
+
+    pub(super) fn take(&self, client: &Client) -> Arc<[Arc<Target>]> {
+        self.0.remove(client).unwrap_or_default()
+    }
+}
