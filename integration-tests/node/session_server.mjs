@@ -1,4 +1,4 @@
-// A server of revision 2025-11-25 with sessions over HTTP. It prints its URL, and then each message it gets as JSON: `session`, `method` and
+// A server of revision 2025-11-25 with sessions over HTTP, at the port of its argument or at a free one. It prints its URL, and then each message it gets as JSON: `session`, `method` and
 // `params`. How it answers a call of its tool `work`, the argument `how` says.
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -85,5 +85,5 @@ async function answer(request, response) {
 }
 
 const http = createServer(answer);
-await once(http.listen(0, '127.0.0.1'), 'listening');
+await once(http.listen(Number(process.argv[2] ?? 0), '127.0.0.1'), 'listening');
 console.log(`http://127.0.0.1:${http.address().port}/mcp`);

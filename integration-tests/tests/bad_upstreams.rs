@@ -1,4 +1,6 @@
 //! Upstreams that are slow, broken or hostile affect only their own calls.
+//!
+//! Tools: node
 
 use std::{net::IpAddr, time::Duration};
 
@@ -7,9 +9,11 @@ use futures::FutureExt as _;
 use integration_tests::{
     Caller, Stack,
     caller::{reason, refused},
+    relayed::Relayed,
     upstream::{
         hostile::{HostileUpstream, refusing_url},
         recording::RecordingUpstream,
+        sessions::SessionServer,
     },
     wait::{TIMEOUT, eventually},
     walk,
@@ -111,6 +115,30 @@ async fn a_hanging_upstream_delays_no_other_call() {
         answer = client.call("hang__go", json!({})) => panic!("the other calls were to end first: {answer}"),
         () = others => {}
     }
+}
+
+/// Calls do not wait for a server that is away one after another, its tools stay listed, and it gets calls once it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_is_given_up_until_it_is_back() {
+    let mut server = SessionServer::start().await;
+    let gateway = Relayed::start(&server.url).await;
+    let client = gateway.stack.mcp("all", &gateway.alice).await;
+    let work = async || client.call("work", json!({"how": "answer"})).await["result"].take();
+    assert_eq!(work().await["content"][0]["text"], "done");
+    server.kill().await;
+    eventually("the server is given up", || async {
+        let failed = work().await;
+        assert_eq!(failed["structuredContent"]["error"], "upstream_unreachable", "{failed}");
+        let text = failed["content"][0]["text"].as_str().expect("it says why");
+        (text.contains("times in a row") && text.contains("tried again")).then_some(())
+    })
+    .await;
+    assert_eq!(client.tool_names().await, ["work"]);
+    server.start_again().await;
+    eventually("the server gets calls", || async {
+        (work().await["content"][0]["text"] == "done").then_some(())
+    })
+    .await;
 }
 
 /// JSON that is nested too deeply is rejected, from an upstream and from a client, and never crashes the process.

@@ -15,7 +15,22 @@ pub struct SessionServer {
 impl SessionServer {
     /// Starts the server and waits until it listens.
     pub async fn start() -> Self {
-        let program = Program::start(node_command("session_server.mjs"));
+        Self::start_at(0).await
+    }
+
+    /// Starts it at the same URL once more, after it was killed. It has forgotten everything.
+    ///
+    /// # Panics
+    /// If it does not listen in time.
+    pub async fn start_again(&mut self) {
+        let port = self.url.rsplit([':', '/']).nth(1).and_then(|port| port.parse().ok());
+        *self = Self::start_at(port.expect("its URL has a port")).await;
+    }
+
+    async fn start_at(port: u16) -> Self {
+        let mut command = node_command("session_server.mjs");
+        command.arg(port.to_string());
+        let program = Program::start(command);
         let lines = program.lines().clone();
         let url = eventually("the server prints its URL", || {
             let line = lines.all().into_iter().find(|line| line.starts_with("http://"));
