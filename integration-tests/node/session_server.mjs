@@ -6,7 +6,9 @@ import { createServer } from 'node:http';
 import { json } from 'node:stream/consumers';
 
 const TOOL = { name: 'work', inputSchema: { type: 'object', properties: { how: { type: 'string' } } } };
-const CAPABILITIES = { tools: {}, logging: {}, resources: { subscribe: true } };
+// The tool of a session that has grown.
+const GROWN = { ...TOOL, name: 'grown' };
+const CAPABILITIES = { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } };
 
 // What the server sends by itself, and what the client has subscribed to, by session.
 const sessions = new Map();
@@ -14,15 +16,22 @@ const sessions = new Map();
 const event = (message) => `data: ${JSON.stringify({ jsonrpc: '2.0', ...message })}\n\n`;
 const say = ({ stream }, method, params) => stream?.write(event({ method, params }));
 
+const everybody = (method, params) => [...sessions.values()].forEach((session) => say(session, method, params));
+const touched = () => {
+  const subscribed = [...sessions.values()].filter(({ uris }) => uris.has('test://a'));
+  subscribed.forEach((session) => say(session, 'notifications/resources/updated', { uri: 'test://a' }));
+};
+
 const results = {
   initialize: ({ protocolVersion }) => ({
     protocolVersion,
     capabilities: CAPABILITIES,
     serverInfo: { name: 'sessions', version: '1' },
   }),
-  'tools/list': () => ({ tools: [TOOL] }),
+  'tools/list': (_, { grown }) => ({ tools: grown ? [TOOL, GROWN] : [TOOL] }),
   'resources/list': () => ({ resources: [{ uri: 'test://a', name: 'a' }] }),
   'resources/subscribe': ({ uri }, session) => session.uris.add(uri) && {},
+  'resources/unsubscribe': ({ uri }, session) => session.uris.delete(uri) && {},
   'logging/setLevel': () => ({}),
 };
 
@@ -31,9 +40,20 @@ const works = {
   answer: (response, id) => reply(response, id, { content: [{ type: 'text', text: 'done' }] }),
   // Tells those who have subscribed, and then everybody something else.
   touch: (response, id) => {
-    const all = [...sessions.values()];
-    all.filter(({ uris }) => uris.has('test://a')).forEach((session) => say(session, 'notifications/resources/updated', { uri: 'test://a' }));
-    all.forEach((session) => say(session, 'notifications/message', { level: 'error', data: 'touched' }));
+    touched();
+    everybody('notifications/message', { level: 'error', data: 'touched' });
+    works.answer(response, id);
+  },
+  // The same, and then that a list has changed.
+  touch_lists: (response, id) => {
+    touched();
+    everybody('notifications/resources/list_changed');
+    works.answer(response, id);
+  },
+  // Shows this session another tool.
+  grow: (response, id, session) => {
+    session.grown = true;
+    say(session, 'notifications/tools/list_changed');
     works.answer(response, id);
   },
   break: (response) => response.socket.destroy(),
@@ -78,7 +98,7 @@ async function answer(request, response) {
   } else if (of === undefined) {
     response.writeHead(202).end();
   } else if (method === 'tools/call') {
-    works[params.arguments.how](response, of);
+    works[params.arguments.how](response, of, session);
   } else {
     reply(response, of, results[method]?.(params, session) ?? {});
   }

@@ -20,7 +20,10 @@ use crate::{
 pub fn remote(url: &str) -> Entry {
     Entry {
         display_name: "A remote server".to_owned(),
-        server: Some(Server::Remote(r::RemoteServer { url: url.to_owned() })),
+        server: Some(Server::Remote(r::RemoteServer {
+            url: url.to_owned(),
+            ..r::RemoteServer::default()
+        })),
         ..Entry::default()
     }
 }

@@ -1,10 +1,11 @@
 //! Two members of a team use one installation of a server with sessions. Each has a session of the server's: what one subscribes to or logs is
-//! not the other's, and it ends when its client says so.
+//! not the other's, and it ends when its client says so; unless the entry says that they share one.
 //!
 //! Tools: node
 
 use std::collections::BTreeSet;
 
+use contracts::registry::{SessionModel, entry::Server};
 use integration_tests::{McpClient, Stack, eventually, upstream::sessions::SessionServer, walk};
 use serde_json::{Value, json};
 
@@ -47,27 +48,41 @@ async fn work(client: &McpClient, how: &str) {
     assert_eq!(client.call_text("server__work", json!({"how": how})).await, "done");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn members_of_a_team_have_sessions_of_their_own() {
-    let server = SessionServer::start().await;
+/// A team's installation of the server, by a gateway `team` with all its tools; and the clients of two members.
+async fn of_a_team(server: &SessionServer, model: SessionModel) -> (Stack, McpClient, McpClient) {
     let stack = Stack::start().await;
     let admin = stack.admin();
     admin.team("red", vec![walk::group(ISSUER, "red")]).await;
     let (alice, bob) = (stack.member_of("alice", &["red"]), stack.member_of("bob", &["red"]));
-    admin.publish("server", walk::remote(&server.url)).await;
+    let mut entry = walk::remote(&server.url);
+    if let Some(Server::Remote(remote)) = &mut entry.server {
+        remote.set_session_model(model);
+    }
+    admin.publish("server", entry).await;
     alice.install("server", Some("teams/red"), &[]).await;
     admin.gateway_of_all("team").await;
     let all = walk::all_tools("server");
-    admin
-        .create_assignment("gateways/team", all, false)
-        .await
-        .expect("an admin may");
+    let assigned = admin.create_assignment("gateways/team", all, false);
+    assigned.await.expect("an admin may");
     let (hers, his) = (stack.mcp("team", &alice).await, stack.mcp("team", &bob).await);
     for client in [&hers, &his] {
-        eventually("the tool is listed", || async {
-            (!client.tool_names().await.is_empty()).then_some(())
-        })
-        .await;
+        until_listed(client, &["server__work"]).await;
+    }
+    (stack, hers, his)
+}
+
+async fn until_listed(client: &McpClient, tools: &[&str]) {
+    eventually(&format!("{tools:?} are listed"), || async {
+        (client.tool_names().await == tools).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_team_have_sessions_of_their_own() {
+    let server = SessionServer::start().await;
+    let (_stack, hers, his) = of_a_team(&server, SessionModel::Unspecified).await;
+    for client in [&hers, &his] {
         work(client, "answer").await;
         work(client, "answer").await;
     }
@@ -107,4 +122,56 @@ async fn members_of_a_team_have_sessions_of_their_own() {
     .await;
     work(&his, "answer").await;
     assert_eq!(sessions(&server, "tools/call").last(), Some(other));
+}
+
+/// A tool that the server shows in the course of a session is for that client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_gets_the_tools_of_its_own_session() {
+    let server = SessionServer::start().await;
+    let (_stack, hers, his) = of_a_team(&server, SessionModel::OnePerClient).await;
+    let mut to_her = hers.open_stream().await;
+    for client in [&hers, &his] {
+        work(client, "answer").await;
+    }
+    eventually("she is listened for", || async {
+        (!server.got("GET").is_empty()).then_some(())
+    })
+    .await;
+    work(&hers, "grow").await;
+    let changed = "notifications/tools/list_changed";
+    assert_eq!(heard(&mut to_her, changed).await, [changed]);
+    assert_eq!(hers.tool_names().await, ["server__grown", "server__work"]);
+    assert_eq!(hers.call_text("server__grown", json!({"how": "answer"})).await, "done");
+    assert_eq!(his.tool_names().await, ["server__work"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_team_share_a_session_where_the_entry_says_so() {
+    let server = SessionServer::start().await;
+    let (_stack, hers, his) = of_a_team(&server, SessionModel::OneForAll).await;
+    let (mut to_her, mut to_him) = (hers.open_stream().await, his.open_stream().await);
+    for client in [&hers, &his] {
+        work(client, "answer").await;
+    }
+    let used: BTreeSet<String> = sessions(&server, "tools/call").iter().map(Value::to_string).collect();
+    assert_eq!(used.len(), 1);
+
+    let (updated, changed) = (
+        "notifications/resources/updated",
+        "notifications/resources/list_changed",
+    );
+    let uri = json!({"uri": "test://a"});
+    hers.request("resources/subscribe", uri.clone()).await;
+    work(&his, "touch_lists").await;
+    assert_eq!(heard(&mut to_her, changed).await, [updated, changed]);
+    assert_eq!(heard(&mut to_him, changed).await, [changed]);
+
+    // What she no longer needs, he does.
+    his.request("resources/subscribe", uri.clone()).await;
+    assert_eq!(hers.request("resources/unsubscribe", uri).await["result"], json!({}));
+    work(&his, "touch_lists").await;
+    assert_eq!(heard(&mut to_him, changed).await, [updated, changed]);
+    assert_eq!(hers.delete().await, 204);
+    work(&his, "answer").await;
+    assert!(sessions(&server, "DELETE").is_empty(), "he still uses it");
 }

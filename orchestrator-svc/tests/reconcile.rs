@@ -316,6 +316,7 @@ async fn remote_installations_have_no_tasks_here() {
     fakes.revise("one", |revision| {
         revision.server = Some(Server::Remote(RemoteServer {
             url: "https://example.com".to_owned(),
+            ..RemoteServer::default()
         }));
     });
     let gone = stack.reason("one", "NOT_SELF_HOSTED").await;

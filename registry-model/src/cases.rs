@@ -3,7 +3,7 @@
 
 use contracts::registry::{
     ClientAuthentication, EntryRevision, InstallField, InstallFieldSource, InstallFieldType, OAuthClient, ProcessModel,
-    Tenancy,
+    SessionModel, Tenancy,
     additional_header::Source,
     entry_revision::{CredentialModel, Server},
     self_hosted_server::Transport,
@@ -14,10 +14,12 @@ use crate::credential_models;
 /// Whether this version knows every case in the revision. If not, nothing may be called, vended or started based on it.
 pub fn all_known(revision: &EntryRevision) -> bool {
     let server = match &revision.server {
-        Some(Server::Remote(_)) => true,
+        Some(Server::Remote(server)) => SessionModel::try_from(server.session_model).is_ok(),
         Some(Server::SelfHosted(server)) => match &server.transport {
             Some(Transport::Stdio(stdio)) => ProcessModel::try_from(stdio.process_model).is_ok(),
-            Some(Transport::StreamableHttp(http)) => Tenancy::try_from(http.tenancy).is_ok(),
+            Some(Transport::StreamableHttp(http)) => {
+                Tenancy::try_from(http.tenancy).is_ok() && SessionModel::try_from(http.session_model).is_ok()
+            }
             None => false,
         },
         None => false,
@@ -150,6 +152,15 @@ mod tests {
                             ..StreamableHttpTransport::default()
                         })),
                         ..SelfHostedServer::default()
+                    }));
+                }),
+            ),
+            (
+                "session model",
+                without(&|revision| {
+                    revision.server = Some(Server::Remote(RemoteServer {
+                        session_model: 99,
+                        ..RemoteServer::default()
                     }));
                 }),
             ),

@@ -524,6 +524,7 @@ async fn that_are_large_are_listed_in_pages_that_clients_take(stack: Stack) {
         changed.version = number.to_string();
         changed.server = Some(entry::Server::Remote(RemoteServer {
             url: format!("https://mcp.example.com/{number}"),
+            ..RemoteServer::default()
         }));
         admin.update(changed.clone(), &["remote"]).await.unwrap();
     }

@@ -255,6 +255,7 @@ async fn a_discovery_of_what_it_was_before_changes_nothing(stack: Stack) {
         name: entry.name.clone(),
         server: Some(entry::Server::Remote(RemoteServer {
             url: "https://elsewhere.example.com/mcp".to_owned(),
+            ..RemoteServer::default()
         })),
         ..Entry::default()
     };

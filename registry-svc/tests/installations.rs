@@ -377,6 +377,7 @@ async fn follow_their_entry_without_asking_again(stack: Stack) {
     );
     let url = RemoteServer {
         url: "https://other.example.com/mcp".to_owned(),
+        ..RemoteServer::default()
     };
     let change = Entry {
         name: entry.name,

@@ -37,7 +37,10 @@ async fn installed(stack: &Stack, entry: &str) -> Vec<(Person, Installation)> {
 fn at(url: &str, name: &str) -> Entry {
     Entry {
         name: name.to_owned(),
-        server: Some(entry::Server::Remote(RemoteServer { url: url.to_owned() })),
+        server: Some(entry::Server::Remote(RemoteServer {
+            url: url.to_owned(),
+            ..RemoteServer::default()
+        })),
         ..Default::default()
     }
 }

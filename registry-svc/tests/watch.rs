@@ -394,6 +394,7 @@ async fn an_edit_reaches_watchers_however_large_the_entry_is(stack: Stack) {
         name: entry.name.clone(),
         server: Some(entry::Server::Remote(RemoteServer {
             url: "https://elsewhere.example.com/mcp".to_owned(),
+            ..RemoteServer::default()
         })),
         ..Default::default()
     };

@@ -49,6 +49,7 @@ async fn an_edit_of_what_runs_moves_the_installations_after_it(stack: Stack) {
     let mut watcher = watching(&stack, Workload::Credential).await;
     let server = entry::Server::Remote(RemoteServer {
         url: "https://elsewhere.example.com/mcp".to_owned(),
+        ..RemoteServer::default()
     });
     let change = Entry {
         name: entry.name,

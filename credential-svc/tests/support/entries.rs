@@ -44,7 +44,10 @@ pub fn remote(uid: &str, url: &str, install_fields: Vec<InstallField>) -> Entry 
     Entry {
         name: format!("entries/{uid}"),
         uid: uid.to_owned(),
-        server: Some(entry::Server::Remote(RemoteServer { url: url.to_owned() })),
+        server: Some(entry::Server::Remote(RemoteServer {
+            url: url.to_owned(),
+            ..RemoteServer::default()
+        })),
         credential_model: Some(entry::CredentialModel::StaticCredential(primary)),
         install_fields,
         ..Entry::default()

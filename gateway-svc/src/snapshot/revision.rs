@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    AdditionalHeader, EntryRevision, InstallField, ProcessModel, SelfHostedServer, additional_header,
+    AdditionalHeader, EntryRevision, InstallField, ProcessModel, SelfHostedServer, SessionModel, additional_header,
     entry_revision::{CredentialModel, Server},
     install_field::Target,
     self_hosted_server::Transport,
@@ -45,16 +45,19 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
     })
 }
 
-/// Whether clients have sessions of their own: at all servers but stdio servers with one process for all.
+/// Whether clients have sessions of their own: at all servers but those for which the entry says that all share a session, or a process.
 fn has_session_each(revision: &EntryRevision) -> bool {
-    let Some(Server::SelfHosted(SelfHostedServer {
-        transport: Some(Transport::Stdio(stdio)),
-        ..
-    })) = &revision.server
-    else {
-        return true;
-    };
-    stdio.process_model() == ProcessModel::OnePerSession
+    match &revision.server {
+        Some(Server::Remote(server)) => server.session_model() != SessionModel::OneForAll,
+        Some(Server::SelfHosted(SelfHostedServer {
+            transport: Some(transport),
+            ..
+        })) => match transport {
+            Transport::Stdio(stdio) => stdio.process_model() == ProcessModel::OnePerSession,
+            Transport::StreamableHttp(http) => http.session_model() != SessionModel::OneForAll,
+        },
+        _ => true,
+    }
 }
 
 fn kind(model: &CredentialModel) -> CredentialKind {

@@ -282,6 +282,7 @@ pub(crate) fn plain_revision(slug: &str) -> pb::EntryRevision {
         number: 1,
         server: Some(Server::Remote(pb::RemoteServer {
             url: "https://mcp.example.com/mcp".to_owned(),
+            ..pb::RemoteServer::default()
         })),
         credential_model: Some(CredentialModel::NoCredential(pb::NoCredential {})),
         ..pb::EntryRevision::default()

@@ -229,6 +229,7 @@ impl World {
             number: 1,
             server: Some(pb::entry_revision::Server::Remote(pb::RemoteServer {
                 url: self.url.clone(),
+                ..pb::RemoteServer::default()
             })),
             credential_model: Some(pb::entry_revision::CredentialModel::StaticCredential(
                 pb::StaticCredential {

@@ -187,6 +187,7 @@ async fn one_that_moves_away_and_comes_back_runs_again() {
     reconciling.running(1).await;
     let here = desired.1.server.replace(Server::Remote(RemoteServer {
         url: "https://example.com".to_owned(),
+        ..RemoteServer::default()
     }));
     desired.0.generation = 2;
     reconciling.put(&desired);

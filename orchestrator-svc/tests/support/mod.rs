@@ -221,7 +221,14 @@ pub fn installation(
 /// An entry revision with a remote server, and an installation of it.
 pub fn remote(uid: &str) -> (EntryRevision, Installation) {
     let url = "https://example.com".to_owned();
-    of(uid, Server::Remote(RemoteServer { url }), Vec::new())
+    of(
+        uid,
+        Server::Remote(RemoteServer {
+            url,
+            ..RemoteServer::default()
+        }),
+        Vec::new(),
+    )
 }
 
 fn of(uid: &str, server: Server, install_fields: Vec<InstallField>) -> (EntryRevision, Installation) {

@@ -130,7 +130,13 @@ fn transport_text(transport: Option<&Transport>) -> Cow<'static, str> {
         // The number of processes decides neither what runs nor who gets secrets.
         Some(Transport::Stdio(StdioTransport { process_model: _ })) => "stdio".into(),
         Some(Transport::StreamableHttp(http)) => {
-            let StreamableHttpTransport { port, path, tenancy } = http;
+            let StreamableHttpTransport {
+                port,
+                path,
+                tenancy,
+                // Nor does the number of sessions.
+                session_model: _,
+            } = http;
             // A process that others use, too, may mix them up: owners agree to that.
             let shared = match Tenancy::try_from(*tenancy) {
                 Ok(Tenancy::Unspecified | Tenancy::OnePerInstallation) => "",

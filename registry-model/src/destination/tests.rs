@@ -5,7 +5,7 @@ use contracts::{
     registry::{
         ArgumentTarget, EntryRevision, EnvironmentVariableTarget, HeaderTarget, InstallField, InstallFieldSource,
         InstallFieldType, Installation, MountedFileTarget, ProcessModel, RemoteServer, SelfHostedServer, ServerFile,
-        StdioTransport, StreamableHttpTransport, Tenancy, entry_revision::Server, install_field::Target,
+        SessionModel, StdioTransport, StreamableHttpTransport, Tenancy, entry_revision::Server, install_field::Target,
         installation::Scope, self_hosted_server::Transport,
     },
 };
@@ -14,7 +14,10 @@ use super::*;
 
 fn remote(url: &str) -> EntryRevision {
     EntryRevision {
-        server: Some(Server::Remote(RemoteServer { url: url.to_owned() })),
+        server: Some(Server::Remote(RemoteServer {
+            url: url.to_owned(),
+            ..RemoteServer::default()
+        })),
         ..EntryRevision::default()
     }
 }
@@ -268,6 +271,7 @@ fn every_change_of_what_runs_gives_another_destination() {
                 port: 1,
                 path: "/".to_owned(),
                 tenancy: 0,
+                session_model: 0,
             }))
         }),
         ("a process that others share", |r| {
@@ -275,6 +279,7 @@ fn every_change_of_what_runs_gives_another_destination() {
                 port: 1,
                 path: "/".to_owned(),
                 tenancy: Tenancy::Shared.into(),
+                session_model: 0,
             }))
         }),
         ("where a secret goes", |r| {
@@ -397,6 +402,19 @@ fn the_process_model_is_not_part_of_the_destination() {
     };
     assert_eq!(with(ProcessModel::OneForAll), line("serve", &[]));
     assert_eq!(with(ProcessModel::OnePerSession), line("serve", &[]));
+}
+
+#[test]
+fn the_session_model_is_not_part_of_the_destination() {
+    let with = |session_model: SessionModel| {
+        let url = "https://a.example/mcp".to_owned();
+        let session_model = session_model.into();
+        of(&EntryRevision {
+            server: Some(Server::Remote(RemoteServer { url, session_model })),
+            ..remote("https://a.example/mcp")
+        })
+    };
+    assert_eq!(with(SessionModel::OnePerClient), with(SessionModel::OneForAll));
 }
 
 #[test]

@@ -479,6 +479,7 @@ pub fn map(values: &[(&str, &str)]) -> HashMap<String, String> {
 pub fn remote() -> Entry {
     let server = RemoteServer {
         url: "https://mcp.example.com/mcp".to_owned(),
+        ..RemoteServer::default()
     };
     Entry {
         server: Some(entry::Server::Remote(server)),

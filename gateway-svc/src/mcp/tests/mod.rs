@@ -14,6 +14,7 @@ mod parked;
 mod relay;
 mod requests;
 mod resumes;
+mod shared;
 mod streams;
 
 use std::{
@@ -202,7 +203,10 @@ async fn world_with(
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(respond))).await });
 
     let running = pb::EntryRevision {
-        server: Some(pb::entry_revision::Server::Remote(pb::RemoteServer { url })),
+        server: Some(pb::entry_revision::Server::Remote(pb::RemoteServer {
+            url,
+            ..pb::RemoteServer::default()
+        })),
         credential_model: Some(pb::entry_revision::CredentialModel::StaticCredential(
             pb::StaticCredential {
                 field: "key".to_owned(),

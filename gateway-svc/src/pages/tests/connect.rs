@@ -22,6 +22,7 @@ async fn site_with_accounts(public_url: &str) -> Site {
             lifecycle: EntryLifecycle::Approved.into(),
             server: Some(Server::Remote(RemoteServer {
                 url: "https://time.example.com/mcp".to_owned(),
+                ..RemoteServer::default()
             })),
             credential_model: Some(CredentialModel::Oauth(OAuthCredential::default())),
             ..Entry::default()

@@ -45,6 +45,7 @@ async fn site() -> Site {
             lifecycle: EntryLifecycle::Approved.into(),
             server: Some(Server::Remote(RemoteServer {
                 url: "https://time.example.com/mcp".to_owned(),
+                ..RemoteServer::default()
             })),
             install_fields: vec![
                 field("zone", "Time zone", InstallFieldType::String, true),

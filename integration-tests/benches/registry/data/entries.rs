@@ -346,6 +346,7 @@ fn server(plan: &Plan, index: usize) -> entry::Server {
     } else {
         entry::Server::Remote(RemoteServer {
             url: format!("https://mcp-{index}.example.com/mcp"),
+            ..RemoteServer::default()
         })
     }
 }

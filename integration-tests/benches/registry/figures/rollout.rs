@@ -110,6 +110,7 @@ async fn change(admin: &Caller, world: &World<'_>, edit: usize) -> Result<EntryR
     entry.etag.clear();
     entry.server = Some(Server::Remote(RemoteServer {
         url: format!("https://mcp-0.example.com/mcp/{edit}/{}", Uuid::new_v4()),
+        ..RemoteServer::default()
     }));
     let request = UpdateEntryRequest {
         entry: Some(entry),

@@ -154,14 +154,31 @@ fn make_explicit(entry: &mut pb::Entry) {
 }
 
 fn make_server_explicit(server: Option<&mut entry::Server>) {
-    let Some(entry::Server::SelfHosted(server)) = server else {
-        return;
+    let server = match server {
+        Some(entry::Server::Remote(server)) => {
+            make_session_model_explicit(&mut server.session_model);
+            return;
+        }
+        Some(entry::Server::SelfHosted(server)) => server,
+        None => return,
     };
     tenancy::make_explicit(server);
-    if let Some(pb::self_hosted_server::Transport::Stdio(stdio)) = &mut server.transport
-        && stdio.process_model == i32::from(pb::ProcessModel::Unspecified)
-    {
-        stdio.set_process_model(pb::ProcessModel::OneForAll);
+    match &mut server.transport {
+        Some(pb::self_hosted_server::Transport::Stdio(stdio))
+            if stdio.process_model == i32::from(pb::ProcessModel::Unspecified) =>
+        {
+            stdio.set_process_model(pb::ProcessModel::OneForAll);
+        }
+        Some(pb::self_hosted_server::Transport::StreamableHttp(http)) => {
+            make_session_model_explicit(&mut http.session_model)
+        }
+        _ => {}
+    }
+}
+
+fn make_session_model_explicit(model: &mut i32) {
+    if *model == i32::from(pb::SessionModel::Unspecified) {
+        *model = pb::SessionModel::OnePerClient.into();
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use contracts::registry as pb;
-use pb::{ProcessModel, SelfHostedServer, StdioTransport, Tenancy, entry::Server, self_hosted_server::Transport};
+use pb::{
+    ProcessModel, SelfHostedServer, SessionModel, StdioTransport, Tenancy, entry::Server, self_hosted_server::Transport,
+};
 use service_kit::{egress::EgressPolicy, status::Violations};
 use url::Url;
 
@@ -23,6 +25,7 @@ pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry, egress: 
     match &mut entry.server {
         None => violations.add("entry.server", "must be set: remote or self_hosted"),
         Some(Server::Remote(remote)) => {
+            check_session_model(violations, "entry.remote.session_model", remote.session_model);
             let check = |url: &Url| {
                 if sends_secrets {
                     egress.check_url_for_secrets(url)
@@ -124,6 +127,12 @@ fn check_files(violations: &mut Violations, server: &SelfHostedServer) {
     }
 }
 
+fn check_session_model(violations: &mut Violations, field: &str, model: i32) {
+    if SessionModel::try_from(model).is_err() {
+        violations.add(field, "must be ONE_PER_CLIENT or ONE_FOR_ALL");
+    }
+}
+
 fn check_transport(violations: &mut Violations, server: &mut SelfHostedServer) {
     let http = match &mut server.transport {
         Some(Transport::StreamableHttp(http)) => http,
@@ -144,6 +153,7 @@ fn check_transport(violations: &mut Violations, server: &mut SelfHostedServer) {
     if Tenancy::try_from(http.tenancy).is_err() {
         violations.add("streamable_http.tenancy", "must be ONE_PER_INSTALLATION or SHARED");
     }
+    check_session_model(violations, "streamable_http.session_model", http.session_model);
     if http.path.is_empty() {
         "/mcp".clone_into(&mut http.path);
     }

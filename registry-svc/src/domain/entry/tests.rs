@@ -13,7 +13,10 @@ use service_kit::egress::EgressPolicy;
 use super::*;
 
 fn remote(url: &str) -> Option<Server> {
-    Some(Server::Remote(RemoteServer { url: url.to_owned() }))
+    Some(Server::Remote(RemoteServer {
+        url: url.to_owned(),
+        ..RemoteServer::default()
+    }))
 }
 
 pub(super) fn hosted(transport: Option<Transport>) -> Option<Server> {
@@ -114,7 +117,8 @@ fn takes_a_whole_entry_and_makes_defaults_explicit() {
         Some(Transport::StreamableHttp(StreamableHttpTransport {
             port: 0,
             path: "/mcp".into(),
-            tenancy: pb::Tenancy::OnePerInstallation.into()
+            tenancy: pb::Tenancy::OnePerInstallation.into(),
+            session_model: pb::SessionModel::OnePerClient.into()
         }))
     );
     assert!(spec.goes_to_header(spec.field("tenant").unwrap()));
@@ -346,6 +350,7 @@ fn checks_a_self_hosted_server() {
             port: 65_536,
             path: "mcp?x".to_owned(),
             tenancy: 0,
+            session_model: 9,
         })),
         confirm_new_versions: false,
     };
@@ -357,6 +362,7 @@ fn checks_a_self_hosted_server() {
         "files[0].path",
         "files[0].content",
         "streamable_http.port",
+        "streamable_http.session_model",
         "streamable_http.path",
     ];
     assert_eq!(fields, expected.map(|field| format!("entry.self_hosted.{field}")));

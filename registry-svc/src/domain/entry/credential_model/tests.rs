@@ -69,6 +69,7 @@ fn entry(model: CredentialModel) -> pb::Entry {
     pb::Entry {
         server: Some(Server::Remote(RemoteServer {
             url: "https://mcp.example.com/mcp".to_owned(),
+            ..RemoteServer::default()
         })),
         install_fields: ["secret", "other"]
             .into_iter()
