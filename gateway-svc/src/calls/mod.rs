@@ -14,6 +14,7 @@ mod own_tools;
 mod renewal;
 mod shared;
 mod targets;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod unary;
@@ -44,6 +45,7 @@ use renewal::Renewal;
 use shared::{Hub, Subscription, Used};
 use targets::Targets;
 pub(crate) use targets::target;
+pub(crate) use tasks::TaskPage;
 use wait::Refusal;
 
 /// Called with the uid of an installation when its upstream announces that its tools have changed.
@@ -132,7 +134,8 @@ impl Calls {
         loop {
             let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
             if let Some(reply) = self.answer_for_others(&target, call) {
-                return Ok(Ok(Outcome::Whole(reply, Arc::clone(entry))));
+                let installation = Arc::clone(&running.installation.uid);
+                return Ok(Ok(Outcome::Whole(reply, installation, Arc::clone(entry))));
             }
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;

@@ -17,8 +17,8 @@ use crate::{
 
 /// The result of a call.
 pub(crate) enum Outcome {
-    /// The reply, and the entry whose server gave it.
-    Whole(Reply, Arc<Entry>),
+    /// The reply, and the uid of the installation and the entry whose server gave it.
+    Whole(Reply, Arc<str>, Arc<Entry>),
     /// Messages, the last of which is the reply.
     Stream(CallStream),
 }
@@ -92,7 +92,12 @@ pub(super) async fn unless_late<T>(
 impl Outcome {
     pub(super) fn new(answer: Answer, at: At, renewal: impl FnOnce() -> Renewal) -> Self {
         match answer {
-            Answer::Whole(reply) => Self::Whole(reply, Arc::clone(&at.running.entry)),
+            Answer::Whole(reply) => {
+                let Running {
+                    installation, entry, ..
+                } = &at.running;
+                Self::Whole(reply, Arc::clone(&installation.uid), Arc::clone(entry))
+            }
             Answer::Stream(messages) => {
                 let renews = matches!(messages, Messages::Rounds(_)) && at.running.revision.vends_headers;
                 let renewal = renews.then(|| Box::new(renewal()));
@@ -106,7 +111,7 @@ impl Outcome {
     /// The reply, for whoever waits for it alone, and the entry whose server gave it. The server is told `why` nobody answers its requests.
     pub(super) async fn reply(self, why: &'static str) -> Result<(Arc<Entry>, Reply), CallError> {
         let mut stream = match self {
-            Self::Whole(reply, entry) => return Ok((entry, reply)),
+            Self::Whole(reply, _, entry) => return Ok((entry, reply)),
             Self::Stream(stream) => stream,
         };
         loop {
@@ -128,6 +133,11 @@ impl std::fmt::Debug for CallStream {
 }
 
 impl CallStream {
+    /// The uid of the installation whose server answers.
+    pub(crate) fn installation(&self) -> &Arc<str> {
+        &self.at.running.installation.uid
+    }
+
     /// Whether the tool has an output schema.
     pub(crate) fn declares_output(&self) -> bool {
         self.at

@@ -221,6 +221,15 @@ pub(crate) fn elements(text: &str, most: usize) -> Result<Vec<&str>, JsonError> 
     }
 }
 
+/// Where a member is of the object in this place of the text, or of one in it: the last of these names, each in the object before.
+pub(crate) fn place(text: &str, object: Range<usize>, names: &[&str]) -> Option<Range<usize>> {
+    names.iter().try_fold(object, |object, name| {
+        let start = object.start;
+        let inner = Object::parse(&text[object]).ok()?.range(name)?;
+        Some(start + inner.start..start + inner.end)
+    })
+}
+
 /// The text of a JSON string; `None` for any other value.
 pub(crate) fn unescape(value: &str) -> Option<Cow<'_, str>> {
     let inner = value.strip_prefix('"')?.strip_suffix('"')?;

@@ -12,7 +12,7 @@ use std::{
 use aws_lc_rs::aead::NONCE_LEN;
 use bytes::Bytes;
 
-use super::shards::Shards;
+use super::{shards::Shards, tasks::OwnTasks};
 use crate::{json, upstream::Asking};
 
 /// Requests of one stream that wait at a time.
@@ -79,16 +79,24 @@ impl Asked {
 pub(super) struct Questions {
     asked: Arc<Asked>,
     session: [u8; NONCE_LEN],
+    tasks: OwnTasks,
     waiting: Vec<Waiting>,
 }
 
 impl Questions {
-    pub(super) const fn new(asked: Arc<Asked>, session: [u8; NONCE_LEN]) -> Self {
+    /// `tasks` are those of the caller.
+    pub(super) const fn new(asked: Arc<Asked>, session: [u8; NONCE_LEN], tasks: OwnTasks) -> Self {
         Self {
             asked,
             session,
+            tasks,
             waiting: Vec::new(),
         }
+    }
+
+    /// The tasks of the caller.
+    pub(super) const fn tasks(&self) -> &OwnTasks {
+        &self.tasks
     }
 
     /// The request as the client gets it, whose answer is waited for from now on. `None`: it has not answered so many that this is refused.
@@ -101,7 +109,7 @@ impl Questions {
             return None;
         }
         let waiting = self.asked.register(self.session, asking);
-        let message = waiting.message();
+        let message = waiting.message(&self.tasks);
         self.waiting.push(waiting);
         Some(message)
     }
@@ -119,8 +127,11 @@ impl Questions {
 
 impl Waiting {
     /// The request as the client gets it.
-    fn message(&self) -> Bytes {
-        self.asking.with_id(self.key.1.as_bytes())
+    fn message(&self, tasks: &OwnTasks) -> Bytes {
+        let task = self.asking.task();
+        let task = task.and_then(|(installation, own)| tasks.quoted(installation, &own));
+        self.asking
+            .with_id(self.key.1.as_bytes(), task.as_deref().map(str::as_bytes))
     }
 
     /// The id that the client knows it by, if the server knows it by this one.

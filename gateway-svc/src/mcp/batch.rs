@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     body,
+    pieces::{self, Pieces},
     refusal::{plain, too_many},
     rpc::{INTERNAL_ERROR, INVALID_REQUEST, Kind, Message, PARSE_ERROR, RpcError},
     session::Session,
@@ -65,7 +66,7 @@ impl Visit {
         if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, further) {
             return too_many(&exceeded, None);
         }
-        let mut answers: Vec<Option<[Bytes; 3]>> = vec![None; elements.len()];
+        let mut answers: Vec<Option<Pieces>> = vec![None; elements.len()];
         let mut requests = Vec::with_capacity(elements.len());
         for (index, element) in elements.into_iter().enumerate() {
             let _turn = self.turn(element.as_bytes()).await;
@@ -73,7 +74,7 @@ impl Visit {
                 Ok(message) if matches!(message.kind, Kind::Request { .. }) => requests.push((index, message)),
                 // At once, and not counted: a caller with the maximum of calls in progress can still cancel them, and those of this batch.
                 Ok(message) => drop(self.answer(session, &message, None).await),
-                Err(malformed) => answers[index] = Some(body::whole(malformed.error.under(malformed.id))),
+                Err(malformed) => answers[index] = Some(pieces::whole(malformed.error.under(malformed.id))),
             }
         }
         let mut in_flight = Vec::new();
@@ -84,7 +85,7 @@ impl Visit {
                 Err(exceeded) => return too_many(&exceeded, None),
             };
             let kept = Kept::default();
-            let mut asked: Vec<BoxFuture<'_, (usize, Option<[Bytes; 3]>)>> = Vec::with_capacity(requests.len());
+            let mut asked: Vec<BoxFuture<'_, (usize, Option<Pieces>)>> = Vec::with_capacity(requests.len());
             for (index, request) in requests {
                 let kept = &kept;
                 asked.push(Box::pin(
@@ -109,7 +110,7 @@ impl Visit {
     }
 
     /// Answers one request of a batch.
-    async fn element(&self, session: &Session, request: Message<'_>, kept: &Kept) -> Option<[Bytes; 3]> {
+    async fn element(&self, session: &Session, request: Message<'_>, kept: &Kept) -> Option<Pieces> {
         let answer = self.answer(session, &request, Some(&kept.together)).await;
         let answer = answer.into_message().await?;
         let length: usize = answer.iter().map(Bytes::len).sum();
@@ -121,7 +122,7 @@ impl Visit {
         };
         let why =
             format!("the answers to this batch exceed {MAX_BATCH_ANSWERS} bytes together: send this request alone");
-        Some(body::whole(RpcError::new(INTERNAL_ERROR, why).under(Some(id))))
+        Some(pieces::whole(RpcError::new(INTERNAL_ERROR, why).under(Some(id))))
     }
 }
 

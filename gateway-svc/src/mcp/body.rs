@@ -28,11 +28,6 @@ const JOIN: usize = 8 << 10;
 /// After this silence a comment is sent, so that no intermediary closes the stream as idle.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// A message in one piece.
-pub(super) fn whole(message: Bytes) -> [Bytes; 3] {
-    [message, Bytes::new(), Bytes::new()]
-}
-
 /// 200 with a message in pieces.
 pub(super) fn pieces(pieces: impl AsRef<[Bytes]> + Send + Unpin + 'static) -> Response {
     let size: usize = pieces.as_ref().iter().map(Bytes::len).sum();

@@ -3,20 +3,23 @@
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use service_kit::turns::in_place;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Mcp,
     asked::Questions,
-    body, failure,
+    failure,
     in_flight::Guard,
     params::Parts,
-    rpc::{INVALID_REQUEST, RpcError},
+    pieces::{Pieces, whole},
+    rpc::{INTERNAL_ERROR, INVALID_REQUEST, RpcError},
     session::Session,
+    tasks::{Holder, OwnTasks, TooLong},
 };
 use crate::{
     calls::{Call, CallEvent, CallStream, Outcome, To, Visitor},
-    upstream::Together,
+    upstream::{Reply, Together},
 };
 
 /// A request to be answered.
@@ -29,13 +32,15 @@ pub(super) struct Request<'a> {
     pub(super) together: Option<&'a Arc<Together>>,
     pub(super) session: &'a Session,
     pub(super) id: &'a str,
+    /// Those of the caller.
+    pub(super) tasks: OwnTasks,
     pub(super) extra: &'a [(Cow<'a, str>, &'a str)],
 }
 
 /// The answer to a call.
 pub(super) enum Answer {
     /// One message, in pieces.
-    Message([Bytes; 3]),
+    Message(Pieces),
     /// Messages; the last answers the call.
     Stream(Messages),
     /// The client cancelled the call.
@@ -49,6 +54,10 @@ pub(super) struct Messages {
     id: Box<str>,
     /// Whether it is a tool's: failures are results then.
     of_tool: bool,
+    /// Where the answer has the id of a task.
+    holder: Option<Holder>,
+    /// The answer, which the client has not got yet.
+    replied: Option<Reply>,
     /// Requests of the server's own that the client has got.
     questions: Questions,
     /// Whether the client can be asked anything here.
@@ -58,11 +67,11 @@ pub(super) struct Messages {
 
 impl Answer {
     pub(super) fn whole(message: Bytes) -> Self {
-        Self::Message(body::whole(message))
+        Self::Message(whole(message))
     }
 
     /// As one message, however long that takes: for clients that accept no stream, and for batches.
-    pub(super) async fn into_message(self) -> Option<[Bytes; 3]> {
+    pub(super) async fn into_message(self) -> Option<Pieces> {
         match self {
             Self::Message(pieces) => Some(pieces),
             Self::Nothing => None,
@@ -87,6 +96,7 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
         together,
         session,
         id,
+        tasks,
         extra,
     } = request;
     let cancel = CancellationToken::new();
@@ -107,14 +117,19 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
         cancel,
     };
     let of_tool = matches!(to, To::Tool(_));
+    let holder = Holder::of(method, parts.params.iter().any(|(name, _)| *name == "task"));
     match calls.call(&call).await {
-        Ok(Outcome::Whole(reply, _)) => Answer::Message(reply.with_id(id.as_bytes())),
+        Ok(Outcome::Whole(reply, installation, _)) => {
+            Answer::Message(answered(&tasks, &reply, holder, &installation, id).await)
+        }
         Ok(Outcome::Stream(stream)) => Answer::Stream(Messages {
             stream,
             session: session.clone(),
             id: id.into(),
             of_tool,
-            questions: Questions::new(Arc::clone(&mcp.asked), session.id),
+            holder,
+            replied: None,
+            questions: Questions::new(Arc::clone(&mcp.asked), session.id, tasks),
             asks: false,
             _guard: guard,
         }),
@@ -126,12 +141,23 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
     }
 }
 
+/// A server's reply as the client gets it.
+async fn answered(tasks: &OwnTasks, reply: &Reply, holder: Option<Holder>, installation: &str, id: &str) -> Pieces {
+    // Without a task, nothing is looked for in the result.
+    let length = holder.and_then(|_| reply.result()).map_or(0, |result| result.len());
+    let renamed = in_place(length, || tasks.reply(reply, holder, installation, id)).await;
+    renamed.unwrap_or_else(|TooLong| {
+        let why = "the server has made a task under an id that is too long to be passed on";
+        whole(RpcError::new(INTERNAL_ERROR, why).under(Some(id)))
+    })
+}
+
 /// The next message of a stream.
 pub(super) enum Next {
     /// A notification.
     Notification(Bytes),
     /// The answer, in pieces; nothing follows.
-    Last([Bytes; 3]),
+    Last(Pieces),
     /// The client cancelled the call; nothing follows.
     End,
 }
@@ -140,8 +166,15 @@ impl Messages {
     /// The next message. Must not be called again after the last. Nothing is lost if this is dropped before it is ready.
     pub(super) async fn next(&mut self) -> Next {
         loop {
+            let tasks = self.questions.tasks();
+            if let Some(reply) = &self.replied {
+                let installation = self.stream.installation();
+                return Next::Last(answered(tasks, reply, self.holder, installation, &self.id).await);
+            }
             return match self.stream.next().await {
-                Ok(CallEvent::Notification(message)) => Next::Notification(message),
+                Ok(CallEvent::Notification(message)) => {
+                    Next::Notification(tasks.notification(message, self.stream.installation()))
+                }
                 Ok(CallEvent::Request(asking)) if self.asks => match self.questions.ask(asking) {
                     Some(message) => Next::Notification(message),
                     None => continue,
@@ -154,7 +187,10 @@ impl Messages {
                     Some(message) => Next::Notification(message),
                     None => continue,
                 },
-                Ok(CallEvent::Reply(reply)) => Next::Last(reply.with_id(self.id.as_bytes())),
+                Ok(CallEvent::Reply(reply)) => {
+                    self.replied = Some(reply);
+                    continue;
+                }
                 Err(error) => {
                     let declares_output = || self.stream.declares_output();
                     let answer = failure::answer(
@@ -164,7 +200,7 @@ impl Messages {
                         self.of_tool,
                         declares_output,
                     );
-                    answer.map_or(Next::End, |message| Next::Last(body::whole(message)))
+                    answer.map_or(Next::End, |message| Next::Last(whole(message)))
                 }
             };
         }

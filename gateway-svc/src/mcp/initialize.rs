@@ -56,9 +56,15 @@ pub(super) fn profile(capabilities: Option<&Object<'_>>, info: Option<&Object<'_
     )
 }
 
-/// The capabilities that servers may use. Tasks are not relayed.
+/// The capabilities that servers may use. No server may list the tasks of a client, since they are of several servers.
 fn relayed(capabilities: &Object<'_>) -> String {
-    let all = members(capabilities.iter().filter(|(name, _)| *name != "tasks"));
+    let tasks = capabilities.get("tasks").and_then(|tasks| Object::parse(tasks).ok());
+    let tasks = tasks.map(|tasks| members(tasks.iter().filter(|(name, _)| *name != "list")));
+    let all = capabilities.iter().filter_map(|(name, value)| match name {
+        "tasks" => Some((name, tasks.as_deref()?)),
+        _ => Some((name, value)),
+    });
+    let all = members(all);
     if all.len() <= MOST_CAPABILITIES {
         return all;
     }
@@ -89,12 +95,21 @@ fn members<'a>(of: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 pub(super) fn result(consumer: &Consumer, revision: Revision) -> Vec<u8> {
     json!({
         "protocolVersion": revision.as_str(),
-        "capabilities": capabilities(),
+        "capabilities": offered(revision),
         "serverInfo": server_info(),
         "instructions": instructions(consumer),
     })
     .to_string()
     .into_bytes()
+}
+
+/// What the gateway offers to clients with sessions of this revision: what any of its servers may.
+fn offered(revision: Revision) -> Value {
+    let mut offered = capabilities();
+    if revision >= Revision::V2025_11_25 {
+        offered["tasks"] = json!({"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}});
+    }
+    offered
 }
 
 /// What the gateway offers, to clients of any revision.
@@ -159,8 +174,14 @@ mod tests {
                 format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"clientInfo":{info}}}"#);
             of(&params).unwrap().profile
         };
-        let plain = profile(r#"{"roots":{"x":1.0},"tasks":{},"new":{}}"#, r#"{"name":"c","x":[2]}"#);
-        assert_eq!(plain.capabilities(), r#"{"roots":{"x":1.0},"new":{}}"#);
+        let plain = profile(
+            r#"{"roots":{"x":1.0},"tasks":{"list":{},"cancel":{}},"new":{}}"#,
+            r#"{"name":"c","x":[2]}"#,
+        );
+        assert_eq!(
+            plain.capabilities(),
+            r#"{"roots":{"x":1.0},"tasks":{"cancel":{}},"new":{}}"#
+        );
         assert_eq!(plain.info(), r#"{"name":"c","x":[2]}"#);
         let long = "x".repeat(MOST_CAPABILITIES);
         let much = profile(

@@ -13,6 +13,7 @@ use super::{
     routed::{Routed, Unrouted},
     rpc::{self, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
     session::Session,
+    tasks::{NotListed, RoutedTask, UNKNOWN_TASK},
     visit::Visit,
 };
 use crate::{
@@ -52,7 +53,11 @@ impl Visit {
             }
             Kind::Response { id, outcome } => {
                 if let Some(asking) = self.mcp.asked.take(session.id, id) {
-                    let mut rest = json::members(std::iter::once(*outcome).chain(message.extra()));
+                    let (member, value) = *outcome;
+                    let returned = (asking.task())
+                        .and_then(|(installation, own)| self.tasks().returned(value, installation, &own));
+                    let outcome = (member, returned.as_deref().unwrap_or(value));
+                    let mut rest = json::members(std::iter::once(outcome).chain(message.extra()));
                     rest.push(b'}');
                     asking.answer(&rest).await;
                 }
@@ -90,6 +95,7 @@ impl Visit {
             together,
             session,
             id,
+            tasks: self.tasks(),
             extra: &message.extra,
         };
         let params = message.params.as_ref();
@@ -138,6 +144,23 @@ impl Visit {
                     "params.level must be one of debug, info, notice, warning, error, critical, alert, emergency",
                 ),
             },
+            "tasks/list" if session.has_tasks() => match self.list_tasks(session, visitor, params).await {
+                Ok(page) => Answer::whole(rpc::result(id, &page)),
+                Err(NotListed::Cursor(error)) => Answer::whole(error.under(Some(id))),
+                Err(NotListed::Call(error)) => failed(&error, id, session),
+            },
+            "tasks/get" | "tasks/result" | "tasks/cancel" if session.has_tasks() => {
+                match self.parts(params, &params::TASK).await {
+                    Ok(parts) => match json::unescape(parts.key).and_then(|task| self.route_task(visitor, &task)) {
+                        Some(RoutedTask { found, own }) => {
+                            let to = To::Source(&found.source, Some((params::TASK.key, &own)));
+                            call::call(&self.mcp, request, to, parts).await
+                        }
+                        None => invalid(id, UNKNOWN_TASK),
+                    },
+                    Err(error) => Answer::whole(error.under(Some(id))),
+                }
+            }
             "ping" => Answer::whole(rpc::result(id, b"{}")),
             "initialize" => Answer::whole(RpcError::new(INVALID_REQUEST, "initialize stands alone").under(Some(id))),
             _ => Answer::whole(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}")).under(Some(id))),
@@ -179,8 +202,8 @@ impl Visit {
                     asking.progress(&json::members(others)).await;
                 }
             }
-            // Each server has its own.
-            "notifications/initialized" => {}
+            // Each server has its own. Whose task a client tells of is not known here, and no other server may learn of it.
+            "notifications/initialized" | "notifications/tasks/status" => {}
             _ => self.mcp.calls.tell_all(visitor, &notification(method, message)).await,
         }
     }

@@ -20,6 +20,7 @@ mod message;
 mod modern;
 mod page;
 mod params;
+mod pieces;
 mod post;
 mod refusal;
 mod resumable;
@@ -28,6 +29,7 @@ mod rpc;
 mod session;
 mod shards;
 mod standing;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod visit;
@@ -58,6 +60,7 @@ use in_flight::InFlight;
 use modern::{Parked, Parking, States};
 use resumable::Resumable;
 use session::Sessions;
+use tasks::TaskIds;
 
 /// Bytes of messages that are in memory at a time; and those of one caller.
 const MAX_BODIES: usize = 256 << 20;
@@ -78,6 +81,7 @@ pub(crate) struct Mcp {
     asked: Arc<Asked>,
     resumable: Arc<Resumable>,
     states: States,
+    task_ids: Arc<TaskIds>,
     parking: Arc<Parking<Box<Parked>>>,
     bodies: Buffers,
     /// For messages that take long to parse.
@@ -118,6 +122,7 @@ impl Mcp {
             asked: Arc::new(Asked::new(replica.clone())),
             resumable: Arc::new(Resumable::new(replica)),
             states: States::new(&config.session_key),
+            task_ids: Arc::new(TaskIds::new(&config.session_key)),
             parking: Arc::new(Parking::new(stop.clone())),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),

@@ -11,7 +11,7 @@ use crate::{
 pub(super) struct Parts<'a> {
     /// The member that decides where the request goes, as JSON.
     pub(super) key: &'a str,
-    /// The members besides that, `_meta` and `task`, verbatim.
+    /// The members besides that and `_meta`, verbatim.
     pub(super) params: Vec<(&'a str, &'a str)>,
     /// `_meta`.
     pub(super) meta: Option<Meta<'a>>,
@@ -41,6 +41,11 @@ pub(super) const PROMPT: Shape = Shape {
 pub(super) const RESOURCE: Shape = Shape {
     key: "uri",
     others: &["_meta"],
+};
+/// `tasks/get`, `tasks/result`, `tasks/cancel`, and `tasks/update` of 2026-07-28
+pub(super) const TASK: Shape = Shape {
+    key: "taskId",
+    others: &["inputResponses", "_meta"],
 };
 /// `completion/complete`
 pub(super) const COMPLETION: Shape = Shape {
@@ -91,10 +96,9 @@ pub(super) fn parts<'a>(params: Option<&'a Object<'a>>, shape: &Shape) -> Result
             })
         }
     };
-    // Tasks are not offered: a `task` member means nothing here, and must not reach a server to which it does.
     let rest = params
         .iter()
-        .filter(|(name, _)| *name != shape.key && !matches!(*name, "_meta" | "task"))
+        .filter(|(name, _)| *name != shape.key && *name != "_meta")
         .collect();
     Ok(Parts {
         key,
@@ -122,7 +126,11 @@ mod tests {
         assert_eq!(parts.key, "\"a\"");
         assert_eq!(
             parts.params,
-            [("arguments", r#"{"x":1.0}"#), ("new", "12345678901234567890")]
+            [
+                ("arguments", r#"{"x":1.0}"#),
+                ("task", "{}"),
+                ("new", "12345678901234567890")
+            ]
         );
         let meta = parts.meta.unwrap();
         assert_eq!(

@@ -46,6 +46,11 @@ impl Session {
         Client::Session(self.id)
     }
 
+    /// Whether its revision has tasks.
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.revision >= Revision::V2025_11_25
+    }
+
     /// Whether the error that asks to open a link is for this client.
     pub(crate) fn takes_links(&self) -> bool {
         self.opens_links && self.revision >= Revision::V2025_11_25

@@ -54,7 +54,8 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
             _ if session.revision >= Revision::V2025_11_25 => yield format!("id: {known:016x}\nretry: 3000\ndata:\n\n").into(),
             _ => yield Bytes::from_static(b": open\n\n"),
         }
-        let mut questions = Questions::new(Arc::clone(&mcp.asked), session.id);
+        let tasks = mcp.task_ids.of(&subject, &consumer);
+        let mut questions = Questions::new(Arc::clone(&mcp.asked), session.id, tasks);
         loop {
             let heard = tokio::select! {
                 changed = tools.changed() => match changed {
@@ -73,7 +74,7 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
             let message = match heard {
                 Heard::Changed(list) => Some(list.changed()),
                 Heard::ToolsChanged(installation) => tools.shows_all(&installation).then(|| List::Tools.changed()),
-                Heard::Notification(message) => Some(message),
+                Heard::Notification { installation, text } => Some(questions.tasks().notification(text, &installation)),
                 Heard::Updated(updated) => {
                     let uri = mcp.calls.exposed_uri(&session.client(), &subject, &consumer, &updated);
                     Some(updated.message(&uri, b""))

@@ -143,6 +143,52 @@ pub(crate) fn whole(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) ->
     Ok(reached)
 }
 
+/// The source by which a caller reaches the installation of this uid.
+pub(crate) fn source_of(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    installation: &str,
+) -> Option<Arc<Source>> {
+    let entered = access::enter(snapshot, caller, name).ok()?;
+    let entry_uid = &snapshot.installation(installation)?.entry_uid;
+    let sources = entered
+        .table
+        .all_sources()
+        .filter(|source| source.entry_uid == *entry_uid);
+    let mut reaching = sources.filter(|source| {
+        let chosen = entered
+            .entry(source)
+            .and_then(|_| choose::installation(&entered, source));
+        chosen.is_some_and(|chosen| *chosen.uid == *installation)
+    });
+    reaching.next().map(Arc::clone)
+}
+
+/// The uids of the caller's own installations that they reach, and at whose servers each client has a session of its own.
+pub(crate) fn own_sessions(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+) -> Result<Vec<Arc<str>>, CallError> {
+    let entered = access::enter(snapshot, caller, name)?;
+    let subject = caller.subject_name();
+    let mut installations = Vec::new();
+    let mut known = HashSet::new();
+    for source in entered.table.all_sources() {
+        if let Some(Running {
+            installation, revision, ..
+        }) = running(&entered, source)
+            && revision.session_each
+            && installation.owner.resource_name() == subject
+            && known.insert(Arc::clone(&installation.uid))
+        {
+            installations.push(Arc::clone(&installation.uid));
+        }
+    }
+    Ok(installations)
+}
+
 /// Whether the gateway or agent has all of this source's entry, and the caller reaches its server.
 pub(crate) fn reaches(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, source: &Source) -> bool {
     access::enter(snapshot, caller, name)

@@ -18,7 +18,9 @@ pub(crate) use access::consumer;
 pub(crate) use choose::{Fault, Rule};
 pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
-pub(crate) use list::{Page, Reached, fingerprint, list, page, reaches, seen, shows_all, whole};
+pub(crate) use list::{
+    Page, Reached, fingerprint, list, own_sessions, page, reaches, seen, shows_all, source_of, whole,
+};
 
 use self::find::Found;
 use crate::{

@@ -176,6 +176,11 @@ impl Table {
         &self.sources
     }
 
+    /// The same and those with all of an entry, some of them twice.
+    pub(crate) fn all_sources(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.sources.iter().chain(&self.whole)
+    }
+
     /// The fingerprint of the list of those who see this of each source, if it was computed before.
     pub(crate) fn fingerprint(&self, seen: &[Seen]) -> Option<u64> {
         self.fingerprints.get(seen)

@@ -336,16 +336,16 @@ impl Answers {
         if self.session.era == Era::Modern {
             return None;
         }
-        let is_ping = &*request.method == "ping";
+        let method = request.method.clone();
         let (upstreams, target) = (self.pending.upstreams.clone(), Arc::clone(&self.pending.target));
         let has_client = target.speaks_for_client();
         let asking = Asking::new(request, upstreams, target, Arc::clone(&self.session));
-        if is_ping {
-            asking.pong();
-        } else if has_client {
-            return Some(Event::Request(asking));
-        } else {
-            asking.refuse("this client takes no requests but ping");
+        match &*method {
+            "ping" => asking.pong(),
+            // The client's capabilities say so, too.
+            "tasks/list" => asking.refuse("this client has tasks of several servers, and lists them to none"),
+            _ if has_client => return Some(Event::Request(asking)),
+            _ => asking.refuse("this client takes no requests but ping"),
         }
         None
     }

@@ -1,6 +1,6 @@
 //! A request of an upstream's own, which its client answers.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -54,10 +54,11 @@ impl Asking {
         Self(By::Question(question))
     }
 
-    /// The request as the client gets it, under this id, which is JSON. Progress is reported under the same.
-    pub(crate) fn with_id(&self, id: &[u8]) -> Bytes {
+    /// The request as the client gets it, under this id, which is JSON. Progress is reported under the same. `task`: the id of its task, as JSON, in
+    /// place of the server's.
+    pub(crate) fn with_id(&self, id: &[u8], task: Option<&[u8]>) -> Bytes {
         match &self.0 {
-            By::Request(sent) => sent.request.with_id(id),
+            By::Request(sent) => sent.request.with_id(id, task),
             By::Question(question) => question.with_id(id),
         }
     }
@@ -67,6 +68,14 @@ impl Asking {
         match &self.0 {
             By::Request(sent) => sent.request.text(),
             By::Question(question) => question.with_id(b"0"),
+        }
+    }
+
+    /// The task that it is about: the uid of the installation whose server has it, and the id that the server knows it by.
+    pub(crate) fn task(&self) -> Option<(&Arc<str>, Cow<'_, str>)> {
+        match &self.0 {
+            By::Request(sent) => Some((sent.target.installation(), sent.request.task()?)),
+            By::Question(_) => None,
         }
     }
 

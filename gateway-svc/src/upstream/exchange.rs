@@ -13,6 +13,7 @@ use super::{
     message::{Message, Outgoing, Reply},
     messages::{Answer, Messages},
     modern::{
+        names::FOLLOW_TASK,
         reply::{Judged, is_modern_refusal, judge},
         rounds::{First, Rounds},
     },
@@ -128,6 +129,9 @@ impl Upstreams {
                 if answered.result().is_none() && matches!(client, Client::Stateless { .. }) {
                     return Ok(Sent::Whole(session, answered));
                 }
+            }
+            if &*request.method == FOLLOW_TASK {
+                return Err(UpstreamError::NotOffered);
             }
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
                 .await

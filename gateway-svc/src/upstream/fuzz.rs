@@ -197,7 +197,7 @@ fn answers_are_passed_on_under_the_clients_id_alone() {
                             assert_eq!(theirs["method"], Value::from(&*request.method));
                             let id = request.id();
                             assert_eq!(theirs["id"], serde_json::from_slice::<Value>(&id).expect("it is JSON"));
-                            let passed = request.with_id(b"\"gateway\"");
+                            let passed = request.with_id(b"\"gateway\"", None);
                             let mut passed: Value = serde_json::from_slice(&passed).expect("it stays JSON");
                             assert_eq!(passed["id"], "gateway");
                             passed["id"] = theirs["id"].clone();

@@ -16,8 +16,13 @@ pub(crate) enum Heard {
     ToolsChanged(Arc<str>),
     /// A resource has changed.
     Updated(Updated),
-    /// Anything else that it notifies its client of, ready to be passed on.
-    Notification(Bytes),
+    /// Anything else that it notifies its client of.
+    Notification {
+        /// The installation whose server it is.
+        installation: Arc<str>,
+        /// Ready to be passed on, but for the task that it may be about.
+        text: Bytes,
+    },
     /// It withdraws a request of its own; see [`Event::Withdrawn`].
     Withdrawn {
         /// `notifications/cancelled`, verbatim.
@@ -78,7 +83,10 @@ impl Heard {
                         let params = Object::parse(object.get("params")?).ok()?;
                         Self::Updated(updated(&params, installation)?)
                     }
-                    _ => Self::Notification(text),
+                    _ => Self::Notification {
+                        installation: Arc::clone(installation),
+                        text,
+                    },
                 }
             }
         })
@@ -90,7 +98,10 @@ impl Heard {
             Self::Changed(list) => Some(Self::Changed(*list)),
             Self::ToolsChanged(installation) => Some(Self::ToolsChanged(Arc::clone(installation))),
             Self::Updated(updated) => Some(Self::Updated(updated.clone())),
-            Self::Notification(text) => Some(Self::Notification(text.clone())),
+            Self::Notification { installation, text } => Some(Self::Notification {
+                installation: Arc::clone(installation),
+                text: text.clone(),
+            }),
             Self::Withdrawn { .. } | Self::Request(_) => None,
         }
     }
@@ -135,6 +146,6 @@ mod tests {
             r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{}}}"#;
         assert!(heard(acknowledged).is_none());
         let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;
-        assert!(matches!(heard(log), Some(Heard::Notification(text)) if text == log));
+        assert!(matches!(heard(log), Some(Heard::Notification { text, .. }) if text == log));
     }
 }

@@ -7,6 +7,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::{client::Era, error::UpstreamError, modern::mirrored::Mirrored, room::Together};
 use crate::json::{self, Object};
 
+/// The member of `_meta` that names the task which a message is about (2025-11-25).
+pub(crate) const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
+
 /// No error in a longer message is quoted: the bridge of a self-hosted server masks secrets in messages of up to twice this (`screen/held.rs`), and
 /// lets others pass.
 const LONGEST_QUOTED: usize = 32 << 10;
@@ -204,6 +207,8 @@ pub(super) struct ServerRequest {
     id: Range<usize>,
     /// Where the token is under which it is told of progress.
     progress_token: Option<Range<usize>>,
+    /// Where the id of the task is that it is about.
+    task: Option<Range<usize>>,
 }
 
 impl ServerRequest {
@@ -222,32 +227,27 @@ impl ServerRequest {
         self.progress_token.clone().map(|range| self.text.slice(range))
     }
 
-    /// The message with another id, and with this as the progress token, if it has one.
-    pub(super) fn with_id(&self, id: &[u8]) -> Bytes {
-        let mut changes = [Some(self.id.clone()), self.progress_token.clone()];
-        changes.sort_unstable_by_key(|range| range.as_ref().map(|range| range.start));
-        let mut out = BytesMut::with_capacity(self.text.len() + 2 * id.len());
+    /// The id of the task that it is about, if it is about one.
+    pub(super) fn task(&self) -> Option<Cow<'_, str>> {
+        json::unescape(std::str::from_utf8(&self.text[self.task.clone()?]).ok()?)
+    }
+
+    /// The message with another id, and with this as the progress token, if it has one. `task`: the id of its task, as JSON, in place of the server's.
+    pub(super) fn with_id(&self, id: &[u8], task: Option<&[u8]>) -> Bytes {
+        let mut changes = vec![(self.id.clone(), id)];
+        changes.extend(self.progress_token.clone().map(|place| (place, id)));
+        changes.extend(self.task.clone().zip(task));
+        changes.sort_unstable_by_key(|(place, _)| place.start);
+        let mut out = BytesMut::with_capacity(self.text.len() + 2 * id.len() + task.map_or(0, <[u8]>::len));
         let mut copied = 0;
-        for range in changes.into_iter().flatten() {
-            out.put_slice(&self.text[copied..range.start]);
-            out.put_slice(id);
-            copied = range.end;
+        for (place, with) in changes {
+            out.put_slice(&self.text[copied..place.start]);
+            out.put_slice(with);
+            copied = place.end;
         }
         out.put_slice(&self.text[copied..]);
         out.freeze()
     }
-}
-
-/// Where `_meta.progressToken` is in a message with these `params`.
-fn progress_token(text: &str, params: Range<usize>) -> Option<Range<usize>> {
-    member(text, member(text, params, "_meta")?, "progressToken")
-}
-
-/// Where this member is of the object in this place of the text.
-fn member(text: &str, object: Range<usize>, name: &str) -> Option<Range<usize>> {
-    let start = object.start;
-    let inner = Object::parse(&text[object]).ok()?.range(name)?;
-    Some(start + inner.start..start + inner.end)
 }
 
 /// What a server lists.
@@ -303,9 +303,12 @@ impl Message {
             let method = json::unescape(method).ok_or_else(|| UpstreamError::invalid("its method is not a string"))?;
             if let Some(id) = object.range("id") {
                 let params = object.range("params");
+                let meta = params.and_then(|params| json::place(decoded, params, &["_meta"]));
+                let in_meta = |names: &[&str]| json::place(decoded, meta.clone()?, names);
                 return Ok(Self::Request(ServerRequest {
                     method: method.into_owned().into(),
-                    progress_token: params.clone().and_then(|params| progress_token(decoded, params)),
+                    progress_token: in_meta(&["progressToken"]),
+                    task: in_meta(&[RELATED_TASK, "taskId"]),
                     id,
                     text: text.clone(),
                 }));
@@ -358,7 +361,7 @@ impl Message {
             "notifications/tools/list_changed" => Self::ListChanged(List::Tools),
             "notifications/prompts/list_changed" => Self::ListChanged(List::Prompts),
             "notifications/resources/list_changed" => Self::ListChanged(List::Resources),
-            "notifications/cancelled" => match params.and_then(|params| member(decoded, params, "requestId")) {
+            "notifications/cancelled" => match params.and_then(|params| json::place(decoded, params, &["requestId"])) {
                 Some(id) => Self::Withdrawn { text: text.clone(), id },
                 None => Self::Nothing,
             },

@@ -5,7 +5,14 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{client::Era, message::Outgoing, modern};
+use super::{
+    client::Era,
+    message::Outgoing,
+    modern::{
+        self,
+        names::{FOLLOW_TASK, TASKS},
+    },
+};
 use crate::json::Object;
 
 /// Messages other than calls that are sent to one session at a time.
@@ -19,6 +26,10 @@ pub(super) struct Offers {
     pub(super) logging: bool,
     /// To tell of changes of single resources.
     pub(super) subscriptions: bool,
+    /// To list tasks.
+    pub(super) task_list: bool,
+    /// Tasks of 2026-07-28.
+    pub(super) tasks: bool,
 }
 
 impl Offers {
@@ -28,6 +39,8 @@ impl Offers {
         resources: true,
         logging: true,
         subscriptions: true,
+        task_list: true,
+        tasks: true,
     };
 
     /// Of the result of `initialize` or `server/discover`.
@@ -38,16 +51,17 @@ impl Offers {
                 .as_ref()
                 .is_some_and(|capabilities| capabilities.get(name).is_some_and(|value| value != "null"))
         };
-        let subscribes = || {
-            let resources = Object::parse(capabilities.as_ref()?.get("resources")?).ok()?;
-            resources.get("subscribe").filter(|&value| value == "true").map(drop)
+        let within = |name, member| {
+            let capability = Object::parse(capabilities.as_ref()?.get(name)?).ok()?;
+            capability.get(member)
         };
-        let subscribes = subscribes();
         Self {
             prompts: has("prompts"),
             resources: has("resources"),
             logging: has("logging"),
-            subscriptions: subscribes.is_some(),
+            subscriptions: within("resources", "subscribe") == Some("true"),
+            tasks: within("extensions", TASKS).is_some_and(|value| value != "null"),
+            task_list: within("tasks", "list").is_some_and(|value| value != "null"),
         }
     }
 
@@ -56,6 +70,7 @@ impl Offers {
         match method {
             "prompts/list" => self.prompts,
             "resources/list" | "resources/templates/list" => self.resources,
+            "tasks/list" => self.task_list,
             _ => true,
         }
     }
@@ -81,7 +96,7 @@ pub(super) struct Session {
 
 /// Whether the method changes what a client has subscribed to.
 pub(super) fn is_subscription(method: &str) -> bool {
-    matches!(method, "resources/subscribe" | "resources/unsubscribe")
+    matches!(method, "resources/subscribe" | "resources/unsubscribe" | FOLLOW_TASK)
 }
 
 impl Session {
@@ -110,6 +125,9 @@ impl Session {
 
     /// Whether the server answers requests of this method.
     pub(super) fn answers(&self, method: &str) -> bool {
+        if method == FOLLOW_TASK {
+            return self.era == Era::Modern && self.offers.tasks;
+        }
         self.offers.answers(method) && (self.offers.subscriptions || !self.subscribes(method))
     }
 

@@ -22,7 +22,7 @@ use super::{
     pool::Body,
     post::Begun,
     session::Session,
-    subscribed::{Own, Uris, wanted},
+    subscribed::{Own, Topics, wanted},
     target::{Scope, Target},
     upstreams::Upstreams,
 };
@@ -38,13 +38,13 @@ pub(crate) struct Standing {
     subscription: Option<Subscription>,
 }
 
-/// Which resources the stream of a modern server tells of.
+/// Which resources and tasks the stream of a modern server tells of.
 #[derive(Debug)]
 struct Subscription {
     own: Arc<Own>,
-    uris: watch::Receiver<Uris>,
+    topics: watch::Receiver<Topics>,
     /// Those that were asked for.
-    asked: Uris,
+    asked: Topics,
 }
 
 impl Upstreams {
@@ -78,9 +78,9 @@ impl Upstreams {
         };
         let own = self.inner.subscribed.of(client, target.installation());
         let mut subscription = Subscription {
-            uris: own.watch(),
+            topics: own.watch(),
             own,
-            asked: Uris::new(),
+            asked: Topics::default(),
         };
         let opened = self.subscribe(target, session, &mut subscription).await?;
         Ok(opened.map(|(request, body)| self.standing(target, session, request, body, Some(subscription))))
@@ -92,7 +92,7 @@ impl Upstreams {
         session: &Session,
         subscription: &mut Subscription,
     ) -> Result<Option<(Outgoing, Body)>, UpstreamError> {
-        subscription.asked = subscription.uris.borrow_and_update().clone();
+        subscription.asked = subscription.topics.borrow_and_update().clone();
         let params = wanted(&subscription.asked);
         let request = self.request(LISTEN, &params, &[]);
         let body = self.standing_body(target, session, Some(&request)).await?;
@@ -157,7 +157,7 @@ impl Standing {
         loop {
             let other = async {
                 match &mut self.subscription {
-                    Some(subscription) => subscription.uris.changed().await,
+                    Some(subscription) => subscription.topics.changed().await,
                     None => std::future::pending().await,
                 }
             };

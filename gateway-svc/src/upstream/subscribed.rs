@@ -1,8 +1,8 @@
-//! The resources that clients have subscribed to: for the streams of modern servers (`subscriptions/listen`), and for sessions that take the place of
+//! The resources and tasks that clients have subscribed to: for the streams of modern servers (`subscriptions/listen`), and for sessions that take the place of
 //! lost ones.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     client::Client,
     message::{Outgoing, Reply},
+    modern::names::FOLLOW_TASK,
 };
 use crate::json::{self, Object};
 
@@ -40,6 +41,20 @@ type Key = (Client, Arc<str>);
 /// Resources, by their URIs.
 pub(super) type Uris = BTreeSet<Box<str>>;
 
+/// What a client wants to be told of by one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Topics {
+    uris: Uris,
+    /// Ids, in the order in which the client has named them.
+    tasks: VecDeque<Box<str>>,
+}
+
+impl Topics {
+    fn all(&self) -> impl Iterator<Item = &str> {
+        self.uris.iter().chain(&self.tasks).map(|topic| &**topic)
+    }
+}
+
 /// What clients have subscribed to.
 pub(super) struct Subscribed {
     kept: Cache<Key, Arc<Own>>,
@@ -50,25 +65,25 @@ pub(super) struct Subscribed {
 /// What one client has subscribed to at one server.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    uris: watch::Sender<Uris>,
+    topics: watch::Sender<Topics>,
     /// What a modern server has acknowledged.
-    told: watch::Sender<Uris>,
+    told: watch::Sender<Topics>,
     /// Of the caller's bytes.
     room: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-/// What a URI costs.
-fn bytes(uri: &str) -> usize {
-    2 * (32 + uri.len())
+/// What a URI or the id of a task costs.
+fn bytes(topic: &str) -> usize {
+    2 * (32 + topic.len())
 }
 
 impl Own {
-    /// Takes room for a URI, of the caller's; false: there is none.
-    fn takes(&self, each: &PerCaller, client: &Client, uri: &str) -> bool {
+    /// Takes room for a URI or a task, of the caller's; false: there is none.
+    fn takes(&self, each: &PerCaller, client: &Client, topic: &str) -> bool {
         let Client::Stateless { subject, .. } = client else {
             return true;
         };
-        let more = u32::try_from(bytes(uri)).unwrap_or(u32::MAX);
+        let more = u32::try_from(bytes(topic)).unwrap_or(u32::MAX);
         let Ok(more) = each.of(subject).try_acquire_many_owned(more) else {
             return false;
         };
@@ -80,22 +95,22 @@ impl Own {
         true
     }
 
-    /// Returns the room of a URI.
-    fn returns(&self, uri: &str) {
+    /// Returns that room.
+    fn returns(&self, topic: &str) {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(room.as_mut().and_then(|room| room.split(bytes(uri))));
+        drop(room.as_mut().and_then(|room| room.split(bytes(topic))));
     }
 
     /// What the client has subscribed to, now and later.
-    pub(super) fn watch(&self) -> watch::Receiver<Uris> {
-        self.uris.subscribe()
+    pub(super) fn watch(&self) -> watch::Receiver<Topics> {
+        self.topics.subscribe()
     }
 
     /// The server tells of these from now on.
-    pub(super) fn acknowledge(&self, uris: &Uris) {
+    pub(super) fn acknowledge(&self, topics: &Topics) {
         self.told.send_if_modified(|told| {
-            let changed = told != uris;
-            told.clone_from(uris);
+            let changed = told != topics;
+            told.clone_from(topics);
             changed
         });
     }
@@ -104,7 +119,7 @@ impl Own {
 impl Default for Subscribed {
     fn default() -> Self {
         let weight = |_: &Key, own: &Arc<Own>| {
-            let bytes = OWN_BYTES + own.uris.borrow().iter().map(|uri| bytes(uri)).sum::<usize>();
+            let bytes = OWN_BYTES + own.topics.borrow().all().map(bytes).sum::<usize>();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().eviction_policy(EvictionPolicy::lru());
@@ -119,13 +134,13 @@ impl Subscribed {
     /// What this client has subscribed to at this installation's server.
     pub(super) fn of_lost(&self, client: &Client, installation: &Arc<str>) -> Uris {
         let known = self.kept.get(&(client.clone(), Arc::clone(installation)));
-        known.map(|own| own.uris.borrow().clone()).unwrap_or_default()
+        known.map(|own| own.topics.borrow().uris.clone()).unwrap_or_default()
     }
 
     /// Waits until a modern server has acknowledged what this client has subscribed to at this moment.
     pub(super) async fn acknowledged(&self, client: &Client, installation: &Arc<str>) {
         let own = self.of(client, installation);
-        let wanted = own.uris.borrow().clone();
+        let wanted = own.topics.borrow().clone();
         // A server that takes long tells of changes later.
         let _ = timeout(ACKNOWLEDGED, own.told.subscribe().wait_for(|told| *told == wanted)).await;
     }
@@ -135,16 +150,26 @@ impl Subscribed {
         self.kept.get(&(client.clone(), Arc::clone(installation)));
     }
 
-    /// Carries out `resources/subscribe` or `resources/unsubscribe`.
+    /// Carries out `resources/subscribe`, `resources/unsubscribe`, or the wish to be told of a task.
     pub(super) fn answer(&self, client: &Client, installation: &Arc<str>, request: &Outgoing) -> Reply {
         let params = Object::parse(request.params()).ok();
-        let uri = params.and_then(|params| params.string("uri").map(Box::<str>::from));
+        let param = |name| params.as_ref()?.string(name).map(Box::<str>::from);
+        if &*request.method == FOLLOW_TASK {
+            let subscribed = self.of(client, installation);
+            let follow = |topics: &mut Topics| {
+                param("taskId").is_some_and(|task| self.follow(&subscribed, topics, client, task))
+            };
+            subscribed.topics.send_if_modified(follow);
+            self.kept.insert((client.clone(), Arc::clone(installation)), subscribed);
+            return Reply::of_result("{}");
+        }
+        let uri = param("uri");
         let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST) else {
             return Reply::of_error(r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#);
         };
         let mut refused = None;
         let subscribed = self.of(client, installation);
-        subscribed.uris.send_if_modified(|uris| {
+        subscribed.topics.send_if_modified(|Topics { uris, .. }| {
             if &*request.method != "resources/subscribe" {
                 let known = uris.remove(&uri);
                 if known {
@@ -167,15 +192,32 @@ impl Subscribed {
         refused.map_or_else(|| Reply::of_result("{}"), Reply::of_error)
     }
 
+    /// Adds a task. Of too many, the first is forgotten: it is probably over. A client that is not told asks.
+    fn follow(&self, own: &Own, topics: &mut Topics, client: &Client, task: Box<str>) -> bool {
+        if topics.tasks.contains(&task) {
+            return false;
+        }
+        if topics.tasks.len() == MOST
+            && let Some(first) = topics.tasks.pop_front()
+        {
+            own.returns(&first);
+        }
+        let takes = own.takes(&self.each, client, &task);
+        if takes {
+            topics.tasks.push_back(task);
+        }
+        takes
+    }
+
     /// Forgets what this client has subscribed to at this installation's server.
     pub(super) fn take(&self, client: &Client, installation: &Arc<str>) -> Uris {
         let Some(own) = self.kept.remove(&(client.clone(), Arc::clone(installation))) else {
             return Uris::new();
         };
         // The cache may hold it for a while, and a request that is under way may put it back.
-        let uris = own.uris.send_replace(Uris::new());
-        uris.iter().for_each(|uri| own.returns(uri));
-        uris
+        let topics = own.topics.send_replace(Topics::default());
+        topics.all().for_each(|topic| own.returns(topic));
+        topics.uris
     }
 
     pub(super) fn of(&self, client: &Client, installation: &Arc<str>) -> Arc<Own> {
@@ -184,27 +226,37 @@ impl Subscribed {
     }
 }
 
-/// `params` of the request for the stream: all lists, and these resources.
-pub(super) fn wanted(uris: &Uris) -> Vec<u8> {
+/// `params` of the request for the stream: all lists, and these resources and tasks.
+pub(super) fn wanted(topics: &Topics) -> Vec<u8> {
     let mut out = Vec::from(
         &br#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true"#[..],
     );
-    if !uris.is_empty() {
-        out.extend_from_slice(b",\"resourceSubscriptions\":[");
-        for (index, uri) in uris.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            json::push_string(&mut out, uri);
-        }
-        out.push(b']');
-    }
+    push_list(&mut out, "resourceSubscriptions", topics.uris.iter());
+    push_list(&mut out, "taskIds", topics.tasks.iter());
     out.extend_from_slice(b"}}");
     out
 }
 
+/// Appends a list, unless it is empty.
+fn push_list<'a>(out: &mut Vec<u8>, name: &str, items: impl Iterator<Item = &'a Box<str>>) {
+    let mut items = items.peekable();
+    if items.peek().is_none() {
+        return;
+    }
+    json::push_member(out, name, "[");
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        json::push_string(out, item);
+    }
+    out.push(b']');
+}
+
 #[cfg(test)]
 mod tests {
+    use pretty_assertions::assert_eq;
+
     use super::*;
 
     /// One caller's clients do not take what others' could have, and what is forgotten is theirs again.
@@ -239,5 +291,27 @@ mod tests {
         let other = client("users/a", u8::MAX);
         assert!((0..MOST).all(|n| ask("resources/subscribe", &other, &uri(n))));
         assert!(!ask("resources/subscribe", &other, &uri(MOST)), "of one server");
+    }
+
+    #[test]
+    fn a_server_is_told_which_tasks_are_followed() {
+        let (client, installation) = (Client::Caller("users/a".into()), Arc::from("i"));
+        let subscribed = Subscribed::default();
+        let follow = |task: &str| {
+            let params = format!(r#"{{"taskId":"{task}"}}"#);
+            let request = Outgoing::new(1, FOLLOW_TASK, params.as_bytes(), &[], None);
+            subscribed.answer(&client, &installation, &request);
+            subscribed.of(&client, &installation).topics.borrow().clone()
+        };
+        follow("t");
+        let sent = wanted(&follow("t"));
+        let sent = std::str::from_utf8(&sent).unwrap();
+        assert!(
+            sent.ends_with(r#""resourcesListChanged":true,"taskIds":["t"]}}"#),
+            "{sent}"
+        );
+        (0..MOST).for_each(|number| drop(follow(&number.to_string())));
+        let Topics { tasks, .. } = follow("0");
+        assert_eq!((tasks.len(), tasks.front().map(|task| &**task)), (MOST, Some("0")));
     }
 }

@@ -126,7 +126,7 @@ impl Calls {
     }
 
     /// Makes a request of the gateway's own and waits for the result: the entry, and JSON.
-    async fn result(&self, call: &Call<'_>) -> Result<(Arc<Entry>, Bytes), CallError> {
+    pub(in crate::calls) async fn result(&self, call: &Call<'_>) -> Result<(Arc<Entry>, Bytes), CallError> {
         let answered = self.call(call).await?.reply("this request is not a client's");
         let (entry, reply) = answered.await?;
         match reply.result() {
@@ -141,7 +141,12 @@ impl Calls {
 }
 
 /// A request of the gateway's own for a client.
-fn own_call<'a>(visitor: &'a Visitor<'a>, method: &'a str, to: To<'a>, params: &'a [(&'a str, &'a str)]) -> Call<'a> {
+pub(in crate::calls) fn own_call<'a>(
+    visitor: &'a Visitor<'a>,
+    method: &'a str,
+    to: To<'a>,
+    params: &'a [(&'a str, &'a str)],
+) -> Call<'a> {
     Call {
         visitor,
         method,

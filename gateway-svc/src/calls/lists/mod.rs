@@ -11,6 +11,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
+pub(super) use fetch::own_call;
 pub(crate) use item::{Item, ListKind};
 use template::fits;
 

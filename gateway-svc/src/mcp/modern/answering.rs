@@ -12,13 +12,15 @@ use super::{
     super::{
         Mcp, body,
         failure::{Failure, URL_ELICITATION_REQUIRED},
+        pieces,
         rpc::{INTERNAL_ERROR, RpcError},
+        tasks::OwnTasks,
     },
     envelope::complete,
     failure,
     meta::Stated,
     question::{KEY, Question},
-    reply::{self, lacking},
+    reply::lacking,
     state::{Binding, State},
 };
 use crate::{
@@ -39,6 +41,9 @@ pub(super) struct Answering {
     pub(super) stated: Stated,
     /// Whether it is a tool's: failures are results then.
     pub(super) of_tool: bool,
+    /// The tasks of the caller, and whether the answer is one of them.
+    pub(super) tasks: OwnTasks,
+    pub(super) is_task: bool,
     /// Whether the answer must say how long it may be kept.
     pub(super) kept: bool,
     /// Whether the answer may be that the client must be asked something.
@@ -71,23 +76,33 @@ impl Answer {
 }
 
 impl Answering {
-    /// For a server's reply.
-    pub(super) async fn reply(&self, reply: &Reply) -> Answer {
+    /// For the reply of the server of this installation.
+    pub(super) async fn reply(&self, reply: &Reply, installation: &str) -> Answer {
         let Some(result) = reply.result() else {
             return self.error(reply);
         };
         let changes = || {
             let result = Object::parse(std::str::from_utf8(&result).ok()?).ok()?;
-            if result.get("resultType") != Some("\"input_required\"") {
-                return Some(lacking(&result, self.kept));
+            let kind = result.get("resultType");
+            if kind == Some("\"input_required\"") {
+                let (range, state) = (result.range("requestState")?, result.string("requestState")?);
+                let sealed = self.seal(&State::Server(state.into_owned()));
+                return Some(vec![(range, json!(sealed).to_string().into())]);
             }
-            let (range, state) = (result.range("requestState")?, result.string("requestState")?);
-            let sealed = self.seal(&State::Server(state.into_owned()));
-            Some(vec![(range, json!(sealed).to_string().into())])
+            let mut changes = lacking(&result, self.kept);
+            if (self.is_task || kind == Some("\"task\""))
+                && let (Some(range), Some(own)) = (result.range("taskId"), result.string("taskId"))
+            {
+                // One that is too long for an id of ours is no task of anybody's here.
+                let id = self.tasks.id(installation, &own).unwrap_or_default();
+                changes.insert(0, (range, json!(id).to_string().into()));
+                changes.sort_unstable_by_key(|(range, _)| range.start);
+            }
+            Some(changes)
         };
         let changes = in_place(result.len(), changes).await.unwrap_or_default();
         Answer {
-            pieces: reply::pieces(reply, &self.id, changes),
+            pieces: pieces::changed(reply, &self.id, changes),
             status: StatusCode::OK,
         }
     }

@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        params::{Parts, Shape},
+        params::{self, Parts, Shape},
         routed::{Routed, Unrouted},
         rpc::{INVALID_PARAMS, RpcError},
+        tasks::UNKNOWN_TASK,
         visit::Visit,
     },
     answering::Answering,
@@ -45,8 +46,9 @@ impl Visit {
         let (visitor, method, id) = (request.visitor, request.method, request.id);
         let invalid = |what: &str| failure::respond(&RpcError::new(INVALID_PARAMS, what), id);
         let of_tool = method == "tools/call";
-        // Nobody is asked for a completion.
-        let asks = shape.key != "ref";
+        // Nobody is asked for a completion, and a task asks otherwise.
+        let is_task = shape.key == params::TASK.key;
+        let asks = shape.key != "ref" && !is_task;
         let mut given = (None, None);
         if asks {
             given = (take(&mut parts, STATE), take(&mut parts, RESPONSES));
@@ -65,6 +67,8 @@ impl Visit {
             }
             name = Some(tool);
         }
+        // A call becomes a task because its server decides so.
+        take(&mut parts, "task");
         let length = parts.params.iter().map(|(_, value)| value.len()).sum();
         let bind = || Binding::new(visitor.subject, visitor.consumer, method, parts.key, &parts.params);
         let mut answering = Answering {
@@ -73,6 +77,8 @@ impl Visit {
             subject: Arc::clone(visitor.subject),
             stated: request.stated.clone(),
             of_tool,
+            tasks: self.tasks(),
+            is_task,
             kept: method == "resources/read",
             asks,
             link_shown: false,
@@ -102,9 +108,15 @@ impl Visit {
         } else {
             parts.params.extend(responses.map(|responses| (RESPONSES, responses)));
         }
-        let routed;
+        let (routed, task);
         let to = if let Some(name) = &name {
             To::Tool(name)
+        } else if is_task {
+            match json::unescape(parts.key).and_then(|task| self.route_task(visitor, &task)) {
+                Some(routed) => task = routed,
+                None => return invalid(UNKNOWN_TASK),
+            }
+            To::Source(&task.found.source, Some((shape.key, &task.own)))
         } else {
             match self.route(visitor, method, shape, parts.key).await {
                 Ok(Routed { found, own }) => routed = (found, own),
@@ -125,7 +137,7 @@ impl Visit {
             cancel: CancellationToken::new(),
         };
         match self.mcp.calls.call(&call).await {
-            Ok(Outcome::Whole(reply, _)) => answering.reply(&reply).await.respond(),
+            Ok(Outcome::Whole(reply, installation, _)) => answering.reply(&reply, &installation).await.respond(),
             Ok(Outcome::Stream(stream)) => Messages::new(stream, answering, token).respond(request.streams).await,
             Err(error) => {
                 let declares_output = || self.mcp.calls.declares_output(&call);

@@ -8,16 +8,18 @@ use super::{
     envelope::complete,
     headers::SUPPORTED,
 };
-use crate::domain::Consumer;
+use crate::{domain::Consumer, upstream::modern_names::TASKS};
 
 /// How long clients may keep it, in milliseconds.
 const KEPT: u32 = 60_000;
 
 /// The answer.
 pub(super) fn result(id: &str, consumer: &Consumer) -> Bytes {
+    let mut offered = capabilities();
+    offered["extensions"] = json!({TASKS: {}});
     let result = json!({
         "supportedVersions": SUPPORTED,
-        "capabilities": capabilities(),
+        "capabilities": offered,
         "instructions": instructions(consumer),
         "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
     });

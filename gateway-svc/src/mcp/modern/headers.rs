@@ -49,6 +49,7 @@ pub(super) fn check(headers: &HeaderMap, method: &str, params: Option<&Object<'_
     let member = match method {
         "tools/call" | "prompts/get" => "name",
         "resources/read" => "uri",
+        _ if method.starts_with("tasks/") => "taskId",
         _ => return Ok(()),
     };
     // What is wrong with the message itself is said where its parameters are read.
@@ -143,6 +144,12 @@ mod tests {
         ] {
             let params = json!({"name": name}).to_string();
             assert_eq!(code(of, "tools/call", &params), None, "{of:?}");
+        }
+        let get = ("mcp-method", "tasks/get");
+        assert_eq!(code(&[get, ("mcp-name", "t")], "tasks/get", r#"{"taskId":"t"}"#), None);
+        for of in [&[get][..], &[get, ("mcp-name", "u")]] {
+            let code = code(of, "tasks/get", r#"{"taskId":"t"}"#);
+            assert_eq!(code, Some(HEADER_MISMATCH), "{of:?}");
         }
         for of in [
             &[][..],

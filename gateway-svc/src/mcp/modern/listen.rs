@@ -16,13 +16,14 @@ use super::{
         refusal::{IN_A_SECOND, later},
         rpc::{INVALID_PARAMS, Message, RpcError, result},
         standing::when_over,
+        tasks::OwnTasks,
         visit::Visit,
     },
     failure,
     meta::Stated,
 };
 use crate::{
-    calls::Listener,
+    calls::{Listener, Visitor},
     domain::ConsumerRef,
     json::{self, Object},
     upstream::{Client, Heard, List, modern_names::SUBSCRIPTION},
@@ -32,10 +33,12 @@ const TOOLS: &str = "toolsListChanged";
 const PROMPTS: &str = "promptsListChanged";
 const RESOURCES: &str = "resourcesListChanged";
 const URIS: &str = "resourceSubscriptions";
+const TASK_IDS: &str = "taskIds";
 
-/// The most resources of one stream.
+/// The most resources of one stream; and the most tasks.
 const MOST_URIS: usize = 128;
-/// How many resources are subscribed to at a time, and how long all of it may take.
+const MOST_TASKS: usize = 128;
+/// How many of them are subscribed to at a time, and how long all of it may take.
 const AT_A_TIME: usize = 32;
 const WITHIN: Duration = Duration::from_secs(15);
 
@@ -51,6 +54,14 @@ struct Wanted {
     resources: bool,
     /// Resources, by the URIs that the client knows.
     uris: BTreeSet<String>,
+    /// Tasks, by the ids that the client knows.
+    tasks: BTreeSet<String>,
+}
+
+/// One of those.
+enum Wish {
+    Uri(String),
+    Task(String),
 }
 
 impl Wanted {
@@ -64,18 +75,21 @@ impl Wanted {
             Some("true") => Ok(true),
             Some(_) => Err(invalid(&format!(".{name} must be true or false"))),
         };
-        let uris = || invalid(&format!(".{URIS} must be at most {MOST_URIS} URIs"));
-        let listed = match filter.get(URIS).filter(|&uris| uris != "null") {
-            Some(list) => json::elements(list, MOST_URIS).map_err(|_| uris())?,
-            None => Vec::new(),
+        let listed = |name: &str, most: usize, what: &str| {
+            let wrong = || invalid(&format!(".{name} must be at most {most} {what}"));
+            let Some(list) = filter.get(name).filter(|&list| list != "null") else {
+                return Ok(BTreeSet::new());
+            };
+            let items = json::elements(list, most).map_err(|_| wrong())?.into_iter();
+            let items = items.map(|item| json::unescape(item).map(|item| item.into_owned()).ok_or_else(wrong));
+            items.collect::<Result<BTreeSet<String>, _>>()
         };
         Ok(Self {
             tools: flag(TOOLS)?,
             prompts: flag(PROMPTS)?,
             resources: flag(RESOURCES)?,
-            uris: (listed.into_iter())
-                .map(|uri| json::unescape(uri).map(|uri| uri.into_owned()).ok_or_else(uris))
-                .collect::<Result<_, _>>()?,
+            uris: listed(URIS, MOST_URIS, "URIs")?,
+            tasks: listed(TASK_IDS, MOST_TASKS, "ids")?,
         })
     }
 
@@ -88,8 +102,10 @@ impl Wanted {
         ];
         let flags = flags.iter().filter(|(_, is_set)| *is_set);
         let mut all: serde_json::Map<_, _> = flags.map(|(name, _)| ((*name).to_owned(), true.into())).collect();
-        if !self.uris.is_empty() {
-            all.insert(URIS.to_owned(), self.uris.iter().cloned().collect());
+        for (name, list) in [(URIS, &self.uris), (TASK_IDS, &self.tasks)] {
+            if !list.is_empty() {
+                all.insert(name.to_owned(), list.iter().cloned().collect());
+            }
         }
         serde_json::Value::from(all).to_string()
     }
@@ -111,19 +127,26 @@ impl Visit {
             Ok(wanted) => wanted,
             Err(error) => return failure::respond(&error, id),
         };
+        if !wanted.tasks.is_empty()
+            && let Err(error) = stated.require_tasks()
+        {
+            return failure::respond(&error, id);
+        }
         let visitor = self.modern_visitor(stated);
         let mut listener = self.mcp.calls.listen(&visitor.client);
-        let subscribe = |uri: String| async { self.mcp.calls.subscribe(&visitor, &uri).await.then_some(uri) };
-        let subscribed = stream::iter(wanted.uris).map(subscribe);
+        let wishes = wanted.uris.into_iter().map(Wish::Uri);
+        let wishes = wishes.chain(wanted.tasks.into_iter().map(Wish::Task));
+        let subscribe = |wish: Wish| async { self.subscribe(&visitor, &wish).await.then_some(wish) };
+        let subscribed = stream::iter(wishes).map(subscribe);
         // A server that does not answer keeps nobody from the others.
         let subscribed = subscribed.buffer_unordered(AT_A_TIME).take_until(sleep(WITHIN));
-        let uris = subscribed.filter_map(std::future::ready).collect();
-        let mut uris = std::pin::pin!(uris);
+        let subscribed = subscribed.filter_map(std::future::ready).collect();
+        let mut subscribed = std::pin::pin!(subscribed);
         // Servers are listened to meanwhile: from their acknowledgement on, what changes is for the client.
         let mut early = Vec::new();
-        let uris: BTreeSet<String> = loop {
+        let subscribed: Vec<Wish> = loop {
             tokio::select! {
-                uris = &mut uris => break uris,
+                subscribed = &mut subscribed => break subscribed,
                 // Those that say more than this wait.
                 heard = self.mcp.calls.hear(&mut listener), if early.len() < MOST_EARLY => match heard {
                     Some(heard) => early.push(heard),
@@ -131,15 +154,41 @@ impl Visit {
                 },
             }
         };
+        let (mut uris, mut tasks) = (BTreeSet::new(), BTreeSet::new());
+        for wish in subscribed {
+            match wish {
+                Wish::Uri(uri) => uris.insert(uri),
+                Wish::Task(task) => tasks.insert(task),
+            };
+        }
         let told = Told {
+            tasks: self.tasks(),
             mcp: Arc::clone(&self.mcp),
             client: visitor.client.clone(),
             subject: Arc::clone(visitor.subject),
             consumer: self.consumer.name.clone(),
-            wanted: Wanted { uris, ..wanted },
+            wanted: Wanted {
+                uris,
+                tasks,
+                tools: wanted.tools,
+                prompts: wanted.prompts,
+                resources: wanted.resources,
+            },
             id: id.into(),
         };
         body::events(body::as_events(self.notifications(told, (early, listener), open)))
+    }
+
+    /// Whether a server tells of this from now on.
+    async fn subscribe(&self, visitor: &Visitor<'_>, wish: &Wish) -> bool {
+        let calls = &self.mcp.calls;
+        match wish {
+            Wish::Uri(uri) => calls.subscribe(visitor, uri).await,
+            Wish::Task(task) => match self.route_task(visitor, task) {
+                Some(routed) => calls.follow_task(visitor, &routed.found.source, &routed.own).await,
+                None => false,
+            },
+        }
     }
 
     fn notifications(
@@ -186,6 +235,8 @@ struct Told {
     subject: Arc<str>,
     consumer: ConsumerRef,
     wanted: Wanted,
+    /// Those of the caller.
+    tasks: OwnTasks,
     /// The id of the request, as JSON, which names the stream.
     id: Box<str>,
 }
@@ -233,8 +284,33 @@ impl Told {
                 asking.refuse("clients of this revision are asked in results only");
                 None
             }
-            Heard::Notification(_) | Heard::ToolsChanged(_) | Heard::Withdrawn { .. } => None,
+            Heard::Notification { installation, text } => self.task(&installation, &text),
+            Heard::ToolsChanged(_) | Heard::Withdrawn { .. } => None,
         }
+    }
+
+    /// What a server says of a task, as the client gets it.
+    fn task(&self, installation: &str, text: &[u8]) -> Option<Bytes> {
+        let message = Object::parse(std::str::from_utf8(text).ok()?).ok()?;
+        if message.string("method")? != "notifications/tasks" {
+            return None;
+        }
+        let params = Object::parse(message.get("params")?).ok()?;
+        let id = self.tasks.id(installation, &params.string("taskId")?)?;
+        if !self.wanted.tasks.contains(&id) {
+            return None;
+        }
+        let meta = params.get("_meta").and_then(|meta| Object::parse(meta).ok());
+        let meta = meta
+            .iter()
+            .flat_map(Object::iter)
+            .filter(|(name, _)| *name != SUBSCRIPTION);
+        let meta = String::from_utf8(json::object(meta.chain([(SUBSCRIPTION, &*self.id)]))).ok()?;
+        let id = format!("\"{id}\"");
+        let others = params.iter().filter(|(name, _)| *name != "_meta");
+        let others = others.map(|(name, value)| (name, if name == "taskId" { &*id } else { value }));
+        let params = json::object(others.chain([("_meta", &*meta)]));
+        Some(notification("tasks", std::str::from_utf8(&params).ok()?))
     }
 }
 

@@ -113,7 +113,9 @@ impl Messages {
                 }
                 // The client has not been asked yet: it is when the call waits, and then nothing is read.
                 Ok(CallEvent::Withdrawn { .. }) => {}
-                Ok(CallEvent::Reply(reply)) => return Next::Last(self.answering.reply(&reply).await),
+                Ok(CallEvent::Reply(reply)) => {
+                    return Next::Last(self.answering.reply(&reply, stream.installation()).await);
+                }
                 Err(error) => return Next::Last(self.answering.failed(&error, || stream.declares_output())),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::super::{
@@ -13,12 +14,14 @@ use crate::{
     json::{self, Object},
     upstream::{
         Profile,
-        modern_names::{CAPABILITIES, INFO, LEVEL, VERSION},
+        modern_names::{CAPABILITIES, INFO, LEVEL, TASKS, VERSION},
     },
 };
 
 /// The members that a request says it in.
 pub(super) const OWN: [&str; 4] = [VERSION, CAPABILITIES, INFO, LEVEL];
+
+const MISSING_CAPABILITY: i64 = -32021;
 
 /// What a request says of its client.
 #[derive(Clone, Debug)]
@@ -27,11 +30,25 @@ pub(super) struct Stated {
     pub(super) profile: Profile,
     /// Whether the client opens links for its user.
     pub(super) opens_links: bool,
+    /// Whether the client takes tasks.
+    tasks: bool,
     /// The least severe log messages that it gets, as an index in [`LEVELS`]; `None`: it gets none.
     level: Option<usize>,
 }
 
 impl Stated {
+    /// Fails if the client did not say that it takes tasks.
+    pub(super) fn require_tasks(&self) -> Result<(), RpcError> {
+        if self.tasks {
+            return Ok(());
+        }
+        let required = json!({"requiredCapabilities": {"extensions": {TASKS: {}}}});
+        Err(RpcError {
+            data: Some(required.to_string()),
+            ..RpcError::new(MISSING_CAPABILITY, "Missing required client capability")
+        })
+    }
+
     /// The level of log messages, as JSON.
     pub(super) fn level(&self) -> Option<&'static str> {
         self.level.map(|level| LEVELS[level])
@@ -57,6 +74,11 @@ impl Stated {
         }
         hash.finalize().into()
     }
+}
+
+fn takes_tasks(capabilities: &Object<'_>) -> bool {
+    let extensions = capabilities.get("extensions").and_then(|text| Object::parse(text).ok());
+    extensions.is_some_and(|extensions| extensions.get(TASKS).is_some_and(|tasks| tasks.starts_with('{')))
 }
 
 /// The revision that a message says it is of.
@@ -97,6 +119,7 @@ pub(super) fn read(params: Option<&Object<'_>>) -> Result<Stated, RpcError> {
     Ok(Stated {
         profile: profile(Some(&capabilities), object(INFO)?.as_ref()),
         opens_links: opens_links(&capabilities),
+        tasks: takes_tasks(&capabilities),
         level,
     })
 }
@@ -113,7 +136,7 @@ mod tests {
     #[test]
     fn a_request_says_what_its_client_can_do() {
         let plain = of(&format!(
-            r#","{CAPABILITIES}":{{"tasks":{{}},"elicitation":{{"url":{{}}}}}}"#
+            r#","{CAPABILITIES}":{{"tasks":[],"elicitation":{{"url":{{}}}}}}"#
         ))
         .unwrap();
         assert!(plain.opens_links);

@@ -58,7 +58,7 @@ pub(super) fn speaks(headers: &HeaderMap, message: &Message<'_>) -> bool {
 }
 
 /// The methods of this revision.
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 13] = [
     "server/discover",
     LISTEN,
     "tools/list",
@@ -69,6 +69,9 @@ const METHODS: [&str; 10] = [
     "resources/templates/list",
     "resources/read",
     "completion/complete",
+    "tasks/get",
+    "tasks/update",
+    "tasks/cancel",
 ];
 
 impl Visit {
@@ -109,6 +112,9 @@ impl Visit {
         }
         let stated = meta::read(params)?;
         headers::check(&self.headers, method, params)?;
+        if method.starts_with("tasks/") {
+            stated.require_tasks()?;
+        }
         Ok(stated)
     }
 
@@ -137,6 +143,7 @@ impl Visit {
             "tools/call" => &params::TOOL,
             "prompts/get" => &params::PROMPT,
             "completion/complete" => &params::COMPLETION,
+            "tasks/get" | "tasks/update" | "tasks/cancel" => &params::TASK,
             _ => &params::RESOURCE,
         };
         let parts = match self.parts(params, shape).await {

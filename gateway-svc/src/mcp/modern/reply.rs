@@ -1,45 +1,9 @@
-//! A server's reply as clients of this revision get it: with what its result must have, and its errors under the codes that they know.
-
-use std::ops::Range;
+//! What the results of servers lack that clients of this revision must get.
 
 use bytes::Bytes;
 
-use crate::{json::Object, upstream::Reply};
-
-/// A change of a result: this in place of what is there.
-type Change = (Range<usize>, Bytes);
-
-/// The message with another id and a changed result: its parts, which are not copied.
-pub(super) fn pieces(reply: &Reply, id: &str, changes: Vec<Change>) -> Vec<Bytes> {
-    let whole = reply.with_id(id.as_bytes());
-    let Some(result) = reply.result() else {
-        return whole.into();
-    };
-    let mut pieces = Vec::with_capacity(whole.len() + 2 * changes.len());
-    let mut changes = Some(changes);
-    for piece in whole {
-        // The result lies before or after the id, as a part of the same memory.
-        match offset(&result, &piece).zip(changes.take_if(|_| offset(&result, &piece).is_some())) {
-            Some((start, changes)) => {
-                let mut copied = 0;
-                for (range, text) in changes {
-                    pieces.push(piece.slice(copied..start + range.start));
-                    pieces.push(text);
-                    copied = start + range.end;
-                }
-                pieces.push(piece.slice(copied..));
-            }
-            None => pieces.push(piece),
-        }
-    }
-    pieces
-}
-
-/// Where a part is in this.
-fn offset(part: &Bytes, within: &Bytes) -> Option<usize> {
-    let start = (part.as_ptr() as usize).checked_sub(within.as_ptr() as usize)?;
-    (start + part.len() <= within.len()).then_some(start)
-}
+use super::super::pieces::Change;
+use crate::json::Object;
 
 /// What a result lacks, before its end. `kept`: whether it must say how long clients may keep it, and who.
 pub(super) fn lacking(result: &Object<'_>, kept: bool) -> Vec<Change> {

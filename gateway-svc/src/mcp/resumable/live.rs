@@ -102,7 +102,7 @@ impl Live {
             Next::Notification(message) => vec![message],
             Next::Last(pieces) => {
                 self.messages = None;
-                pieces.into()
+                pieces.into_iter().filter(|piece| !piece.is_empty()).collect()
             }
             Next::End => {
                 self.messages = None;

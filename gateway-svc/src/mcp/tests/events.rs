@@ -63,6 +63,11 @@ impl Events {
     }
 }
 
+/// A message without an answer.
+pub(super) fn notification(method: &str, params: Value) -> Value {
+    json!({"jsonrpc": "2.0", "method": format!("notifications/{method}"), "params": params})
+}
+
 /// A stream that the test writes to, one message an event.
 pub(super) fn written() -> (mpsc::UnboundedSender<Value>, impl Fn() -> Response + Send + Sync) {
     let (write, read) = mpsc::unbounded_channel::<Value>();

@@ -3,13 +3,9 @@
 use pretty_assertions::assert_eq;
 
 use super::{
-    events::{Events, written},
+    events::{Events, notification, written},
     *,
 };
-
-fn notification(method: &str, params: Value) -> Value {
-    json!({"jsonrpc": "2.0", "method": format!("notifications/{method}"), "params": params})
-}
 
 /// Answers requests, and a GET with a stream that the test writes to.
 fn speaks(respond: impl Fn() -> Response + Send + Sync) -> impl Fn(Value, HeaderMap) -> Response + Send + Sync {

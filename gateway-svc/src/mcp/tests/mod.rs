@@ -16,6 +16,7 @@ mod requests;
 mod resumes;
 mod shared;
 mod streams;
+mod tasks;
 
 use std::{
     sync::{
@@ -184,13 +185,13 @@ async fn world_with(
                 if !modern.load(Ordering::SeqCst) {
                     return StatusCode::NOT_FOUND.into_response();
                 }
-                let result = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"prompts": {}, "resources": {"subscribe": true}}, "ttlMs": 0, "cacheScope": "private"});
+                let result = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"prompts": {}, "resources": {"subscribe": true}, "extensions": {"io.modelcontextprotocol/tasks": {}}}, "ttlMs": 0, "cacheScope": "private"});
                 return raw(json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string());
             }
             sender.send((message.clone(), headers.clone())).unwrap();
             match message["method"].as_str() {
                 Some("initialize") => axum::Json(
-                    json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {"prompts": {}, "resources": {}, "logging": {}}}}),
+                    json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {"prompts": {}, "resources": {}, "logging": {}, "tasks": {"list": {}}}}}),
                 )
                 .into_response(),
                 Some(method) if !method.starts_with("notifications/") => upstream(message, headers),
@@ -339,7 +340,11 @@ impl World {
         assert_eq!(message["result"]["protocolVersion"], revision);
         let offered = message["result"]["capabilities"].as_object().unwrap();
         let offered: Vec<&str> = offered.keys().map(String::as_str).collect();
-        assert_eq!(offered, ["completions", "logging", "prompts", "resources", "tools"]);
+        let tasks = (revision == "2025-11-25").then_some("tasks");
+        let expected = ["completions", "logging", "prompts", "resources"]
+            .into_iter()
+            .chain(tasks);
+        assert_eq!(offered, expected.chain(["tools"]).collect::<Vec<_>>());
         session
     }
 

@@ -5,7 +5,7 @@ use pretty_assertions::assert_eq;
 use super::*;
 
 /// A message of this revision.
-fn message(method: &str, mut params: Value, capabilities: &Value) -> String {
+pub(super) fn message(method: &str, mut params: Value, capabilities: &Value) -> String {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": capabilities,
@@ -31,6 +31,7 @@ impl World {
         let name = params["name"]
             .as_str()
             .or(params["uri"].as_str())
+            .or(params["taskId"].as_str())
             .unwrap_or_default()
             .to_owned();
         let ask = post(message(method, params, capabilities)).by(who);

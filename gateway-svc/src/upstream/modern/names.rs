@@ -15,5 +15,11 @@ pub(crate) const LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// A member of `_meta` that names the stream which a notification belongs to.
 pub(crate) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
+/// The extension for tasks, in the `extensions` of `capabilities`.
+pub(crate) const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+/// Stands for the wish to be told of a task. A server gets it with the request for the stream, and never under this name.
+pub(crate) const FOLLOW_TASK: &str = "tasks/follow";
+
 /// Opens a stream of what changes.
 pub(crate) const LISTEN: &str = "subscriptions/listen";

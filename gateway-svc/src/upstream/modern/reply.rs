@@ -27,8 +27,10 @@ pub(in crate::upstream) fn judge(reply: Reply) -> Result<Judged, UpstreamError> 
     };
     let text = std::str::from_utf8(&result).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
     let object = Object::parse(text)?;
-    if object.string("resultType").as_deref() == Some("input_required") {
-        return Questions::read(&object).map(Judged::Asks);
+    match object.string("resultType").as_deref() {
+        Some("input_required") => return Questions::read(&object).map(Judged::Asks),
+        Some("task") => return Err(UpstreamError::invalid("it makes a task for a client that takes none")),
+        _ => {}
     }
     let newer = OF_RESULTS.iter().any(|name| object.get(name).is_some());
     Ok(Judged::Complete(if newer && text.len() <= LONGEST_COPIED {
@@ -81,6 +83,13 @@ mod tests {
             Message::Reply(reply) => reply,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Clients of 2025-11-25 ask for tasks otherwise.
+    #[test]
+    fn older_clients_get_no_task() {
+        let made = reply(r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"task","taskId":"t"}}"#);
+        assert!(matches!(judge(made), Err(UpstreamError::Invalid(_))));
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! A request as a modern server gets it: what the client is, in `_meta`, and what the request is about, in headers.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
 use super::{
     header::value,
-    names::{CAPABILITIES, INFO, LEVEL, METHOD_HEADER, NAME_HEADER, REVISION, VERSION},
+    names::{CAPABILITIES, INFO, LEVEL, METHOD_HEADER, NAME_HEADER, REVISION, TASKS, VERSION},
 };
 use crate::{
     json::{self, JsonError, Object},
-    upstream::{client::Profile, message::Outgoing},
+    upstream::{
+        client::{Era, Profile},
+        message::Outgoing,
+    },
 };
 
 const METHOD: HeaderName = HeaderName::from_static(METHOD_HEADER);
@@ -80,12 +85,33 @@ fn body(request: &Outgoing, params: &Object<'_>, speaker: Speaker<'_>) -> Result
     Ok(out)
 }
 
+/// What the client can do. One of an older revision cannot take tasks as this one has them, whatever it says.
+fn capabilities(profile: &Profile, era: Era) -> Result<Cow<'_, str>, JsonError> {
+    let said = profile.capabilities();
+    if era == Era::Modern || !said.contains(TASKS) {
+        return Ok(said.into());
+    }
+    let all = Object::parse(said)?;
+    let Some(extensions) = all.get("extensions") else {
+        return Ok(said.into());
+    };
+    let extensions = Object::parse(extensions)?;
+    let kept = json::object(extensions.iter().filter(|(name, _)| *name != TASKS));
+    let kept = String::from_utf8(kept).unwrap_or_default();
+    let changed = all.iter().map(|(name, value)| match name {
+        "extensions" => (name, &*kept),
+        _ => (name, value),
+    });
+    Ok(String::from_utf8(json::object(changed)).unwrap_or_default().into())
+}
+
 /// The members of `_meta`: those that the client has sent, and those that are the gateway's to say.
 fn meta(out: &mut Vec<u8>, request: &Outgoing, sent: Option<&str>, speaker: Speaker<'_>) -> Result<(), JsonError> {
     let version = format!("\"{REVISION}\"");
+    let capabilities = capabilities(speaker.profile, request.era)?;
     let said = [
         (VERSION, &*version),
-        (CAPABILITIES, speaker.profile.capabilities()),
+        (CAPABILITIES, &*capabilities),
         (INFO, speaker.profile.info()),
     ];
     json::push_members(out, said);
@@ -138,6 +164,17 @@ mod tests {
             format!(r#"{{"jsonrpc":"2.0","id":8,"method":"server/discover","params":{{"_meta":{{{SAID}}}}}}}"#);
         assert_eq!(std::str::from_utf8(&sent.body).unwrap(), expected);
         assert!(sent.headers.get("mcp-name").is_none());
+    }
+
+    #[test]
+    fn an_older_client_takes_no_tasks_of_this_revision() {
+        let profile = Profile::new(
+            r#"{"extensions":{"io.modelcontextprotocol/tasks":{},"x/y":{"n":1.0}},"tasks":{}}"#,
+            "{}",
+        );
+        let older = r#"{"extensions":{"x/y":{"n":1.0}},"tasks":{}}"#;
+        assert_eq!(capabilities(&profile, Era::Legacy).unwrap(), older);
+        assert_eq!(capabilities(&profile, Era::Modern).unwrap(), profile.capabilities());
     }
 
     #[test]

@@ -370,7 +370,7 @@ async fn what_a_server_asks_in_its_result_a_client_with_a_session_is_asked_in_th
         let reply = loop {
             match messages.next().await.unwrap() {
                 Event::Request(asking) => {
-                    let request: Value = serde_json::from_slice(&asking.with_id(b"\"q\"")).unwrap();
+                    let request: Value = serde_json::from_slice(&asking.with_id(b"\"q\"", None)).unwrap();
                     assert_eq!(
                         (&request["id"], &request["method"]),
                         (&json!("q"), &json!("elicitation/create"))
