@@ -271,6 +271,7 @@ async fn a_discovery_of_what_it_was_before_changes_nothing(stack: Stack) {
                 definition_json: r#"{"name": "old"}"#.to_owned(),
                 ..Tool::default()
             }],
+            ..DiscoveredTools::default()
         })),
     };
     stack.reports(Workload::Gateway).report_discovery(old).await.unwrap();

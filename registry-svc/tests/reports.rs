@@ -222,11 +222,31 @@ async fn ready_speaks_of_the_present_generation(stack: Stack) {
     let failed = admin.installation(&made.name).await.unwrap();
     assert_eq!(failed.state(), InstallationState::Failed);
     assert_eq!(failed.discovered, ready.discovered, "what was known stays");
-    stack.discover(&made, &["now"]).await;
-    assert_eq!(
-        admin.installation(&made.name).await.unwrap().state(),
-        InstallationState::Ready
-    );
+    let found = DiscoveredTools {
+        tools: vec![tool("now", "{}")],
+        left_out: "1 tool is left out".to_owned(),
+    };
+    let found = ReportDiscoveryRequest {
+        subject: Some(report_discovery_request::Subject::InstallationUid(made.uid.clone())),
+        observed_generation: 3,
+        outcome: Some(report_discovery_request::Outcome::Tools(found)),
+    };
+    stack.reports(Workload::Gateway).report_discovery(found).await.unwrap();
+    let found = admin.installation(&made.name).await.unwrap();
+    assert_eq!(found.state(), InstallationState::Ready);
+    let said = found
+        .conditions
+        .iter()
+        .find(|condition| condition.r#type() == ConditionType::ToolsDiscovered);
+    assert_eq!(said.unwrap().message, "1 tool is left out");
+}
+
+fn tool(name: &str, definition_json: &str) -> Tool {
+    Tool {
+        tool: name.to_owned(),
+        definition_json: definition_json.to_owned(),
+        ..Tool::default()
+    }
 }
 
 async fn a_credential_of_an_entry_is_reported_once(stack: Stack) {
@@ -407,11 +427,6 @@ async fn a_large_list_of_tools_is_kept(stack: Stack) {
 
 async fn what_is_no_report_is_refused(stack: Stack) {
     let long = "x".repeat(513 << 10);
-    let tool = |name: &str, definition_json: &str| Tool {
-        tool: name.to_owned(),
-        definition_json: definition_json.to_owned(),
-        ..Default::default()
-    };
     let tools = vec![
         tool("", "{}"),
         tool("a", "{"),
@@ -420,7 +435,10 @@ async fn what_is_no_report_is_refused(stack: Stack) {
         tool("c", &format!("{long:?}")),
     ];
     let report = ReportDiscoveryRequest {
-        outcome: Some(report_discovery_request::Outcome::Tools(DiscoveredTools { tools })),
+        outcome: Some(report_discovery_request::Outcome::Tools(DiscoveredTools {
+            tools,
+            left_out: "x".repeat(4_001),
+        })),
         ..Default::default()
     };
     let refused = stack
@@ -435,7 +453,8 @@ async fn what_is_no_report_is_refused(stack: Stack) {
             "tools.tools[0].tool",
             "tools.tools[1].definition_json",
             "tools.tools[3].tool",
-            "tools.tools[4].definition_json"
+            "tools.tools[4].definition_json",
+            "tools.left_out"
         ]
     );
     let refused = stack

@@ -507,7 +507,10 @@ async fn a_server_that_flips_its_tools_cannot_fill_the_disk(stack: Stack) {
             ),
             ..Tool::default()
         });
-        let outcome = report_discovery_request::Outcome::Tools(DiscoveredTools { tools: tools.collect() });
+        let outcome = report_discovery_request::Outcome::Tools(DiscoveredTools {
+            tools: tools.collect(),
+            ..DiscoveredTools::default()
+        });
         let subject = report_discovery_request::Subject::InstallationUid(installation.uid.clone());
         let request = ReportDiscoveryRequest {
             subject: Some(subject),

@@ -56,7 +56,7 @@ impl Calls {
         let consumer = snapshot.consumer(visitor.consumer)?;
         let target = self.targets.get(&running, &vended, consumer, visitor).ok()?;
         target.client()?;
-        let listed = self.upstreams.list_tools(&target).await.ok()?;
+        let listed = self.upstreams.list_tools(&target).await.ok()?.tools;
         let size = listed.iter().map(|tool| tool.definition.len()).sum();
         let installation = Arc::clone(&running.installation);
         off_thread(size, move || {

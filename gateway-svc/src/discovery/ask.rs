@@ -7,8 +7,8 @@ use futures::{FutureExt as _, future::BoxFuture};
 use super::{DESTINATION_CHANGED, Failure, ListTools, STOPPING};
 use crate::{
     calls,
-    domain::{CallerToken, DiscoveredTool, Running},
-    upstream::{ListedTool, Revision, Scope, UpstreamError, Upstreams},
+    domain::{CallerToken, DiscoveredTool, DiscoveredTools, Running},
+    upstream::{ListedTool, Revision, Scope, ToolList, UpstreamError, Upstreams},
     vend::{Refused, VendError, Vendor},
 };
 
@@ -26,7 +26,7 @@ impl Asker {
     }
 
     /// With the credential of this installation, or of this caller, and over a session of its own: another caller's session must not be used.
-    async fn list(&self, running: &Running, caller: Option<&CallerToken>) -> Result<Vec<ListedTool>, Failure> {
+    async fn list(&self, running: &Running, caller: Option<&CallerToken>) -> Result<ToolList, Failure> {
         let name = &running.entry.slug;
         let mut vended = self
             .vendor
@@ -53,7 +53,7 @@ impl Asker {
                     }
                 })?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
-                Ok(tools) => return Ok(tools),
+                Ok(list) => return Ok(list),
                 Err(UpstreamError::Unauthorized) if again => {
                     again = false;
                     // This reports to credential-svc that the upstream refuses what it vended.
@@ -84,16 +84,24 @@ impl ListTools for Asker {
         &self,
         running: Running,
         caller: Option<Arc<CallerToken>>,
-    ) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>> {
+    ) -> BoxFuture<'_, Result<DiscoveredTools, Failure>> {
         async move {
-            let tools = self.list(&running, caller.as_deref()).await?;
-            Ok(tools
-                .into_iter()
-                .map(|tool| DiscoveredTool {
-                    name: tool.name,
-                    definition_json: tool.definition,
-                })
-                .collect())
+            let list = self.list(&running, caller.as_deref()).await?;
+            let left_out = list.left_out.to_string();
+            if !left_out.is_empty() {
+                tracing::warn!(
+                    installation.uid = %running.installation.uid, entry = %running.entry.slug, error = left_out,
+                    "a server defines tools that no client is shown"
+                );
+            }
+            let tool = |tool: ListedTool| DiscoveredTool {
+                name: tool.name,
+                definition_json: tool.definition,
+            };
+            Ok(DiscoveredTools {
+                tools: list.tools.into_iter().map(tool).collect(),
+                left_out,
+            })
         }
         .boxed()
     }

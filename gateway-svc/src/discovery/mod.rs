@@ -27,7 +27,7 @@ pub(crate) use ask::Asker;
 pub(crate) use report::Reports;
 
 use crate::{
-    domain::{CallerToken, ConditionState, DiscoveredTool, Endpoint, Running},
+    domain::{CallerToken, ConditionState, DiscoveredTools, Endpoint, Running},
     snapshot::Store,
 };
 
@@ -46,7 +46,7 @@ pub(crate) trait ListTools: Send + Sync + 'static {
         &self,
         running: Running,
         caller: Option<Arc<CallerToken>>,
-    ) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>>;
+    ) -> BoxFuture<'_, Result<DiscoveredTools, Failure>>;
 }
 
 /// Why the tools of a server are not known.
@@ -196,7 +196,7 @@ impl Discovery {
         let asked = Instant::now();
         let listed = self.ask(running, caller).await;
         self.report(running, asked, &listed).await?;
-        let mut names: Vec<_> = listed?.into_iter().map(|tool| tool.name).collect();
+        let mut names: Vec<_> = listed?.tools.into_iter().map(|tool| tool.name).collect();
         names.sort_unstable();
         Ok(names)
     }
@@ -253,7 +253,7 @@ impl Discovery {
             let outcome = self
                 .report(&running, asked, &listed)
                 .await
-                .and(listed.map(|tools| tools.len()));
+                .and(listed.map(|found| found.tools.len()));
             let failure = match outcome {
                 Ok(tools) => {
                     tracing::info!(installation.uid = %uid, entry = %running.entry.slug, tools, "discovered the tools of an installation");
@@ -307,7 +307,7 @@ impl Discovery {
         }
     }
 
-    async fn ask(&self, running: &Running, caller: Option<Arc<CallerToken>>) -> Result<Vec<DiscoveredTool>, Failure> {
+    async fn ask(&self, running: &Running, caller: Option<Arc<CallerToken>>) -> Result<DiscoveredTools, Failure> {
         let _permit = self
             .permits
             .acquire()
@@ -330,10 +330,10 @@ impl Discovery {
         &self,
         running: &Running,
         asked: Instant,
-        listed: &Result<Vec<DiscoveredTool>, Failure>,
+        listed: &Result<DiscoveredTools, Failure>,
     ) -> Result<(), Failure> {
         let reported = match listed {
-            Ok(tools) => self.reports.tools(running, tools).await,
+            Ok(found) => self.reports.tools(running, found).await,
             Err(failure) => Err(failure.clone()),
         };
         match reported {

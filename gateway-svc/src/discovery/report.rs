@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use contracts::registry::{
-    DiscoveredTools, DiscoveryFailure, ReportDiscoveryRequest, Tool,
+    self as pb, DiscoveryFailure, ReportDiscoveryRequest, Tool,
     report_discovery_request::{Outcome, Subject},
     report_service_client::ReportServiceClient,
 };
 use tonic::{Code, Status, transport::Channel};
 
 use super::Failure;
-use crate::domain::{DiscoveredTool, Running};
+use crate::domain::{DiscoveredTool, DiscoveredTools, Running};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// As the contract has it.
@@ -31,14 +31,17 @@ impl Reports {
     }
 
     /// The tools of an installation, and with them `TOOLS_DISCOVERED` TRUE.
-    pub(super) async fn tools(&self, running: &Running, tools: &[DiscoveredTool]) -> Result<(), Failure> {
+    pub(super) async fn tools(&self, running: &Running, found: &DiscoveredTools) -> Result<(), Failure> {
         let tool = |tool: &DiscoveredTool| Tool {
             tool: tool.name.clone(),
             definition_hash: String::new(),
             definition_json: tool.definition_json.clone(),
         };
-        let tools = tools.iter().map(tool).collect();
-        match self.send(running, Outcome::Tools(DiscoveredTools { tools })).await {
+        let found = pb::DiscoveredTools {
+            tools: found.tools.iter().map(tool).collect(),
+            left_out: found.left_out.chars().take(MAX_MESSAGE).collect(),
+        };
+        match self.send(running, Outcome::Tools(found)).await {
             Err(status) if refused(status.code()) => Err(Failure::Installation {
                 reason: "UPSTREAM_INVALID",
                 message: format!(

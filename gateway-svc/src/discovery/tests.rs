@@ -15,6 +15,7 @@ use registry_client::{testing::FakeRegistry, watch::Sink as _};
 use service_kit::{Clock, Workload, pipe::pipe, serve::serve};
 
 use super::*;
+use crate::domain::DiscoveredTool;
 use crate::snapshot::{
     Feed,
     testing::{
@@ -23,7 +24,7 @@ use crate::snapshot::{
     },
 };
 
-type Answer = Result<Vec<DiscoveredTool>, Failure>;
+type Answer = Result<DiscoveredTools, Failure>;
 
 /// Servers that give their answers one after the other; one without an answer hangs.
 #[derive(Default)]
@@ -49,13 +50,14 @@ impl ListTools for Servers {
 }
 
 fn tools(names: &[&str]) -> Answer {
-    Ok(names
-        .iter()
-        .map(|&name| DiscoveredTool {
-            name: name.to_owned(),
-            definition_json: "{}".to_owned(),
-        })
-        .collect())
+    let tool = |&name: &&str| DiscoveredTool {
+        name: name.to_owned(),
+        definition_json: "{}".to_owned(),
+    };
+    Ok(DiscoveredTools {
+        tools: names.iter().map(tool).collect(),
+        left_out: String::new(),
+    })
 }
 
 fn refused() -> Answer {

@@ -22,4 +22,4 @@ pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
 pub(crate) use revision::{CredentialKind, Endpoint, FixedHeader, HeaderSource, RequiredToken, Revision};
 pub(crate) use running::{Running, Runtime, Shared};
-pub(crate) use tool::{DiscoveredTool, ExposedTool, ListedTools, OwnTools, ToolSet};
+pub(crate) use tool::{DiscoveredTool, DiscoveredTools, ExposedTool, ListedTools, OwnTools, ToolSet};

@@ -37,6 +37,14 @@ pub(crate) struct DiscoveredTool {
     pub(crate) definition_json: String,
 }
 
+/// What a server has of tools.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DiscoveredTools {
+    pub(crate) tools: Vec<DiscoveredTool>,
+    /// For people: which of the server's tools are left out, and why. Empty: none.
+    pub(crate) left_out: String,
+}
+
 impl ToolSet {
     /// The server's own names, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {

@@ -202,7 +202,7 @@ impl Upstreams {
     }
 
     /// The session for this target, opened by the first call that requires it; the others wait for it.
-    async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
+    pub(super) async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
         if let Some(session) = self.inner.sessions.get(&target.key).await {
             if !session.is_outdated(self.inner.limits.discovered) {
                 return Ok(session);

@@ -18,6 +18,7 @@ mod fuzz;
 mod heard;
 mod initialize;
 mod knock;
+mod left_out;
 mod limits;
 mod mark;
 mod message;
@@ -55,7 +56,7 @@ pub(crate) use pool::Pool;
 pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
 pub(crate) use target::{Endpoint, Revision, Scope, SessionKey, Target};
-pub(crate) use tools::ListedTool;
+pub(crate) use tools::{ListedTool, ToolList};
 pub(crate) use unsubscribing::Unheard;
 pub(crate) use upstreams::Upstreams;
 

@@ -7,7 +7,8 @@ use service_kit::turns::off_thread;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::Event, error::UpstreamError, message::Reply, messages::Answer, target::Target, upstreams::Upstreams,
+    answer::Event, client::Era, error::UpstreamError, left_out::LeftOut, message::Reply, messages::Answer,
+    modern::mirrored::Mirrored, target::Target, upstreams::Upstreams,
 };
 use crate::json::{self, Object};
 
@@ -24,6 +25,15 @@ pub(crate) struct ListedTool {
     pub(crate) name: String,
     /// The definition, verbatim.
     pub(crate) definition: String,
+}
+
+/// The tools of an upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ToolList {
+    /// In the upstream's order.
+    pub(crate) tools: Vec<ListedTool>,
+    /// Those that no client is to be shown.
+    pub(crate) left_out: LeftOut,
 }
 
 /// Why clients would read a definition differently, or fail on it and on the whole list of a gateway.
@@ -46,6 +56,12 @@ fn misleading(definition: &str, tool: &Object<'_>) -> Option<String> {
     Some(format!("its member {lookalike:?} can be mistaken for another"))
 }
 
+/// Why clients of 2026-07-28 must leave a tool out of the list of such a server.
+fn misdeclared(era: Era, tool: &Object<'_>) -> Option<String> {
+    let schema = tool.get("inputSchema").filter(|_| era == Era::Modern)?;
+    Some(Mirrored::declared(schema).err()?.to_string())
+}
+
 impl Upstreams {
     /// Sends a request of the gateway's own and waits for the reply; other messages of the upstream are dropped.
     pub(crate) async fn ask(&self, target: &Arc<Target>, method: &str, params: &[u8]) -> Result<Reply, UpstreamError> {
@@ -60,13 +76,13 @@ impl Upstreams {
         }
     }
 
-    /// Every tool of the upstream, over all pages, in its order.
-    pub(crate) async fn list_tools(&self, target: &Arc<Target>) -> Result<Vec<ListedTool>, UpstreamError> {
-        let mut tools = Vec::new();
+    /// Every tool of the upstream, over all pages.
+    pub(crate) async fn list_tools(&self, target: &Arc<Target>) -> Result<ToolList, UpstreamError> {
+        let mut list = ToolList::default();
         let mut names = HashSet::new();
         let mut params = Vec::new();
         let mut cursors = HashSet::new();
-        let (mut size, mut left_out, mut first_left_out) = (0, 0, None);
+        let mut size = 0;
         for _ in 0..MAX_PAGES {
             let reply = self.ask(target, "tools/list", &params).await?;
             let page: Bytes = match reply.result() {
@@ -77,32 +93,22 @@ impl Upstreams {
                     return Err(UpstreamError::invalid(format!("it refuses tools/list: {said}")));
                 }
             };
+            let session = self.session(target).await.map_err(|error| error.masked(target))?;
             size += page.len();
-            let mask = target.definitions_mask();
-            let read = off_thread(page.len(), move || read_page(&page, mask)).await?;
+            let (era, mask) = (session.era, target.definitions_mask());
+            let (read, next_cursor) = off_thread(page.len(), move || read_page(&page, era, mask)).await?;
             for tool in read.tools {
                 if !names.insert(tool.name.clone()) {
                     return Err(UpstreamError::invalid("two tools of its list have the same name"));
                 }
-                tools.push(tool);
+                list.tools.push(tool);
             }
-            left_out += read.left_out;
-            first_left_out = first_left_out.or(read.first_left_out);
-            if tools.len() + left_out > MAX_TOOLS || size > self.limits().max_stream {
+            list.left_out.append(read.left_out);
+            if list.tools.len() + list.left_out.len() > MAX_TOOLS || size > self.limits().max_stream {
                 return Err(UpstreamError::invalid("its list of tools is too long"));
             }
-            match read.next_cursor {
-                None => {
-                    if let Some(why) = first_left_out {
-                        tracing::warn!(
-                            installation.uid = %target.installation(),
-                            left_out,
-                            first = why,
-                            "tools of an upstream are left out: clients would read them differently"
-                        );
-                    }
-                    return Ok(tools);
-                }
+            match next_cursor {
+                None => return Ok(list),
                 Some(cursor) if cursor.len() > MAX_CURSOR => {
                     return Err(UpstreamError::invalid("the cursor of its list of tools is too long"));
                 }
@@ -116,47 +122,33 @@ impl Upstreams {
     }
 }
 
-/// A page of a list of tools.
-struct Page {
-    tools: Vec<ListedTool>,
-    /// How many clients would not read alike; and of the first of them, why.
-    left_out: usize,
-    first_left_out: Option<String>,
-    /// As it came.
-    next_cursor: Option<String>,
-}
-
-/// `mask` returns the text of a definition with secrets masked, if it has any.
-fn read_page(page: &[u8], mask: impl Fn(&str, usize) -> Option<String>) -> Result<Page, UpstreamError> {
+/// Reads a page; with it, the cursor of the next one, as it came. `mask` returns the text of a definition with secrets masked, if it has any.
+fn read_page(
+    page: &[u8],
+    era: Era,
+    mask: impl Fn(&str, usize) -> Option<String>,
+) -> Result<(ToolList, Option<String>), UpstreamError> {
     let text = std::str::from_utf8(page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
     let page = Object::parse(text)?;
     let listed = page
         .get("tools")
         .ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
-    let mut read = Page {
-        tools: Vec::new(),
-        left_out: 0,
-        first_left_out: None,
-        next_cursor: page
-            .get("nextCursor")
-            .filter(|&cursor| cursor != "null" && cursor != "\"\"")
-            .map(str::to_owned),
-    };
+    let mut read = ToolList::default();
     for definition in json::elements(listed, MAX_TOOLS)? {
-        match listed_tool(definition, &mask)? {
+        match listed_tool(definition, era, &mask)? {
             Ok(tool) => read.tools.push(tool),
-            Err(why) => {
-                read.left_out += 1;
-                read.first_left_out.get_or_insert(why);
-            }
+            Err(why) => read.left_out.add(why),
         }
     }
-    Ok(read)
+    let next_cursor = page.get("nextCursor");
+    let next_cursor = next_cursor.filter(|&cursor| cursor != "null" && cursor != "\"\"");
+    Ok((read, next_cursor.map(str::to_owned)))
 }
 
 /// A tool; or why it is left out.
 fn listed_tool(
     definition: &str,
+    era: Era,
     mask: impl Fn(&str, usize) -> Option<String>,
 ) -> Result<Result<ListedTool, String>, UpstreamError> {
     let masked = match masking::mask_json(definition, masking::LONG, mask) {
@@ -170,7 +162,7 @@ fn listed_tool(
     };
     let name = tool.string("name").filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| UpstreamError::invalid("a tool of its list has no name"))?;
-    if let Some(why) = misleading(definition, &tool) {
+    if let Some(why) = misleading(definition, &tool).or_else(|| misdeclared(era, &tool)) {
         let name: String = name.chars().take(100).collect();
         return Ok(Err(format!("{name:?}: {why}")));
     }

@@ -259,7 +259,10 @@ impl Stack {
             definition_json: format!("{{\"name\":\"{tool}\"}}"),
             ..Tool::default()
         });
-        let outcome = report_discovery_request::Outcome::Tools(DiscoveredTools { tools: tools.collect() });
+        let outcome = report_discovery_request::Outcome::Tools(DiscoveredTools {
+            tools: tools.collect(),
+            ..DiscoveredTools::default()
+        });
         let request = ReportDiscoveryRequest {
             subject: Some(report_discovery_request::Subject::InstallationUid(
                 installation.uid.clone(),

@@ -98,7 +98,13 @@ pub(in crate::pages) fn look(
     } else {
         "Asking the server for its tools."
     };
-    steps.push(step(ConditionType::ToolsDiscovered, "Tools", asking, &found));
+    let known = own(ConditionType::ToolsDiscovered);
+    let left_out = known
+        .as_ref()
+        .map(|known| as_sentence(&known.message))
+        .unwrap_or_default();
+    let found = format!("{found} {left_out}");
+    steps.push(step_of(known.as_ref(), "Tools", asking, found.trim_end()));
     if let Some(reinstall) = &installation.reinstall_required {
         let text = as_sentence(&reinstall.message);
         steps.insert(
@@ -272,6 +278,10 @@ mod tests {
         let done = look(&remote(), &ready(2), Some(3), now);
         assert_eq!(done.outcome, Progress::Done);
         assert!(done.summary.starts_with("Ready: 3 tools."));
+        assert_eq!(
+            done.steps[1].text, "3 tools found. What happened.",
+            "as when some are left out"
+        );
         assert_eq!(look(&remote(), &ready(1), Some(3), now).outcome, Progress::Working);
         let later = now + SETTLED_AFTER;
         assert_eq!(

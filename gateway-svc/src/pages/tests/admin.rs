@@ -40,7 +40,8 @@ async fn site_with(model: CredentialModel, connection: Connection) -> Site {
             ..installation.clone()
         };
         of_alice.set_state(InstallationState::Ready);
-        of_alice.conditions.clear();
+        of_alice.conditions[0].set_status(ConditionStatus::True);
+        of_alice.conditions[0].message = "1 tool is left out".to_owned();
         world.installations = vec![installation, of_alice];
         for name in ["installations/uid-1", "installations/uid-2"] {
             world.connections.insert(name.to_owned(), connection.clone());
@@ -63,7 +64,7 @@ async fn an_admin_sees_the_state_of_all_installations() {
         "All installations",
         "/install/time/progress/uid-1\">The team blue</a>: It is not working.",
         "The tools of &lt;time&gt; cannot be listed.",
-        "/install/time/progress/uid-2\">alice@example.com</a>: It is ready.",
+        "/install/time/progress/uid-2\">alice@example.com</a>: It is ready. 1 tool is left out.",
     ] {
         assert!(page.has(text), "{text} in {}", page.body);
     }

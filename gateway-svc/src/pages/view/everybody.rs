@@ -1,7 +1,7 @@
 //! All installations of an entry, as an admin sees them: their state, and the way to the page that says more. Nobody but their owners acts
 //! on them here.
 
-use contracts::registry::{ConditionStatus, Entry};
+use contracts::registry::{Condition, ConditionStatus, ConditionType, Entry};
 use maud::{Markup, html};
 
 use super::words::{slug, state_text};
@@ -23,11 +23,11 @@ pub(in crate::pages) fn section(pages: &Pages, entry: &Entry, link: &Link, every
             ul {
                 @for owned in &everybody.installations {
                     @let installation = &owned.installation;
-                    @let failing = installation.conditions.iter().filter(|condition| condition.status() == ConditionStatus::False);
+                    @let said = installation.conditions.iter().filter(|condition| concerns_an_admin(condition));
                     li {
                         a href={ (pages.prefix) (progress_path(slug(entry), &installation.uid, link)) } { (owned.owner) }
                         ": " (state_text(installation.state()))
-                        @for condition in failing { " " (as_sentence(&condition.message)) }
+                        @for condition in said { " " (as_sentence(&condition.message)) }
                     }
                 }
             }
@@ -36,4 +36,10 @@ pub(in crate::pages) fn section(pages: &Pages, entry: &Entry, link: &Link, every
             }
         }
     }
+}
+
+/// What does not hold, and tools that are left out.
+fn concerns_an_admin(condition: &Condition) -> bool {
+    condition.status() == ConditionStatus::False
+        || condition.r#type() == ConditionType::ToolsDiscovered && !condition.message.is_empty()
 }

@@ -1,5 +1,6 @@
 //! The edge to servers that speak MCP 2026-07-28: no sessions, facts about the client in every request, questions in results.
 
+pub(super) mod declared;
 pub(super) mod discover;
 #[cfg(test)]
 mod fuzz;

@@ -11,18 +11,18 @@ const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const INFO: &str = "io.modelcontextprotocol/clientInfo";
 
-type Seen = mpsc::UnboundedReceiver<(Value, HeaderMap)>;
+pub(super) type Seen = mpsc::UnboundedReceiver<(Value, HeaderMap)>;
 
 /// A server that speaks no older revision, and answers other requests than `server/discover` with `handler`.
-async fn modern(handler: impl Fn(&Value) -> Response + Send + Sync + 'static) -> (String, Seen) {
+pub(super) async fn modern(handler: impl Fn(&Value) -> Response + Send + Sync + 'static) -> (String, Seen) {
     changing(Arc::new(AtomicUsize::new(MODERN)), handler).await
 }
 
-const MODERN: usize = 0;
-const LEGACY: usize = 1;
+pub(super) const MODERN: usize = 0;
+pub(super) const LEGACY: usize = 1;
 
 /// A server whose era is what `era` says at the time of a request.
-async fn changing(
+pub(super) async fn changing(
     era: Arc<AtomicUsize>,
     handler: impl Fn(&Value) -> Response + Send + Sync + 'static,
 ) -> (String, Seen) {
@@ -73,7 +73,7 @@ fn answer_legacy(message: &Value, headers: &HeaderMap, handler: &dyn Fn(&Value) 
     }
 }
 
-fn replied(message: &Value, result: Value) -> Response {
+pub(super) fn replied(message: &Value, result: Value) -> Response {
     axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
 }
 
@@ -462,25 +462,6 @@ async fn a_call_ends_at_a_modern_server_when_its_stream_is_closed() {
     // The server has dropped its end.
     closed.await.unwrap_err();
     assert_eq!(methods(&mut seen), ["server/discover", "tools/call"]);
-}
-
-#[tokio::test]
-async fn discovery_lists_the_tools_of_a_modern_server() {
-    let list = |message: &Value| {
-        let (tool, next) = match message["params"]["cursor"].as_str() {
-            None => ("a", json!("more")),
-            Some(_) => ("b", Value::Null),
-        };
-        let mut result = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "tools": [{"name": tool, "inputSchema": {"type": "object"}}]});
-        if !next.is_null() {
-            result["nextCursor"] = next;
-        }
-        replied(message, result)
-    };
-    let (url, _seen) = modern(list).await;
-    let tools = upstreams(patient()).list_tools(&target(&url)).await.unwrap();
-    let names: Vec<_> = tools.iter().map(|tool| &*tool.name).collect();
-    assert_eq!(names, ["a", "b"]);
 }
 
 /// It has no session to find a caller's process by.

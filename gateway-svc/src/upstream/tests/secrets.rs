@@ -135,7 +135,13 @@ async fn definitions_of_tools_do_not_repeat_the_secret_that_was_sent() {
         ))
     })
     .await;
-    let listed = async |secret| upstreams(short()).list_tools(&with_secret(&url, secret)).await.unwrap();
+    let listed = async |secret| {
+        upstreams(short())
+            .list_tools(&with_secret(&url, secret))
+            .await
+            .unwrap()
+            .tools
+    };
     let definition = &listed("Bearer s3cr3t-canary").await[0].definition;
     assert_eq!(definition, r#"{"name":"a","description":"with ***", "x":1.0}"#);
     // A short one may be any word.

@@ -72,7 +72,10 @@ pub(super) fn discovery(report: &ReportDiscoveryRequest) -> Result<(), Error> {
         Some(Outcome::Failure(failure)) => {
             check_words(&mut violations, &failure.reason, &failure.message, "failure.");
         }
-        Some(Outcome::Tools(tools)) => check_tools(&mut violations, &tools.tools),
+        Some(Outcome::Tools(found)) => {
+            check_tools(&mut violations, &found.tools);
+            check_text(&mut violations, &found.left_out, "tools.left_out");
+        }
     }
     Ok(violations.into_result(())?)
 }
@@ -85,9 +88,13 @@ fn check_words(violations: &mut Violations, reason: &str, message: &str, path: &
             format!("must be UPPER_SNAKE_CASE of at most {MAX_REASON}"),
         );
     }
-    if message.chars().count() > MAX_MESSAGE || message.contains('\0') {
+    check_text(violations, message, &format!("{path}message"));
+}
+
+fn check_text(violations: &mut Violations, text: &str, field: &str) {
+    if text.chars().count() > MAX_MESSAGE || text.contains('\0') {
         violations.add(
-            format!("{path}message"),
+            field,
             format!("must have at most {MAX_MESSAGE} characters, none of them NUL"),
         );
     }

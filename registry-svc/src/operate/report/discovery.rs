@@ -71,7 +71,8 @@ async fn discovery_changes(
     let observed_generation = installation.generation;
     let (status, reason, message) = match &report.outcome {
         Some(Outcome::Failure(failure)) => (ConditionStatus::False, failure.reason.clone(), failure.message.clone()),
-        _ => (ConditionStatus::True, "DISCOVERED".to_owned(), String::new()),
+        Some(Outcome::Tools(found)) => (ConditionStatus::True, "DISCOVERED".to_owned(), found.left_out.clone()),
+        None => return Ok(None),
     };
     let condition = Condition {
         r#type: ConditionType::ToolsDiscovered.into(),
