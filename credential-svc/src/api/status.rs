@@ -67,6 +67,12 @@ impl From<Error> for Status {
                 format!("{message}; retry later"),
             )
             .build(),
+            Error::AuthorizationServerBusy(message) => of(
+                Code::Unavailable,
+                ErrorReason::AuthorizationServerBusy,
+                format!("{message}; retry later"),
+            )
+            .build(),
             Error::AuthorizationServerRefused(message) => {
                 of(Code::FailedPrecondition, ErrorReason::AuthorizationServerRefused, message).build()
             }
@@ -167,11 +173,28 @@ mod tests {
     use service_kit::status::reason_of;
 
     use super::*;
+    use crate::domain::authorization::servers::ServerError;
 
     #[test]
     fn the_contract_has_every_common_reason() {
         for reason in Reason::COMMON {
             assert!(reason.value(ErrorReason::from_str_name).is_some(), "{reason:?}");
+        }
+    }
+
+    /// It is well, and those who wait for it are many: nobody has to look for a fault of it.
+    #[test]
+    fn a_server_that_many_wait_for_is_not_said_to_be_away() {
+        use ErrorReason::{AuthorizationServerBusy, AuthorizationServerUnavailable};
+        let why = || "why".to_owned();
+        for (error, reason) in [
+            (ServerError::Full(why()), AuthorizationServerBusy),
+            (ServerError::Unreachable(why()), AuthorizationServerUnavailable),
+            (ServerError::Unavailable(why()), AuthorizationServerUnavailable),
+        ] {
+            let told = Status::from(Error::from(error));
+            assert_eq!((told.code(), told.message()), (Code::Unavailable, "why; retry later"));
+            assert_eq!(reason_of(&told, ErrorReason::from_str_name), Some(reason));
         }
     }
 

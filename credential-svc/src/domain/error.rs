@@ -43,6 +43,9 @@ pub(crate) enum Error {
     /// An authorization server did not answer, or answered with a fault of its own.
     #[error("{0}")]
     AuthorizationServerUnavailable(String),
+    /// An authorization server was not asked, since many others wait for it.
+    #[error("{0}")]
+    AuthorizationServerBusy(String),
     /// An authorization server cannot be used as the entry says.
     #[error("{0}")]
     AuthorizationServerRefused(String),
@@ -72,10 +75,10 @@ pub(crate) enum Error {
 impl From<ServerError> for Error {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Unreachable(why)
-            | ServerError::Full(why)
-            | ServerError::Unavailable(why)
-            | ServerError::Busy { why, .. } => Self::AuthorizationServerUnavailable(why),
+            ServerError::Full(why) => Self::AuthorizationServerBusy(why),
+            ServerError::Unreachable(why) | ServerError::Unavailable(why) | ServerError::Busy { why, .. } => {
+                Self::AuthorizationServerUnavailable(why)
+            }
             ServerError::Refused { description, .. } => Self::AuthorizationServerRefused(format!(
                 "the authorization server refuses: {description}; an admin must change the entry or the authorization server"
             )),

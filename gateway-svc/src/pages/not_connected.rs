@@ -39,6 +39,8 @@ pub(super) enum Why {
     Denied,
     /// The authorization server does not answer.
     Away,
+    /// So many wait for the authorization server that it was not asked.
+    Busy,
     /// The authorization server cannot be used as the entry says.
     Unusable,
     /// The opener must agree to another destination first.
@@ -77,6 +79,7 @@ impl NotConnected {
             (_, Some(Reason::AuthorizationStateInvalid)) => return Why::Over.into(),
             (_, Some(Reason::AuthorizationDenied)) => Why::Denied,
             (_, Some(Reason::AuthorizationServerUnavailable)) => Why::Away,
+            (_, Some(Reason::AuthorizationServerBusy)) => Why::Busy,
             (_, Some(Reason::AuthorizationServerRefused)) => Why::Unusable,
             (_, Some(Reason::DestinationStale | Reason::DestinationChanged)) => return Why::Moved.into(),
             (_, Some(Reason::CredentialRequired)) => Why::Incomplete,
@@ -141,6 +144,11 @@ impl NotConnected {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The authorization server does not answer",
                 "Neither you nor Chandlery is at fault. Connect again in a moment; if it persists, ask the people who run that server.",
+            ),
+            Why::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Many requests wait for the authorization server",
+                "It may be slow. Connect again in a moment; if it persists, ask the people who run that server.",
             ),
             Why::Unusable => (
                 StatusCode::BAD_GATEWAY,

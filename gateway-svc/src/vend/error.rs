@@ -82,6 +82,7 @@ impl VendError {
             (Code::Unavailable, Some(ErrorReason::AuthorizationServerUnavailable)) => {
                 Self::AuthorizationServerUnavailable
             }
+            (Code::Unavailable, Some(ErrorReason::AuthorizationServerBusy)) => Self::Busy,
             (code, _) => {
                 tracing::error!(installation.uid = %running.installation.uid, grpc.code = ?code, error = %status.message(), "credential-svc vended nothing");
                 Self::Unavailable

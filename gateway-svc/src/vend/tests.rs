@@ -281,6 +281,8 @@ async fn refusals_become_errors_with_a_link() {
     let scopes = StatusBuilder::new(Code::FailedPrecondition, scopes, "no").with("scopes", "mail.read mail.write");
     let away = Reason::of(ErrorReason::AuthorizationServerUnavailable, ErrorReason::as_str_name);
     let away = StatusBuilder::new(Code::Unavailable, away, "no");
+    let busy = Reason::of(ErrorReason::AuthorizationServerBusy, ErrorReason::as_str_name);
+    let busy = StatusBuilder::new(Code::Unavailable, busy, "no");
     let refused = Reason::of(ErrorReason::CredentialExpired, ErrorReason::as_str_name);
     let refused = StatusBuilder::new(Code::FailedPrecondition, refused, "no");
     let refused = refused.with("condition_reason", "AUTHORIZATION_SERVER_REFUSED");
@@ -294,11 +296,12 @@ async fn refusals_become_errors_with_a_link() {
         Err(away.build()),
         Err(Status::unavailable("down")),
         Err(refused.build()),
+        Err(busy.build()),
         vended(1, "works", 300),
     ]);
     let installation = with_account();
     let mut seen = Vec::new();
-    for _ in 0..9 {
+    for _ in 0..10 {
         let error = vendor.headers(&installation, None, None).await.unwrap_err();
         seen.push(told(error, &installation));
     }
@@ -314,7 +317,8 @@ async fn refusals_become_errors_with_a_link() {
             "caller_token_refused",
             "authorization_server_unavailable",
             "unavailable",
-            "credential_expired"
+            "credential_expired",
+            "authorization_server_unavailable"
         ]
     );
     for (index, text) in [
@@ -324,6 +328,7 @@ async fn refusals_become_errors_with_a_link() {
         (4, "in place of a gateway token"),
         (8, "Connecting the account again does not change that"),
         (6, "Neither The time nor Chandlery is at fault"),
+        (9, "answers slowly, and many calls wait for it"),
     ] {
         assert!(seen[index].1.contains(text), "{}", seen[index].1);
     }

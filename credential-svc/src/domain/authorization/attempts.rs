@@ -46,9 +46,8 @@ impl Trouble {
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Unavailable(why) | Trouble::Full(why) | Trouble::Busy { why, .. } => {
-                Self::AuthorizationServerUnavailable(why)
-            }
+            Trouble::Full(why) => Self::AuthorizationServerBusy(why),
+            Trouble::Unavailable(why) | Trouble::Busy { why, .. } => Self::AuthorizationServerUnavailable(why),
             Trouble::Refused(message) => Self::Unusable {
                 message,
                 condition: "AUTHORIZATION_SERVER_REFUSED",

@@ -138,8 +138,8 @@ impl From<ExchangeError> for Error {
                 message,
                 condition: "AUTHORIZATION_SERVER_REFUSED",
             },
+            ExchangeError::Full(message) => Self::AuthorizationServerBusy(message),
             ExchangeError::Away(message)
-            | ExchangeError::Full(message)
             | ExchangeError::Unavailable(message)
             | ExchangeError::Busy { why: message, .. } => Self::AuthorizationServerUnavailable(message),
         }

@@ -98,6 +98,12 @@ pub(in crate::store) async fn a_server_that_is_away_is_not_asked_by_each_call<B:
     }
     assert_eq!(world.servers.requests(TOKEN_EXCHANGE).len(), 4);
     service.call(asked("carol")).await.unwrap();
+    world
+        .servers
+        .script([Script::Fail(ServerError::Full("many wait".to_owned()))]);
+    let error = service.call(asked("dave")).await.unwrap_err();
+    assert!(matches!(error, Error::AuthorizationServerBusy(_)), "{error:?}");
+    service.call(asked("dave")).await.unwrap();
 }
 
 /// Whoever calls with a token at which the server fails would stop a whole team.

@@ -111,6 +111,7 @@ macro_rules! store_suite {
             the_only_process_takes_up_what_one_before_it_left,
             a_transient_failure_marks_nothing,
             a_server_that_asks_for_a_pause_gets_it,
+            a_server_that_many_wait_for_is_said_to_be_busy,
             a_refusal_for_good_asks_for_a_person,
             a_token_that_cannot_be_renewed_expires,
             a_rejected_token_is_replaced_once_for_all,

@@ -326,6 +326,23 @@ pub(in crate::store) async fn a_server_that_asks_for_a_pause_gets_it<B: Bench>()
     assert_eq!(service.token().await.unwrap(), bearer(2, 2));
 }
 
+/// It is well: whoever waits is not told that it is away, and it is asked again soon.
+pub(in crate::store) async fn a_server_that_many_wait_for_is_said_to_be_busy<B: Bench>() {
+    let world = World::<B>::of_accounts().await;
+    let service = world.replica().await;
+    service.connect().await;
+    let full = || Script::Fail(ServerError::Full("many wait".to_owned()));
+    world.servers.script([full()]);
+    service.advance(LIFE);
+    let error = service.token().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::AuthorizationServerBusy(why) if why == "many wait"),
+        "{error:?}"
+    );
+    service.advance(Duration::from_secs(1));
+    assert_eq!(service.token().await.unwrap(), bearer(2, 2));
+}
+
 pub(in crate::store) async fn a_refusal_for_good_asks_for_a_person<B: Bench>() {
     let world = World::<B>::of_accounts().await;
     let service = world.replica().await;

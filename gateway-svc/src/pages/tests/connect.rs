@@ -237,6 +237,11 @@ async fn says_who_can_do_what_where_nothing_was_connected() {
             AuthorizationServerUnavailable,
             "Neither you nor Chandlery is at fault",
         ),
+        (
+            Code::Unavailable,
+            AuthorizationServerBusy,
+            "Many requests wait for the authorization server",
+        ),
         (Code::Aborted, DestinationStale, "The destination has changed"),
         (Code::Unavailable, RegistryUnavailable, "temporarily unavailable"),
         (Code::PermissionDenied, PermissionDenied, "This cannot be connected"),
