@@ -82,7 +82,8 @@ impl Client {
         }
     }
 
-    /// What it sees at a URL of one part of MCP: `methods`, `long` (a call), `questions` or `changes`.
+    /// What it sees at a URL of one part of MCP: `methods`, `long` (a call), `questions`, `changes` or `tools`, of
+    /// which npm's clients call each that is listed.
     ///
     /// # Panics
     /// If it fails, or speaks another era.

@@ -13,7 +13,8 @@ export const ANSWERS = {
     }
     const given = { string: 'Z\u00fcrich', boolean: true, number: 1.5, integer: 7, array: [] };
     const fields = Object.entries(requestedSchema.properties);
-    const value = ({ type, enum: [first] = [], oneOf: [one] = [] }) => first ?? one?.const ?? given[type];
+    // A form shows what the server proposes, and the person leaves it.
+    const value = ({ type, default: proposed, enum: [first] = [], oneOf: [one] = [] }) => proposed ?? first ?? one?.const ?? given[type];
     return { action: 'accept', content: Object.fromEntries(fields.map(([name, field]) => [name, value(field)])) };
   },
 };

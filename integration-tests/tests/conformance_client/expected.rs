@@ -42,7 +42,10 @@ pub(super) const OF_2026_07_28: &[Played] = &[
     ("request-metadata", CALLED, 8),
     ("auth/authorization-server-migration", CALLED, 14),
     ("auth/scope-step-up", CALLED, 14),
+    ("sep-2322-client-request-state", CALLED, 5),
     ("http-standard-headers", CALLED, 1),
+    ("http-custom-headers", CALLED, 5),
+    ("http-invalid-tool-headers", CALLED, 5),
     ("json-schema-2020-12-preservation", CALLED, 9),
     ("auth/metadata-default", CALLED, 16),
     ("auth/metadata-var1", CALLED, 16),
@@ -76,14 +79,12 @@ pub(super) const OF_2026_07_28: &[Played] = &[
 /// Revision 2026-07-28 requires these; here they are played in revision 2025-11-25.
 pub(super) const OF_BOTH: &[Played] = &[("auth/authorization-server-migration", CALLED, 13)];
 
-const NO_ANSWERS: &str = "the people of this journey answer nothing that a server asks yet: issue 10";
-const FIRST_TOOL: &str = "the people of this journey call the first tool alone yet: issue 10";
-const INVALID_LISTED: &str = "a gateway lists tools whose declarations of headers are not valid yet: issue 10";
+const ASKED_BESIDE: &str = "its server asks on the stream beside the call, which a gateway opens together with the session that the first call opens: what is asked before is lost yet: issue 10";
 const NO_KEYS: &str = "its identity provider publishes no keys, so that Chandlery cannot verify the person's token that would be exchanged";
 const NO_MODEL: &str = "an extension that no credential model has";
 
 pub(super) const NOT_IN_2025_11_25: &[NotPlayed] = &[
-    ("elicitation-sep1034-client-defaults", NO_ANSWERS),
+    ("elicitation-sep1034-client-defaults", ASKED_BESIDE),
     ("auth/enterprise-managed-authorization", NO_KEYS),
     ("auth/dpop", NO_MODEL),
     ("auth/dpop-nonce", NO_MODEL),
@@ -91,9 +92,6 @@ pub(super) const NOT_IN_2025_11_25: &[NotPlayed] = &[
 ];
 
 pub(super) const NOT_IN_2026_07_28: &[NotPlayed] = &[
-    ("sep-2322-client-request-state", NO_ANSWERS),
-    ("http-custom-headers", FIRST_TOOL),
-    ("http-invalid-tool-headers", INVALID_LISTED),
     ("auth/enterprise-managed-authorization", NO_KEYS),
     ("auth/dpop", NO_MODEL),
     ("auth/dpop-nonce", NO_MODEL),

@@ -5,7 +5,7 @@ use contracts::{
     gateway::DiscoverToolsRequest,
     registry::{self as r, ClientAuthentication, entry::CredentialModel},
 };
-use integration_tests::{Caller, browser, caller::reason, eventually, walk};
+use integration_tests::{Caller, browser, caller::reason, eventually, relayed::Client, walk};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -32,6 +32,15 @@ struct Context {
     client_id: String,
     client_secret: String,
     private_key_pem: String,
+    /// The tools that it is to call.
+    #[serde(rename = "toolCalls")]
+    tool_calls: Vec<ToolCall>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolCall {
+    name: String,
+    arguments: Value,
 }
 
 /// Where the credential of an entry comes from.
@@ -49,6 +58,14 @@ impl Scenario {
             Some(name) if name.starts_with("client-credentials-") => Kind::Machine,
             Some(_) => Kind::Account,
         }
+    }
+
+    /// Whether its server asks whoever calls a tool.
+    fn asks(&self) -> bool {
+        matches!(
+            self.name.as_str(),
+            "elicitation-sep1034-client-defaults" | "sep-2322-client-request-state"
+        )
     }
 }
 
@@ -70,7 +87,11 @@ pub(super) async fn play(stage: &Stage, scenario: &Scenario) -> String {
         {
             return why;
         }
-        match call(stage, &person, &id, &installation).await {
+        let called = async {
+            discover(&person, &installation).await?;
+            call(stage, &person, &id, scenario).await
+        };
+        match called.await {
             Ok(()) => return "called".to_owned(),
             Err(why) if scenario.kind() == Kind::Account && patience > 0 && REPAIRED.contains(&why.as_str()) => {
                 patience -= 1;
@@ -137,8 +158,8 @@ async fn connect(person: &Caller, installation: &str) -> Result<(), String> {
     finished.map(|_| ()).map_err(|status| reason(&status))
 }
 
-/// Has the tools discovered, and calls one, if there is one.
-async fn call(stage: &Stage, person: &Caller, id: &str, installation: &str) -> Result<(), String> {
+/// Has the tools discovered.
+async fn discover(person: &Caller, installation: &str) -> Result<(), String> {
     eventually("the tools are asked for", || async {
         let request = DiscoverToolsRequest {
             installation: installation.to_owned(),
@@ -148,34 +169,58 @@ async fn call(stage: &Stage, person: &Caller, id: &str, installation: &str) -> R
         // It is not ready for a moment.
         (asked != Err("INSTALLATION_UNAVAILABLE".to_owned())).then_some(asked)
     })
-    .await?;
-    let client = stage.stack.mcp(id, person).await;
-    let Some((tool, arguments)) = choose(&client.list_tools().await) else {
+    .await
+}
+
+/// Calls each tool that is to be called. Where the server asks, clients of both eras do, which answer.
+async fn call(stage: &Stage, person: &Caller, id: &str, scenario: &Scenario) -> Result<(), String> {
+    if scenario.asks() {
+        for client in [Client::Sdk, Client::NpmAuto] {
+            let results = client.sees("tools", &stage.stack.mcp_url(id), person.token()).await;
+            for result in results.as_object().expect("by tool").values() {
+                succeeded(result)?;
+            }
+        }
         return Ok(());
-    };
-    let answer = client.call(&tool, arguments).await;
-    let result = &answer["result"];
-    if let Some(code) = answer["error"]["code"].as_i64() {
-        return Err(code.to_string());
     }
-    if result["isError"] == json!(true) {
-        let error = result["structuredContent"]["error"].as_str();
-        return Err(error.map_or_else(|| result.to_string(), str::to_uppercase));
+    let client = stage.stack.mcp(id, person).await;
+    for (tool, arguments) in calls(id, &scenario.context, &client.list_tools().await) {
+        let answer = client.call(&tool, arguments).await;
+        if let Some(code) = answer["error"]["code"].as_i64() {
+            return Err(code.to_string());
+        }
+        succeeded(&answer["result"])?;
     }
     Ok(())
 }
 
-/// A tool, and its arguments. One scenario asks for the schema of another tool, as a client sees it.
-fn choose(tools: &[Value]) -> Option<(String, Value)> {
-    let named = |name: &str| {
-        tools
-            .iter()
-            .find(|tool| tool["name"].as_str().is_some_and(|tool| tool.ends_with(name)))
-    };
-    let (tool, arguments) = match (named("json_schema_echo"), named("json_schema_2020_12_tool")) {
-        (Some(echo), Some(tool)) => (echo, json!({"schema": tool["inputSchema"]})),
+fn succeeded(result: &Value) -> Result<(), String> {
+    if result["isError"] != json!(true) {
+        return Ok(());
+    }
+    let error = result["structuredContent"]["error"].as_str();
+    Err(error.map_or_else(|| result.to_string(), str::to_uppercase))
+}
+
+/// Tools, and their arguments: those that the suite names, or each that is listed. One scenario asks for the schema of another tool, as a
+/// client sees it.
+fn calls(id: &str, context: &Context, tools: &[Value]) -> Vec<(String, Value)> {
+    if !context.tool_calls.is_empty() {
+        let calls = context.tool_calls.iter();
+        return calls
+            .map(|call| (format!("{id}__{}", call.name), call.arguments.clone()))
+            .collect();
+    }
+    let names = tools
+        .iter()
+        .map(|tool| tool["name"].as_str().expect("it has a name").to_owned());
+    let schema = |name: &str| tools.iter().find(|tool| tool["name"] == format!("{id}__{name}"));
+    match schema("json_schema_2020_12_tool") {
+        Some(tool) => vec![(
+            format!("{id}__json_schema_echo"),
+            json!({"schema": tool["inputSchema"]}),
+        )],
         // `add_numbers` requires these, and the others ignore them.
-        _ => (tools.first()?, json!({"a": 5, "b": 3})),
-    };
-    Some((tool["name"].as_str()?.to_owned(), arguments))
+        None => names.map(|name| (name, json!({"a": 5, "b": 3}))).collect(),
+    }
 }
