@@ -11,7 +11,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use integration_tests::process::descendants;
+use integration_tests::{process::descendants, upstream::fast::CONNECTIONS};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -42,6 +42,8 @@ pub(crate) struct Figures {
     /// Latencies in microseconds: p50, p99, p99.9.
     pub(crate) percentiles: [f64; 3],
     pub(crate) cpu: Duration,
+    /// How many were opened to the upstream.
+    pub(crate) connections: usize,
 }
 
 /// Runs the callers for `during`, on a separate thread.
@@ -85,6 +87,31 @@ async fn run(target: &Target, load: Load, during: Duration) -> Figures {
         rate: latencies.len() as f64 / elapsed.as_secs_f64(),
         percentiles: [0.5, 0.99, 0.999].map(percentile),
         cpu,
+        connections: 0,
+    }
+}
+
+/// A connection to the upstream, which is asked how many were opened to it.
+pub(crate) struct Connections {
+    sender: http1::SendRequest<Full<Bytes>>,
+    address: String,
+}
+
+impl Connections {
+    pub(crate) async fn to(upstream: &str) -> Self {
+        Self {
+            sender: connect(upstream).await,
+            address: upstream.to_owned(),
+        }
+    }
+
+    pub(crate) async fn opened(&mut self) -> usize {
+        let request = Request::get(CONNECTIONS).header(header::HOST, &self.address);
+        let request = request.body(Full::default()).expect("the headers are well formed");
+        let answer = self.sender.send_request(request).await.expect("the connection holds");
+        let answer = answer.into_body().collect().await.expect("the answer is whole");
+        let text = String::from_utf8(answer.to_bytes().into()).expect("it is ASCII");
+        text.parse().expect("it is a number")
     }
 }
 

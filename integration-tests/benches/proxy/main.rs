@@ -20,7 +20,7 @@ use std::{
 
 use integration_tests::{Stack, stack, upstream::fast::FastUpstream};
 
-use load::{Load, Target, load, resident, resident_of_children};
+use load::{Connections, Load, Target, load, resident, resident_of_children};
 use report::{Report, Start};
 
 /// The length of one round. There are many short rounds of all targets in turn, so that other load of the machine
@@ -31,10 +31,15 @@ const ROUNDS: usize = 10;
 /// The argument that makes this process the upstream.
 const UPSTREAM: &str = "upstream";
 
-const LOADS: [Load; 3] = [
+const LOADS: [Load; 4] = [
     Load {
         title: "1 KB result, 64 callers",
         tool: "small",
+        callers: 64,
+    },
+    Load {
+        title: "1 KB result as SSE, 64 callers",
+        tool: "streamed",
         callers: 64,
     },
     Load {
@@ -88,6 +93,7 @@ async fn measure() -> String {
     let (mut proxy, nginx) = setup::nginx(&direct.address).await;
     let (gateway_stack, gateway, with_data) = setup::gateway(&direct.address).await;
     let targets = [direct, nginx, gateway];
+    let mut connections = Connections::to(&targets[0].address).await;
     let mut report = Report::default();
     let wanted: Vec<String> = std::env::args()
         .skip(1)
@@ -97,7 +103,7 @@ async fn measure() -> String {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| load.title.contains(wanted)) {
             continue;
         }
-        report.add(&load, measure_load(&targets, load, rounds).await);
+        report.add(&load, measure_load(&targets, &mut connections, load, rounds).await);
     }
     // SIGKILL would leave its workers behind.
     proxy.terminate().await;
@@ -120,14 +126,22 @@ async fn measure() -> String {
 }
 
 /// The figures of every target in every round.
-async fn measure_load(targets: &[Target; 3], of: Load, rounds: usize) -> [Vec<load::Figures>; 3] {
+async fn measure_load(
+    targets: &[Target; 3],
+    connections: &mut Connections,
+    of: Load,
+    rounds: usize,
+) -> [Vec<load::Figures>; 3] {
     for target in targets {
         load(target.clone(), of, WARM_UP).await;
     }
     let mut figures = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for (target, figures) in targets.iter().zip(&mut figures) {
-            figures.push(load(target.clone(), of, ROUND).await);
+            let before = connections.opened().await;
+            let mut round = load(target.clone(), of, ROUND).await;
+            round.connections = connections.opened().await - before;
+            figures.push(round);
         }
     }
     figures

@@ -22,6 +22,8 @@ pub(crate) struct Start {
 pub(crate) struct Report {
     tables: String,
     verdicts: String,
+    /// CPU time in microseconds that a JSON answer of 1 KB costs the gateway with 64 callers.
+    json: Option<f64>,
 }
 
 /// The summary of all rounds of a target.
@@ -87,7 +89,25 @@ impl Report {
             ours / theirs,
         );
         match (load.callers, load.tool) {
-            (64, "small") => self.verdict("throughput with 64 callers, of nginx's", throughput, ">=", 0.7, ""),
+            (64, "small") => {
+                self.json = Some(gateway.cpu_per_call);
+                self.verdict("throughput with 64 callers, of nginx's", throughput, ">=", 0.7, "");
+                self.verdict("CPU with 64 callers, of nginx's", cpu, "<=", 2.5, "");
+            }
+            (_, "streamed") => {
+                if let Some(json) = self.json {
+                    self.verdict(
+                        "CPU of an SSE result, of a JSON one's",
+                        gateway.cpu_per_call / json,
+                        "<=",
+                        1.2,
+                        "",
+                    );
+                }
+                let of_gateway = |figure: fn(&Figures) -> usize| rounds[2].iter().map(figure).sum::<usize>() as f64;
+                let opened = of_gateway(|round| round.connections) * 1e3 / of_gateway(|round| round.calls);
+                self.verdict("connections opened for 1,000 SSE results", opened, "<=", 10.0, "");
+            }
             (1, _) => self.verdict("added median with 1 caller, of nginx's", ours / theirs, "<=", 2.0, ""),
             (_, "large") => self.verdict("CPU of a 100 KB result, of nginx's", cpu, "<=", 1.0, ""),
             _ => {}

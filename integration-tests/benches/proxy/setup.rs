@@ -93,7 +93,7 @@ pub(crate) async fn gateway(upstream: &str) -> (Stack, Target, Duration) {
     admin.publish("fast", walk::with_static(entry, "key", injection)).await;
     alice.install("fast", None, &[("key", "a-secret-of-hers")]).await;
     admin.gateway("bench").await;
-    for tool in ["small", "large"] {
+    for tool in ["small", "streamed", "large"] {
         admin.assign("bench", "fast", tool).await;
     }
     stack.stop().await;
