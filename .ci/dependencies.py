@@ -69,14 +69,17 @@ MODULES = {
     # A tool call comes in by `api` or `mcp`; `calls` takes it by way of `resolve` and `vend` to `upstream`.
     "gateway-svc": {
         "app": {ALL},
-        "api": {"calls", "discovery", "identity", "resolve", "snapshot", "domain", "json"},
-        "mcp": {"calls", "identity", "resolve", "snapshot", "upstream", "domain", "json", "buffers", "config"},
+        "api": {"calls", "discovery", "identity", "listing", "resolve", "snapshot", "domain", "json"},
+        "mcp": {"calls", "identity", "listing", "resolve", "snapshot", "upstream", "domain", "json", "buffers", "config"},
         "pages": {"facade", "oidc", "seal", "buffers", "sentence"},
         # The authorization server for MCP clients.
         "facade": {"oidc", "seal", "upstream", "snapshot", "domain"},
         "discovery": {"calls", "vend", "upstream", "snapshot", "domain"},
         "calls": {"resolve", "route", "vend", "upstream", "snapshot", "domain", "json"},
         "identity": {"facade", "snapshot", "domain"},
+        # Lists that those share who see the same, and what is found in them.
+        "listing": {"resolve", "search", "snapshot", "route", "domain"},
+        "search": set(),
         "resolve": {"snapshot", "route", "domain", "sentence"},
         "snapshot": {"route", "domain"},
         "vend": {"domain"},

@@ -24,6 +24,7 @@ use crate::{
     domain::Links,
     facade::{AccessTokens, Facade, FacadeConfig},
     identity::{Identity, Metadata, TokenUses},
+    listing::Listings,
     mcp::{self, Mcp},
     pages::{self, PagesConfig, PagesDeps},
     snapshot::{Feed, Store},
@@ -102,6 +103,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         stopping.clone(),
         late.clone(),
     ));
+    let listings: Arc<Listings> = Arc::default();
     let metadata = Arc::new(Metadata::new(&deps.verifier, links.clone(), Arc::clone(&store)));
     let mcp = Arc::new(Mcp::new(
         &config,
@@ -109,6 +111,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         Arc::clone(&identity),
         Arc::clone(&metadata),
         Arc::clone(&store),
+        Arc::clone(&listings),
         Arc::clone(&deps.quotas),
         deps.clock.clone(),
         stopping.clone(),
@@ -119,6 +122,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     };
     let tools = Tools {
         store: Arc::clone(&store),
+        listings,
         calls,
         discovery: Arc::clone(&discovery),
         links: links.clone(),

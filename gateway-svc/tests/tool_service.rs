@@ -3,7 +3,9 @@
 mod support;
 
 use contracts::{
-    gateway::{CallToolRequest, CallToolResponse, ListToolsRequest, ResolutionOutcome, ResolutionRule},
+    gateway::{
+        CallToolRequest, CallToolResponse, ListToolsRequest, ResolutionOutcome, ResolutionRule, SearchToolsRequest,
+    },
     registry::{Installation, installation::Scope},
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -11,7 +13,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use support::{
     World,
-    requests::{call, discover, explain, list},
+    requests::{call, discover, explain, list, search},
 };
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
@@ -90,6 +92,41 @@ async fn a_caller_without_installation_gets_a_link() {
         .unwrap()
         .into_inner();
     assert!(hers.tools[0].connected && hers.tools[0].install_url.is_empty());
+}
+
+#[tokio::test]
+async fn a_search_finds_the_tools_that_are_listed() {
+    let world = World::new(echo).await;
+    let ask = async |who: &str, request| world.tools().search_tools(world.by(who, request)).await;
+    for who in ["alice", "bob"] {
+        let listed = world
+            .tools()
+            .list_tools(world.by(who, list()))
+            .await
+            .unwrap()
+            .into_inner();
+        for query in ["send mail", "", " "] {
+            let found = ask(who, search(query)).await.unwrap().into_inner();
+            assert_eq!(found.tools, listed.tools, "{who}: {query}");
+            assert_eq!((found.total_size, found.next_page_token.as_str()), (1, ""));
+        }
+        let found = ask(who, search("weather")).await.unwrap().into_inner();
+        assert_eq!((found.tools.len(), found.total_size), (0, 0));
+    }
+    let long = SearchToolsRequest {
+        parent: "x".to_owned(),
+        page_size: -1,
+        ..search(&"x".repeat(1025))
+    };
+    let refused = ask("alice", long).await.unwrap_err();
+    let violations = refused.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<_> = violations.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(fields, ["parent", "query", "page_size"]);
+    let made_up = SearchToolsRequest {
+        page_token: "made-up".to_owned(),
+        ..search("")
+    };
+    assert_eq!(reason(&ask("alice", made_up).await.unwrap_err()), "PAGE_TOKEN_INVALID");
 }
 
 #[tokio::test]

@@ -274,6 +274,7 @@ async fn change_by_mask(stack: Stack) {
         labels: map(&[("team", "ops")]),
         omit_entry_prefix: Some(true),
         tokens_only: Some(true),
+        tool_listing: ToolListing::Search.into(),
         ..Default::default()
     };
     let made = admin.gateway("main", made).await.unwrap();
@@ -299,9 +300,10 @@ async fn change_by_mask(stack: Stack) {
             set.description.as_str(),
             &set.labels,
             set.omit_entry_prefix(),
-            set.tokens_only()
+            set.tokens_only(),
+            set.tool_listing()
         ),
-        ("kept", &made.labels, true, true),
+        ("kept", &made.labels, true, true, ToolListing::Search),
         "without a mask, what is not set stays"
     );
     assert!(set.registry_revision > made.registry_revision);
@@ -309,8 +311,13 @@ async fn change_by_mask(stack: Stack) {
     assert_eq!(same, set, "what changes nothing writes nothing");
     let all = update(change.clone(), mask(&["*"])).await.unwrap();
     assert_eq!(
-        (all.description.as_str(), all.omit_entry_prefix(), all.tokens_only()),
-        ("", false, false)
+        (
+            all.description.as_str(),
+            all.omit_entry_prefix(),
+            all.tokens_only(),
+            all.tool_listing()
+        ),
+        ("", false, false, ToolListing::All)
     );
     assert!(all.labels.is_empty());
     let only = Gateway {
@@ -318,6 +325,12 @@ async fn change_by_mask(stack: Stack) {
         ..change.clone()
     };
     assert!(update(only, mask(&["tokens_only"])).await.unwrap().tokens_only());
+    let only = Gateway {
+        tool_listing: ToolListing::Search.into(),
+        ..change.clone()
+    };
+    let searched = update(only, mask(&["tool_listing"])).await.unwrap();
+    assert_eq!(searched.tool_listing(), ToolListing::Search);
     let refused = update(change, mask(&["display_name", "uid"])).await.unwrap_err();
     assert_eq!(fields(&refused), ["update_mask.paths[1]"]);
 }

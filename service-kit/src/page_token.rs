@@ -35,14 +35,9 @@ impl PageTokens {
         if token.is_empty() {
             return Ok(None);
         }
-        self.unseal(binding, token).map(Some).ok_or_else(|| {
-            StatusBuilder::new(
-                Code::InvalidArgument,
-                Reason::PAGE_TOKEN_INVALID,
-                "page_token was not made for this request: ask for the first page with an empty one",
-            )
-            .build()
-        })
+        self.unseal(binding, token)
+            .map(Some)
+            .ok_or_else(|| refuse("page_token was not made for this request: ask for the first page with an empty one"))
     }
 
     fn unseal<T: DeserializeOwned>(&self, binding: &str, token: &str) -> Option<T> {
@@ -50,6 +45,15 @@ impl PageTokens {
         let (_, plain) = self.sealing.open(binding.as_bytes(), &token)?;
         serde_json::from_slice(&plain).ok()
     }
+}
+
+/// The status for a token whose position is in the list no more.
+pub fn gone() -> Status {
+    refuse("what page_token continues from is gone: ask for the first page with an empty one")
+}
+
+fn refuse(why: &str) -> Status {
+    StatusBuilder::new(Code::InvalidArgument, Reason::PAGE_TOKEN_INVALID, why).build()
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use crate::{
     resolve::{Explanation, Outcome, Rule, Step},
 };
 
-/// A tool as a caller sees it.
-pub(super) fn exposed_tool(tool: &ExposedTool, consumer: &ConsumerRef, links: &Links) -> pb::ExposedTool {
-    pb::ExposedTool {
+/// Tools as a caller sees them.
+pub(super) fn exposed_tools(tools: &[ExposedTool], consumer: &ConsumerRef, links: &Links) -> Vec<pb::ExposedTool> {
+    let exposed = |tool: &ExposedTool| pb::ExposedTool {
         exposed_name: tool.exposed_name.to_string(),
         entry: format!("entries/{}", tool.entry),
         tool: tool.tool.to_string(),
@@ -24,7 +24,8 @@ pub(super) fn exposed_tool(tool: &ExposedTool, consumer: &ConsumerRef, links: &L
         } else {
             links.install(&tool.entry, Some(consumer))
         },
-    }
+    };
+    tools.iter().map(exposed).collect()
 }
 
 /// What a tool answered, a JSON object.

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use contracts::{
     gateway::{
         CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ErrorReason,
-        ExplainResolutionRequest, ExplainResolutionResponse, ListToolsRequest, ListToolsResponse,
-        tool_service_server::ToolService,
+        ExplainResolutionRequest, ExplainResolutionResponse, ListToolsRequest, ListToolsResponse, SearchToolsRequest,
+        SearchToolsResponse, tool_service_server::ToolService,
     },
     registry::{AccessAction, GetUserRequest, user_service_client::UserServiceClient},
 };
 use registry_client::access::Access;
 use service_kit::{
     UserId, identity,
-    page_token::PageTokens,
+    page_token::{self, PageTokens},
     status::{Violations, not_found, page_size},
     turns::in_place,
 };
@@ -29,6 +29,7 @@ use crate::{
     domain::{Caller, CallerUser, ConsumerKind, ConsumerRef, Links},
     identity::Refusal,
     json::Object,
+    listing::{Listings, MOST_QUERY, Use},
     resolve,
     snapshot::Store,
 };
@@ -40,6 +41,8 @@ use admission::Held;
 pub(crate) struct Tools {
     /// What the registry says.
     pub(crate) store: Arc<Store>,
+    /// Lists of tools.
+    pub(crate) listings: Arc<Listings>,
     /// Makes calls.
     pub(crate) calls: Arc<Calls>,
     /// Asks servers for their tools.
@@ -61,15 +64,11 @@ impl ToolService for Tools {
         let caller = caller(&extensions)?;
         let mut violations = Violations::new();
         let consumer = parent(&request.parent, &mut violations);
-        let size = page_size(request.page_size).unwrap_or_else(|wrong| {
-            violations.extend("", wrong);
-            0
-        });
+        let size = size(request.page_size, &mut violations);
         let consumer = violations.into_result(consumer)?;
         let binding = format!("ListTools\n{consumer}\n{}", caller.subject_name());
         let after: Option<String> = self.pages.open(&binding, &request.page_token)?;
         let snapshot = self.store.load().map_err(status::of_call)?;
-        let size = usize::try_from(size).unwrap_or_default();
         let page =
             resolve::page(&snapshot, &caller, &consumer, None, after.as_deref(), size).map_err(status::of_call)?;
         let next_page_token = page
@@ -78,12 +77,39 @@ impl ToolService for Tools {
             .filter(|_| page.more)
             .map(|last| self.pages.seal(&binding, &&*last.exposed_name));
         Ok(Response::new(ListToolsResponse {
-            tools: page
-                .tools
-                .iter()
-                .map(|tool| convert::exposed_tool(tool, &consumer, &self.links))
-                .collect(),
+            tools: convert::exposed_tools(&page.tools, &consumer, &self.links),
             next_page_token: next_page_token.unwrap_or_default(),
+        }))
+    }
+
+    async fn search_tools(
+        &self,
+        request: Request<SearchToolsRequest>,
+    ) -> Result<Response<SearchToolsResponse>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        let caller = caller(&extensions)?;
+        let mut violations = Violations::new();
+        let consumer = parent(&request.parent, &mut violations);
+        if request.query.chars().nth(MOST_QUERY).is_some() {
+            violations.add("query", format!("must have at most {MOST_QUERY} characters"));
+        }
+        let size = size(request.page_size, &mut violations);
+        let consumer = violations.into_result(consumer)?;
+        let binding = format!("SearchTools\n{consumer}\n{}\n{}", caller.subject_name(), request.query);
+        let after: Option<String> = self.pages.open(&binding, &request.page_token)?;
+        let snapshot = self.store.load().map_err(status::of_call)?;
+        let listing = self.listings.of(&snapshot, &caller, &consumer, None, Use::Search);
+        let found = listing.await.map_err(status::of_call)?.find(&request.query).await;
+        let rest = found.after(after.as_deref()).ok_or_else(page_token::gone)?;
+        let more = rest.len() > size;
+        let page: Vec<&str> = rest.take(size).map(|tool| &*tool.exposed_name).collect();
+        let next = page.last().filter(|_| more);
+        let next_page_token = next.map(|last| self.pages.seal(&binding, last));
+        let tools = resolve::named(&snapshot, &caller, &consumer, page).map_err(status::of_call)?;
+        Ok(Response::new(SearchToolsResponse {
+            tools: convert::exposed_tools(&tools, &consumer, &self.links),
+            next_page_token: next_page_token.unwrap_or_default(),
+            total_size: i32::try_from(found.len()).unwrap_or(i32::MAX),
         }))
     }
 
@@ -232,6 +258,15 @@ fn parent(name: &str, violations: &mut Violations) -> ConsumerRef {
         violations.add("parent", "must be gateways/{gateway} or agents/{agent}");
         ConsumerRef::new(ConsumerKind::Gateway, "")
     })
+}
+
+/// How many tools a page has that is requested with this size.
+fn size(requested: i32, violations: &mut Violations) -> usize {
+    let size = page_size(requested).unwrap_or_else(|wrong| {
+        violations.extend("", wrong);
+        0
+    });
+    usize::try_from(size).unwrap_or_default()
 }
 
 fn tool(name: &str, violations: &mut Violations) {

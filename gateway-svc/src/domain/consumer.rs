@@ -81,6 +81,8 @@ pub(crate) struct Consumer {
     pub(crate) passthrough_headers: Vec<String>,
     /// Expose tools as `{tool}` in place of `{entry}__{tool}`.
     pub(crate) omit_entry_prefix: bool,
+    /// List `search_tools` and `call_tool` in place of all tools.
+    pub(crate) searched: bool,
     /// Do not say where to sign in: clients come with a token that they were configured with.
     pub(crate) tokens_only: bool,
 }

@@ -22,4 +22,6 @@ pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
 pub(crate) use revision::{CredentialKind, Endpoint, FixedHeader, HeaderSource, RequiredToken, Revision};
 pub(crate) use running::{Running, Runtime, Shared};
-pub(crate) use tool::{DiscoveredTool, DiscoveredTools, ExposedTool, ListedTools, OwnTools, ToolSet};
+pub(crate) use tool::{
+    CALL_TOOL, DiscoveredTool, DiscoveredTools, ExposedTool, ListedTool, ListedTools, OwnTools, SEARCH_TOOLS, ToolSet,
+};

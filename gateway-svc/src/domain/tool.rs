@@ -28,6 +28,35 @@ pub(crate) struct ExposedTool {
     pub(crate) connected: bool,
 }
 
+/// A tool as all see it who see the same definition.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedTool {
+    /// The name to call it by.
+    pub(crate) exposed_name: Arc<str>,
+    /// Slug of its entry.
+    pub(crate) entry: Arc<str>,
+    /// The server's own name of it.
+    pub(crate) tool: Arc<str>,
+    /// The server's definition, to be shown under `exposed_name`.
+    pub(crate) definition: Arc<Definition>,
+}
+
+/// Finds tools, where a gateway or agent does not list them.
+pub(crate) const SEARCH_TOOLS: &str = "search_tools";
+/// Calls one of those.
+pub(crate) const CALL_TOOL: &str = "call_tool";
+
+impl From<ExposedTool> for ListedTool {
+    fn from(tool: ExposedTool) -> Self {
+        Self {
+            exposed_name: tool.exposed_name,
+            entry: tool.entry,
+            tool: tool.tool,
+            definition: tool.definition,
+        }
+    }
+}
+
 /// A tool as its server defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiscoveredTool {

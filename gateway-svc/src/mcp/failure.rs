@@ -54,13 +54,7 @@ pub(super) fn of(error: &CallError, of_tool: bool, declares_output: impl FnOnce(
                 ..RpcError::new(INTERNAL_ERROR, text)
             });
         }
-        let content = json!([{"type": "text", "text": text}]);
-        let value = if declares_output() {
-            json!({"content": content, "_meta": {META: structured}, "isError": true})
-        } else {
-            json!({"content": content, "structuredContent": structured, "isError": true})
-        };
-        Failure::Result(value.to_string())
+        Failure::Result(error_result(text, &structured, declares_output()))
     };
     let rpc = |code, text: String| Failure::Error(RpcError::new(code, text));
     Some(match error {
@@ -112,6 +106,17 @@ pub(super) fn of(error: &CallError, of_tool: bool, declares_output: impl FnOnce(
         | CallError::RegistryUnavailable
         | CallError::Internal => rpc(INTERNAL_ERROR, error.to_string()),
     })
+}
+
+/// A tool's result that says what failed: to people and models, and to programs. `declares_output`: see [`of`].
+pub(super) fn error_result(text: &str, structured: &serde_json::Value, declares_output: bool) -> String {
+    let content = json!([{"type": "text", "text": text}]);
+    let value = if declares_output {
+        json!({"content": content, "_meta": {META: structured}, "isError": true})
+    } else {
+        json!({"content": content, "structuredContent": structured, "isError": true})
+    };
+    value.to_string()
 }
 
 /// Asks the client to open the install link for its user.

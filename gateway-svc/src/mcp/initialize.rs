@@ -134,6 +134,9 @@ pub(super) fn instructions(consumer: &Consumer) -> String {
     if !consumer.description.is_empty() {
         instructions = format!("{instructions} {}", consumer.description);
     }
+    if consumer.searched {
+        instructions.push_str(" Find them with search_tools, and call them with call_tool.");
+    }
     instructions.push_str(
         " A tool whose server is not connected yet answers with a link: show it to the user, who opens it in a browser, then call the tool again.",
     );

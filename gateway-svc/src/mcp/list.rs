@@ -2,38 +2,52 @@
 
 use std::{sync::Arc, time::Duration};
 
-use service_kit::{page_token::PageTokens, turns::off_thread};
+use service_kit::turns::off_thread;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Mcp,
-    page::{PAGE, Pages},
-    rpc::RpcError,
+    page::{Pages, invalid_cursor},
+    rpc::{INTERNAL_ERROR, RpcError},
+    searched,
+    visit::Visit,
 };
 use crate::{
-    domain::{Caller, ConsumerRef},
+    calls::Visitor,
+    domain::{CallError, ConsumerRef},
     identity::Identified,
     json::Object,
-    resolve::{self, Page},
+    listing::{COST_OF_A_TOOL, Use},
+    resolve,
     snapshot::Watcher,
 };
 
 /// The shortest time between two looks at the list, however fast the registry changes.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The cost of a tool in a list, as the number of bytes that take as long to parse (measured: 500 ns).
-const COST_OF_A_TOOL: usize = 64;
 
-/// A page of tools as a result: definitions, verbatim, under their exposed names. `find` returns this many tools after the one of a name.
-pub(super) fn page(
-    find: impl FnOnce(Option<&str>, usize) -> Result<Page, RpcError>,
-    cursors: &PageTokens,
-    caller: &Caller,
-    consumer: &ConsumerRef,
-    params: Option<&Object<'_>>,
-) -> Result<Vec<u8>, RpcError> {
-    let pages = Pages::new(cursors, format!("tools/list {consumer} {}", caller.subject_name()));
-    let Page { tools, more } = find(pages.after(params)?.as_deref(), PAGE)?;
-    Ok(pages.write("tools", &tools, more))
+impl Visit {
+    /// A page of tools as a result: definitions, verbatim, under their exposed names.
+    pub(super) async fn list(&self, visitor: &Visitor<'_>, params: Option<&Object<'_>>) -> Result<Vec<u8>, RpcError> {
+        let Visitor { caller, consumer, .. } = *visitor;
+        let binding = format!("tools/list {consumer} {}", caller.subject_name());
+        let pages = Pages::new(&self.mcp.cursors, binding);
+        let after = pages.after(params)?;
+        let failed = |error: CallError| RpcError::new(INTERNAL_ERROR, error.to_string());
+        if self.consumer.searched {
+            // There is one page. The cursor is of a time when all were listed.
+            if after.is_some() {
+                return Err(invalid_cursor());
+            }
+            let snapshot = self.mcp.store.load().map_err(failed)?;
+            let entries = resolve::entries(&snapshot, caller, consumer).map_err(failed)?;
+            return Ok(searched::listed(&entries));
+        }
+        let own = self.mcp.calls.own_tools(visitor).await;
+        let snapshot = self.mcp.store.load().map_err(failed)?;
+        let listing = self.mcp.listings.of(&snapshot, caller, consumer, Some(own), Use::Show);
+        let listing = listing.await.map_err(failed)?;
+        Ok(pages.write("tools", listing.after(after.as_deref())))
+    }
 }
 
 /// Watches the tools that a caller sees at a gateway or agent.
@@ -100,6 +114,10 @@ async fn look(mcp: &Mcp, watcher: &mut Watcher, visit: &Arc<(Identified, Consume
     if !mcp.identity.still(&snapshot, identified) {
         return None;
     }
+    if snapshot.consumer(consumer)?.searched {
+        let entries = resolve::entries(&snapshot, &identified.caller, consumer).ok()?;
+        return Some(searched::fingerprint(&entries));
+    }
     let table = snapshot.table(consumer)?;
     let seen = resolve::seen(&snapshot, &identified.caller, consumer).ok()?;
     if let Some(known) = table.fingerprint(&seen) {
@@ -116,117 +134,4 @@ async fn look(mcp: &Mcp, watcher: &mut Watcher, visit: &Arc<(Identified, Consume
     let fingerprint = fingerprint.await?;
     snapshot.table(consumer)?.keep_fingerprint(seen, fingerprint);
     Some(fingerprint)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-    use crate::{
-        domain::{ConsumerKind, Definition, ExposedTool, Subject},
-        mcp::{page::PAGE_BYTES, rpc::INVALID_PARAMS},
-    };
-
-    fn tool(name: &str) -> ExposedTool {
-        ExposedTool {
-            exposed_name: name.into(),
-            entry: "e".into(),
-            tool: name.into(),
-            hash: name.into(),
-            definition: Definition::parse(r#"{"name":"x","inputSchema":{"n":12345678901234567890}}"#)
-                .unwrap()
-                .into(),
-            connected: true,
-        }
-    }
-
-    /// A list longer than a page is complete over all pages.
-    #[test]
-    fn pages_are_whole_and_follow_each_other() {
-        let cursors = PageTokens::new([1; 32]);
-        let tools: Vec<ExposedTool> = (0..450).map(|n| tool(&format!("t{n:04}"))).collect();
-        let caller = Caller {
-            subject: Subject::Team("a".into()),
-            consumers: None,
-            token: None,
-            creator: None,
-        };
-        let consumer = ConsumerRef::new(ConsumerKind::Gateway, "g");
-        let find = |after: Option<&str>, size: usize| {
-            let behind = |tool: &&ExposedTool| after.is_none_or(|after| *tool.exposed_name > *after);
-            let mut rest = tools.iter().filter(behind);
-            Ok(Page {
-                tools: rest.by_ref().take(size).cloned().collect(),
-                more: rest.next().is_some(),
-            })
-        };
-        let (mut seen, mut params) = (Vec::new(), String::from("{}"));
-        loop {
-            let object = Object::parse(&params).unwrap();
-            let text = page(find, &cursors, &caller, &consumer, Some(&object)).unwrap();
-            let result: Value = serde_json::from_slice(&text).unwrap();
-            seen.extend(
-                result["tools"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|tool| tool["name"].as_str().unwrap().to_owned()),
-            );
-            match result["nextCursor"].as_str() {
-                Some(cursor) => params = format!(r#"{{"cursor":"{cursor}"}}"#),
-                None => break,
-            }
-        }
-        assert_eq!(
-            seen,
-            tools
-                .iter()
-                .map(|tool| tool.exposed_name.to_string())
-                .collect::<Vec<_>>()
-        );
-        let first = page(find, &cursors, &caller, &consumer, None).unwrap();
-        assert!(
-            String::from_utf8(first.clone())
-                .unwrap()
-                .contains("12345678901234567890")
-        );
-        let cursor = serde_json::from_slice::<Value>(&first).unwrap()["nextCursor"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        let large = |_: Option<&str>, size: usize| {
-            let definition = format!(r#"{{"name":"x","description":"{}"}}"#, "d".repeat(PAGE_BYTES / 4));
-            let definition = Arc::new(Definition::parse(&definition).unwrap());
-            let tools = (0..size).map(|n| ExposedTool {
-                definition: Arc::clone(&definition),
-                ..tool(&format!("t{n}"))
-            });
-            Ok(Page {
-                tools: tools.collect(),
-                more: false,
-            })
-        };
-        let ended = page(large, &cursors, &caller, &consumer, None).unwrap();
-        let ended: Value = serde_json::from_slice(&ended).unwrap();
-        assert_eq!(ended["tools"].as_array().unwrap().len(), 4);
-        assert!(ended["nextCursor"].is_string(), "the others follow");
-        let other = Caller {
-            subject: Subject::Team("b".into()),
-            consumers: None,
-            token: None,
-            creator: None,
-        };
-        for (caller, params) in [
-            (&other, format!(r#"{{"cursor":"{cursor}"}}"#)),
-            (&caller, r#"{"cursor":"x"}"#.to_owned()),
-            (&caller, r#"{"cursor":5}"#.to_owned()),
-        ] {
-            let object = Object::parse(&params).unwrap();
-            assert_eq!(
-                page(find, &cursors, caller, &consumer, Some(&object)).unwrap_err().code,
-                INVALID_PARAMS
-            );
-        }
-    }
 }

@@ -36,6 +36,6 @@ impl Visit {
         let listing = listing.map_err(Failed::Call)?;
         let rest = listing.after(after.as_deref());
         let rest = rest.ok_or_else(|| Failed::Cursor(invalid_cursor()))?;
-        Ok(pages.write(kind.member(), rest, false))
+        Ok(pages.write(kind.member(), rest))
     }
 }

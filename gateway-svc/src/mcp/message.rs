@@ -7,11 +7,12 @@ use service_kit::turns::in_place;
 
 use super::{
     call::{self, Answer},
-    failure, list,
+    failure,
     lists::Failed,
     params::{self, Parts, Shape},
     routed::{Routed, Unrouted},
-    rpc::{self, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
+    rpc::{self, INVALID_PARAMS, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
+    searched::{Addressed, Named},
     session::Session,
     tasks::{NotListed, RoutedTask, UNKNOWN_TASK},
     visit::Visit,
@@ -20,7 +21,6 @@ use crate::{
     calls::{ListKind, To, Visitor},
     domain::CallError,
     json::{self, Object},
-    resolve,
     upstream::{Era, Together},
 };
 
@@ -106,9 +106,12 @@ impl Visit {
         };
         match method {
             "tools/call" => match self.parts(params, &params::TOOL).await {
-                Ok(parts) => match json::unescape(parts.key) {
-                    Some(name) => call::call(&self.mcp, request, To::Tool(&name), parts).await,
-                    None => invalid(id, "params.name must name a tool"),
+                Ok(parts) => match self.addressed(visitor, parts).await {
+                    Ok(Addressed::Tool(Named { name, parts, .. })) => {
+                        call::call(&self.mcp, request, To::Tool(&name), parts).await
+                    }
+                    Ok(Addressed::Answered(result)) => Answer::whole(rpc::result(id, &result)),
+                    Err(error) => Answer::whole(error.under(Some(id))),
                 },
                 Err(error) => Answer::whole(error.under(Some(id))),
             },
@@ -206,19 +209,6 @@ impl Visit {
             "notifications/initialized" | "notifications/tasks/status" => {}
             _ => self.mcp.calls.tell_all(visitor, &notification(method, message)).await,
         }
-    }
-
-    /// A page of tools, as a result.
-    pub(super) async fn list(&self, visitor: &Visitor<'_>, params: Option<&Object<'_>>) -> Result<Vec<u8>, RpcError> {
-        let Visitor { caller, consumer, .. } = *visitor;
-        let own = self.mcp.calls.own_tools(visitor).await;
-        let find = |after: Option<&str>, size| {
-            let snapshot = self.mcp.store.load();
-            snapshot
-                .and_then(|snapshot| resolve::page(&snapshot, caller, consumer, Some(&own), after, size))
-                .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))
-        };
-        list::page(find, &self.mcp.cursors, caller, consumer, params)
     }
 }
 

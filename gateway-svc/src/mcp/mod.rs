@@ -26,6 +26,7 @@ mod refusal;
 mod resumable;
 mod routed;
 mod rpc;
+mod searched;
 mod session;
 mod shards;
 mod standing;
@@ -52,6 +53,7 @@ use crate::{
     config::Config,
     domain::ConsumerKind,
     identity::{Identity, Metadata},
+    listing::Listings,
     snapshot::Store,
 };
 use asked::Asked;
@@ -73,6 +75,7 @@ pub(crate) struct Mcp {
     identity: Arc<Identity>,
     metadata: Arc<Metadata>,
     store: Arc<Store>,
+    listings: Arc<Listings>,
     quotas: Arc<Quotas>,
     sessions: Sessions,
     cursors: PageTokens,
@@ -103,6 +106,7 @@ impl Mcp {
         identity: Arc<Identity>,
         metadata: Arc<Metadata>,
         store: Arc<Store>,
+        listings: Arc<Listings>,
         quotas: Arc<Quotas>,
         clock: Clock,
         stop: CancellationToken,
@@ -114,6 +118,7 @@ impl Mcp {
             identity,
             metadata,
             store,
+            listings,
             quotas,
             sessions: Sessions::new(&config.session_key),
             cursors: PageTokens::new(&config.page_token_key),

@@ -17,6 +17,14 @@ pub(super) struct Parts<'a> {
     pub(super) meta: Option<Meta<'a>>,
 }
 
+impl<'a> Parts<'a> {
+    /// The arguments of a tool or a prompt, a JSON object.
+    pub(super) fn arguments(&self) -> &'a str {
+        let given = self.params.iter().find(|(name, _)| *name == "arguments");
+        given.map_or("{}", |(_, arguments)| arguments)
+    }
+}
+
 /// What the `params` of a method consist of, as far as they have a meaning to the gateway or a server.
 #[derive(Debug)]
 pub(super) struct Shape {

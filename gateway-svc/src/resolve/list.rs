@@ -20,8 +20,21 @@ use crate::{
 /// Every tool of a gateway or agent whose entry the caller sees, sorted by exposed name; also where nothing resolves for them yet.
 /// A tool that no server has defined any more has no definition to show, and is left out.
 pub(crate) fn list(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Vec<ExposedTool>, CallError> {
-    let entered = access::enter(snapshot, caller, name)?;
-    Ok(shown(&entered, None).collect())
+    list_with(snapshot, caller, name, None)
+}
+
+/// The same, with what servers list to the caller's client alone.
+pub(crate) fn list_with(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    own: Option<&OwnTools>,
+) -> Result<Vec<ExposedTool>, CallError> {
+    let entered = Entered {
+        own,
+        ..access::enter(snapshot, caller, name)?
+    };
+    Ok(shown(&entered, ways(&entered, None)).collect())
 }
 
 /// A part of a list, in its order.
@@ -45,18 +58,37 @@ pub(crate) fn page(
         own,
         ..access::enter(snapshot, caller, name)?
     };
-    let mut rest = shown(&entered, after);
+    let mut rest = shown(&entered, ways(&entered, after));
     Ok(Page {
         tools: rest.by_ref().take(size).collect(),
         more: rest.next().is_some(),
     })
 }
 
-/// The tools after the one of the name `after`, in the order of their names.
-fn shown<'a>(entered: &'a Entered<'a>, after: Option<&str>) -> impl Iterator<Item = ExposedTool> + 'a {
+/// The tools of these exposed names that the caller has, in this order.
+pub(crate) fn named<'n>(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    exposed_names: impl IntoIterator<Item = &'n str>,
+) -> Result<Vec<ExposedTool>, CallError> {
+    let entered = access::enter(snapshot, caller, name)?;
+    let mut beside: HashMap<_, _> = beside::routes(&entered)
+        .into_iter()
+        .map(|one| (Arc::clone(&one.exposed_name), one))
+        .collect();
+    let ways = exposed_names.into_iter().filter_map(|name| {
+        let route = entered.table.find(name).map(Beside::from);
+        route.or_else(|| beside.remove(name))
+    });
+    Ok(shown(&entered, ways).collect())
+}
+
+/// The tools that these lead to, in their order.
+fn shown<'a>(entered: &'a Entered<'a>, ways: impl Iterator<Item = Beside<'a>>) -> impl Iterator<Item = ExposedTool> {
     // Where an assignment is not pinned, all tools of an entry resolve alike.
     let mut resolved: HashMap<&str, Option<Chosen<'_>>> = HashMap::new();
-    ways(entered, after).filter_map(
+    ways.filter_map(
         move |Beside {
                   exposed_name,
                   tool,
@@ -96,13 +128,7 @@ fn ways<'a>(entered: &'a Entered<'a>, after: Option<&str>) -> impl Iterator<Item
     std::iter::from_fn(move || {
         let next = routes.peek();
         let sooner = beside.next_if(|one| next.is_none_or(|route| one.exposed_name < route.exposed_name));
-        sooner.or_else(|| {
-            routes.next().map(|route| Beside {
-                exposed_name: Arc::clone(&route.exposed_name),
-                tool: &route.tool,
-                source: &route.source,
-            })
-        })
+        sooner.or_else(|| routes.next().map(Beside::from))
     })
 }
 
@@ -112,10 +138,27 @@ pub(crate) fn seen(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> 
     let of = |source: &Arc<Source>| {
         let entry = entered.entry(source)?;
         let installation = choose::installation(&entered, source);
-        let own = installation.and_then(|installation| installation.tools.clone());
-        Some([own, entry.tools.clone()])
+        let own = installation.and_then(|installation| installation.tools.as_ref());
+        // Most installations have the tools of their entry.
+        let own = own.filter(|own| Some(*own) != entry.tools.as_ref());
+        Some([own.cloned(), entry.tools.clone()])
     };
     Ok(entered.table.sources().iter().map(of).collect())
+}
+
+/// Slugs of the entries whose tools this caller sees at a gateway or agent, sorted. Takes no time for each tool.
+pub(crate) fn entries(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Vec<Arc<str>>, CallError> {
+    let entered = access::enter(snapshot, caller, name)?;
+    let slug = |source: &Arc<Source>| {
+        let entry = entered.entry(source)?;
+        let installation = choose::installation(&entered, source);
+        let tools = entry.tools.as_ref().or_else(|| installation?.tools.as_ref());
+        tools.map(|_| Arc::clone(&entry.slug))
+    };
+    let mut slugs: Vec<_> = entered.table.sources().iter().filter_map(slug).collect();
+    slugs.sort_unstable();
+    slugs.dedup();
+    Ok(slugs)
 }
 
 /// A source whose server a caller reaches.

@@ -19,7 +19,8 @@ pub(crate) use choose::{Fault, Rule};
 pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
 pub(crate) use list::{
-    Page, Reached, fingerprint, list, own_sessions, page, reaches, seen, shows_all, source_of, whole,
+    Reached, entries, fingerprint, list, list_with, named, own_sessions, page, reaches, seen, shows_all, source_of,
+    whole,
 };
 
 use self::find::Found;
@@ -118,6 +119,21 @@ pub(crate) fn definition(
     let installation = chosen.as_ref().map(|chosen| chosen.installation);
     let (_, definition) = choose::definition(&entered, source, installation, entry, &tool)?;
     Some(Arc::clone(definition))
+}
+
+/// Whether the caller has a tool of this exposed name, whether or not it can be called.
+pub(crate) fn has_tool(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    exposed_name: &str,
+    own: Option<&OwnTools>,
+) -> Result<bool, CallError> {
+    match find::find(snapshot, caller, name, exposed_name, own) {
+        Ok(_) => Ok(true),
+        Err(CallError::ToolNotFound(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a request to the server of this source fails only because it is being started.

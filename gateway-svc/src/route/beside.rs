@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     names::{self, Named},
-    table::{Source, Table},
+    table::{Route, Source, Table},
 };
 
 /// Tools of a server, all of which a gateway or agent exposes.
@@ -28,6 +28,16 @@ pub(crate) struct Beside<'a> {
     pub(crate) source: &'a Arc<Source>,
 }
 
+impl<'a> From<&'a Route> for Beside<'a> {
+    fn from(route: &'a Route) -> Self {
+        Self {
+            exposed_name: Arc::clone(&route.exposed_name),
+            tool: &route.tool,
+            source: &route.source,
+        }
+    }
+}
+
 impl Table {
     /// Where these lead, sorted by exposed name; none is one of the table's. A tool that is assigned by itself is not among them.
     pub(crate) fn beside<'a>(&self, more: &[More<'a>]) -> Vec<Beside<'a>> {
@@ -42,7 +52,8 @@ impl Table {
                     explicit: None,
                     identity: [&source.entry_uid, pinned.unwrap_or_default(), "", tool],
                 };
-                let name = names::another(&named, |name| self.find(name).is_some() || taken.contains(name));
+                let is_taken = |name: &str| self.find(name).is_some() || taken.contains(name) || self.reserves(name);
+                let name = names::another(&named, is_taken);
                 let exposed_name: Arc<str> = name.into();
                 taken.insert(Arc::clone(&exposed_name));
                 routes.push(Beside {

@@ -11,4 +11,4 @@ mod tests;
 pub(crate) use beside::{Beside, More};
 pub(crate) use names::{Named, assign};
 pub(crate) use seen::Seen;
-pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Source, Table};
+pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Source, Table, TableId};

@@ -28,13 +28,14 @@ pub(crate) struct Named<'a> {
 
 /// One unique name each, of `[A-Za-z0-9_-]{1,64}`, in the order of `tools`, whose identities differ.
 ///
-/// Names that collide or are too long get a hash at the end; a chosen name stays as it is, and others give way to it.
-pub(crate) fn assign(tools: &[Named<'_>]) -> Vec<String> {
+/// Names that collide, are too long or reserved get a hash at the end; a chosen name stays as it is unless it is reserved, and others give way to
+/// it.
+pub(crate) fn assign(tools: &[Named<'_>], reserved: &[&str]) -> Vec<String> {
     let mut level = vec![0_usize; tools.len()];
     let mut names: Vec<String> = Vec::with_capacity(tools.len());
     for (tool, level) in tools.iter().zip(&mut level) {
         let plain = plain(tool);
-        if !(1..=MAX_NAME).contains(&plain.len()) {
+        if !(1..=MAX_NAME).contains(&plain.len()) || reserved.contains(&&*plain) {
             *level = 1;
         }
         names.push(if *level == 0 { plain } else { suffixed(tool, *level) });
@@ -132,19 +133,22 @@ mod tests {
     #[test]
     fn are_entry_and_tool() {
         assert_eq!(
-            assign(&[named("time", "get_time", "1"), named("time", "a.b/ü", "2")]),
+            assign(&[named("time", "get_time", "1"), named("time", "a.b/ü", "2")], &[]),
             ["time__get_time", "time__a_b__"]
         );
         let bare = Named {
             prefix: None,
             ..named("", "get_time", "1")
         };
-        assert_eq!(assign(&[bare]), ["get_time"]);
+        assert_eq!(assign(&[bare], &[]), ["get_time"]);
     }
 
     #[test]
     fn all_that_collide_get_a_hash_and_an_explicit_name_wins() {
-        let names = assign(&[named("a", "x.y", "1"), named("a", "x_y", "2"), named("a", "z", "3")]);
+        let names = assign(
+            &[named("a", "x.y", "1"), named("a", "x_y", "2"), named("a", "z", "3")],
+            &[],
+        );
         assert!(
             names[0].starts_with("a__x_y_") && names[1].starts_with("a__x_y_") && names[0] != names[1],
             "{names:?}"
@@ -155,7 +159,7 @@ mod tests {
             explicit: Some("a__z"),
             ..named("b", "other", "4")
         };
-        let names = assign(&[named("a", "z", "3"), chosen.clone()]);
+        let names = assign(&[named("a", "z", "3"), chosen.clone()], &[]);
         assert_eq!(names[1], "a__z");
         assert!(names[0].starts_with("a__z_"));
 
@@ -163,25 +167,44 @@ mod tests {
             identity: ["", "", "", "5"],
             ..chosen.clone()
         };
-        let names = assign(&[chosen, twice]);
+        let names = assign(&[chosen, twice], &[]);
         assert!(
             names[0] != names[1] && names.iter().all(|name| name.starts_with("a__z_")),
             "{names:?}"
         );
     }
 
+    #[test]
+    fn what_is_reserved_is_nobodys_name() {
+        let bare = Named {
+            prefix: None,
+            ..named("", "call_tool", "1")
+        };
+        let chosen = Named {
+            explicit: Some("call_tool"),
+            ..named("a", "x", "2")
+        };
+        let names = assign(&[bare.clone(), chosen], &["call_tool"]);
+        assert!(
+            names[0] != names[1] && names.iter().all(|name| name.starts_with("call_tool_")),
+            "{names:?}"
+        );
+        assert_eq!(assign(&[bare], &[]), ["call_tool"]);
+    }
+
     /// Clients refuse names over 64 characters.
     #[test]
     fn never_exceed_64_characters() {
         let long = "t".repeat(300);
-        let names = assign(&[
+        let tools = [
             named("entry", &long, "1"),
             named("entry", &long[..299], "2"),
             Named {
                 prefix: None,
                 ..named("", "", "3")
             },
-        ]);
+        ];
+        let names = assign(&tools, &[]);
         assert!(names.iter().all(|name| name.len() <= MAX_NAME), "{names:?}");
         assert_eq!(names[0].len(), MAX_NAME);
         assert_ne!(names[0], names[1]);
@@ -219,7 +242,11 @@ mod tests {
                         identity: ["", "", "", identity],
                     })
                     .collect();
-                tools.iter().map(|tool| tool.3.clone()).zip(assign(&named)).collect()
+                tools
+                    .iter()
+                    .map(|tool| tool.3.clone())
+                    .zip(assign(&named, &[]))
+                    .collect()
             };
             let first = run(&tools);
             let unique: BTreeSet<_> = first.values().collect();

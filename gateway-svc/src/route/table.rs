@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
     sync::Arc,
     time::SystemTime,
 };
@@ -10,7 +11,7 @@ use super::{
     names::{self, Named},
     seen::{Fingerprints, Seen},
 };
-use crate::domain::{Audience, Consumer, Entry, Lifecycle, ToolSet};
+use crate::domain::{Audience, CALL_TOOL, Consumer, Entry, Lifecycle, SEARCH_TOOLS, ToolSet};
 
 /// A tool assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,9 @@ pub(crate) struct Route {
 /// Everything one gateway or agent exposes, to all callers together.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
+    id: TableId,
+    /// Names that no tool has here.
+    reserved: &'static [&'static str],
     /// Sorted by exposed name.
     routes: Box<[Route]>,
     /// Those with all of an entry, also its prompts and resources, by their places.
@@ -95,6 +99,24 @@ pub(crate) struct Table {
     /// Uid of an entry that it has whole, and a tool of it that is assigned by itself, too.
     single: HashSet<(Arc<str>, Arc<str>)>,
     fingerprints: Fingerprints,
+}
+
+/// What distinguishes a table from every other that is, or was while this is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TableId(Arc<u8>);
+
+impl PartialEq for TableId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TableId {}
+
+impl Hash for TableId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 /// The sources of a table in the making. Tools that are resolved at call time share one for their entry.
@@ -158,6 +180,16 @@ impl Table {
             .binary_search_by(by_name)
             .ok()
             .map(|index| &self.routes[index])
+    }
+
+    /// Whether no tool can have this name here.
+    pub(super) fn reserves(&self, name: &str) -> bool {
+        self.reserved.contains(&name)
+    }
+
+    /// What distinguishes it from every other.
+    pub(crate) const fn id(&self) -> &TableId {
+        &self.id
     }
 
     /// Of which entries it has all, also the prompts and resources.
@@ -294,7 +326,12 @@ impl Table {
                 identity: wanted.identity(),
             })
             .collect();
-        let names = names::assign(&named);
+        let reserved: &'static [&'static str] = if consumer.searched {
+            &[SEARCH_TOOLS, CALL_TOOL]
+        } else {
+            &[]
+        };
+        let names = names::assign(&named, reserved);
         let mut routes: Box<[Route]> = wanted
             .iter()
             .zip(names)
@@ -310,6 +347,8 @@ impl Table {
         let sources = sources.filter(|source| known.insert(Arc::as_ptr(source)));
         let sources = sources.cloned().collect();
         Self {
+            id: TableId::default(),
+            reserved,
             routes,
             whole,
             sources,

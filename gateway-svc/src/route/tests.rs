@@ -45,6 +45,7 @@ fn consumer(automatic: bool, label: &str) -> Consumer {
         audience: everybody(),
         passthrough_headers: Vec::new(),
         omit_entry_prefix: false,
+        searched: false,
         tokens_only: false,
     }
 }

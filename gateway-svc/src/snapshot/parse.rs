@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use contracts::registry::{
-    self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, RuntimeState,
+    self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, RuntimeState, ToolListing,
     gateway_token, installation, team_mapping, tool_assignment, visibility,
 };
 use registry_model::destination::ValuesByOthers;
@@ -125,6 +125,7 @@ pub(super) fn gateway(gateway: &pb::Gateway, strings: &mut Strings) -> Option<Co
             .map(|name| name.to_ascii_lowercase())
             .collect(),
         omit_entry_prefix: gateway.omit_entry_prefix(),
+        searched: gateway.tool_listing() == ToolListing::Search,
         tokens_only: gateway.tokens_only(),
     })
 }
@@ -150,6 +151,7 @@ pub(super) fn agent(agent: &pb::Agent, strings: &mut Strings) -> Option<Consumer
             .map(|name| name.to_ascii_lowercase())
             .collect(),
         omit_entry_prefix: agent.omit_entry_prefix(),
+        searched: agent.tool_listing() == ToolListing::Search,
         tokens_only: agent.tokens_only(),
     })
 }

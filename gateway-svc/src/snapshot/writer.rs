@@ -269,8 +269,16 @@ impl Writer {
     fn put_consumer(&mut self, consumer: Consumer) {
         let consumer = Arc::new(consumer);
         let before = self.next.consumers.by_uid(&consumer.uid).map(Arc::clone);
-        let exposes =
-            |consumer: &Arc<Consumer>| (consumer.automatic, consumer.omit_entry_prefix, consumer.labels.clone());
+        let exposes = |consumer: &Arc<Consumer>| {
+            let Consumer {
+                automatic,
+                omit_entry_prefix,
+                searched,
+                labels,
+                ..
+            } = &**consumer;
+            (*automatic, *omit_entry_prefix, *searched, labels.clone())
+        };
         if before.as_ref().map(exposes) != Some(exposes(&consumer)) {
             self.changed.tables.insert(Arc::clone(&consumer.uid));
         }

@@ -75,6 +75,7 @@ fn consumer(passthrough_headers: Vec<String>) -> Consumer {
         },
         passthrough_headers,
         omit_entry_prefix: false,
+        searched: false,
         tokens_only: false,
     }
 }

@@ -422,6 +422,7 @@ fn passthrough_lets_only_the_allowed_through_and_never_replaces() {
         .map(str::to_owned)
         .into(),
         omit_entry_prefix: false,
+        searched: false,
         tokens_only: false,
     };
     let mut client = HeaderMap::new();

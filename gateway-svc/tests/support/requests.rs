@@ -1,7 +1,9 @@
 //! Requests about the gateway `default` and its tool `mail__send`: a test that asks for something else says
 //! `ListToolsRequest { page_size: 1, ..list() }`.
 
-use contracts::gateway::{CallToolRequest, DiscoverToolsRequest, ExplainResolutionRequest, ListToolsRequest};
+use contracts::gateway::{
+    CallToolRequest, DiscoverToolsRequest, ExplainResolutionRequest, ListToolsRequest, SearchToolsRequest,
+};
 
 const GATEWAY: &str = "gateways/default";
 const TOOL: &str = "mail__send";
@@ -18,6 +20,14 @@ pub(crate) fn list() -> ListToolsRequest {
     ListToolsRequest {
         parent: GATEWAY.to_owned(),
         ..ListToolsRequest::default()
+    }
+}
+
+pub(crate) fn search(query: &str) -> SearchToolsRequest {
+    SearchToolsRequest {
+        parent: GATEWAY.to_owned(),
+        query: query.to_owned(),
+        ..SearchToolsRequest::default()
     }
 }
 

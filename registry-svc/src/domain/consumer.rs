@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use contracts::registry::{Agent, AssignmentMode, Gateway};
+use contracts::registry::{Agent, AssignmentMode, Gateway, ToolListing};
 use prost_types::FieldMask;
 use registry_model::headers::{is_authorization, is_field_name, is_managed};
 use service_kit::status::Violations;
@@ -76,6 +76,11 @@ impl ConsumerSpec {
         check_passthrough(&mut violations, &message.passthrough_headers);
         message.omit_entry_prefix = Some(message.omit_entry_prefix());
         message.tokens_only = Some(message.tokens_only());
+        match ToolListing::try_from(message.tool_listing) {
+            Err(_) => violations.add("tool_listing", "must be ALL or SEARCH"),
+            Ok(ToolListing::Unspecified) => message.set_tool_listing(ToolListing::All),
+            Ok(ToolListing::All | ToolListing::Search) => {}
+        }
         let mut all = Violations::new();
         all.extend(kind.field(), violations);
         all.into_result(Self(message))
@@ -110,6 +115,7 @@ pub(crate) fn apply_mask(current: &Gateway, change: Gateway, mask: Option<&Field
         passthrough_headers,
         omit_entry_prefix,
         tokens_only,
+        tool_listing,
         etag: _,
         create_time: _,
         update_time: _,
@@ -130,6 +136,7 @@ pub(crate) fn apply_mask(current: &Gateway, change: Gateway, mask: Option<&Field
     );
     mask.apply("omit_entry_prefix", &mut next.omit_entry_prefix, omit_entry_prefix);
     mask.apply("tokens_only", &mut next.tokens_only, tokens_only);
+    mask.apply("tool_listing", &mut next.tool_listing, tool_listing);
     mask.finish()?;
     Ok(next)
 }
@@ -150,6 +157,7 @@ macro_rules! convert {
                 passthrough_headers,
                 omit_entry_prefix,
                 tokens_only,
+                tool_listing,
                 etag,
                 create_time,
                 update_time,
@@ -167,6 +175,7 @@ macro_rules! convert {
                 passthrough_headers,
                 omit_entry_prefix,
                 tokens_only,
+                tool_listing,
                 etag,
                 create_time,
                 update_time,
@@ -200,6 +209,7 @@ fn output_free(message: Gateway) -> Gateway {
         passthrough_headers,
         omit_entry_prefix,
         tokens_only,
+        tool_listing,
         etag: _,
         create_time: _,
         update_time: _,
@@ -215,6 +225,7 @@ fn output_free(message: Gateway) -> Gateway {
         passthrough_headers,
         omit_entry_prefix,
         tokens_only,
+        tool_listing,
         ..Gateway::default()
     }
 }
@@ -251,6 +262,7 @@ mod tests {
         let message = Gateway {
             display_name: "a\nb".to_owned(),
             assignment_mode: 7,
+            tool_listing: 7,
             labels: [("a".to_owned(), "-".to_owned())].into(),
             passthrough_headers: ["x-a", "X-A", "authorization", "a b", "Mcp-Session-Id", "*\r\n"]
                 .map(String::from)
@@ -270,6 +282,7 @@ mod tests {
                 "agent.passthrough_headers[3]",
                 "agent.passthrough_headers[4]",
                 "agent.passthrough_headers[5]",
+                "agent.tool_listing",
             ]
         );
     }
@@ -285,6 +298,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(spec.message().assignment_mode(), AssignmentMode::Manual);
+        assert_eq!(spec.message().tool_listing(), ToolListing::All);
         assert_eq!(spec.message().visibility, Some(visibility::organization()));
         assert_eq!(spec.message().uid, "");
     }
@@ -295,6 +309,7 @@ mod tests {
             description: "kept".into(),
             omit_entry_prefix: Some(true),
             tokens_only: Some(true),
+            tool_listing: ToolListing::Search.into(),
             ..Default::default()
         };
         let change = Gateway {
@@ -319,6 +334,7 @@ mod tests {
             display_name: "d".into(),
             omit_entry_prefix: Some(true),
             tokens_only: Some(true),
+            tool_listing: ToolListing::Search.into(),
             registry_revision: 3,
             passthrough_headers: vec!["x".into()],
             ..Default::default()

@@ -8,7 +8,7 @@ use super::{Callers, Quotas, until_sent};
 use crate::{identity::Caller, peer::Peer};
 
 /// Prefixes of the names of methods that change nothing in Chandlery.
-const CHANGES_NOTHING: [&str; 5] = ["Call", "Explain", "Get", "List", "Stream"];
+const CHANGES_NOTHING: [&str; 6] = ["Call", "Explain", "Get", "List", "Search", "Stream"];
 
 /// Middleware behind [`authenticate`](crate::identity::authenticate). Counts the request of a person, even if it is
 /// denied or fails. A request that a workload makes for a person was counted when the person's request arrived; a
@@ -51,6 +51,7 @@ mod tests {
         for read in [
             "GetEntry",
             "ListTools",
+            "SearchTools",
             "ExplainResolution",
             "StreamRuntimeLogs",
             "CallTool",

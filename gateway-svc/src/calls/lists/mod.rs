@@ -171,7 +171,7 @@ fn prompt_names(prefixed: bool, listed: &[Listed]) -> Vec<String> {
             identity: [&source.entry_uid, pinned.unwrap_or_default(), "", &item.own],
         }));
     }
-    assign(&named)
+    assign(&named, &[])
 }
 
 /// URIs stay what they are, since servers and clients read them; but for those that two servers have.

@@ -11,10 +11,12 @@ use super::{
         params::{self, Parts, Shape},
         routed::{Routed, Unrouted},
         rpc::{INVALID_PARAMS, RpcError},
+        searched::Addressed,
         tasks::UNKNOWN_TASK,
         visit::Visit,
     },
     answering::Answering,
+    envelope::{complete, whole},
     failure, headers,
     messages::{Messages, Parked, park},
     meta::{self, Stated},
@@ -56,16 +58,19 @@ impl Visit {
         let (state, responses) = given;
         let mut name = None;
         if of_tool {
-            let Some(tool) = json::unescape(parts.key) else {
-                return invalid("params.name must name a tool");
+            let tool = match self.addressed(visitor, parts).await {
+                Ok(Addressed::Tool(tool)) => tool,
+                Ok(Addressed::Answered(result)) => return whole(complete(id, result, None)),
+                Err(error) => return failure::respond(&error, id),
             };
-            let mirrored = self.mcp.calls.mirrored(visitor, &tool);
-            let arguments = parts.params.iter().find(|(name, _)| *name == "arguments");
-            let arguments = arguments.map_or("{}", |(_, arguments)| arguments);
-            if let Err(error) = headers::check_arguments(visitor.headers, &mirrored, arguments) {
-                return failure::refuse(&error, id);
+            // The arguments of `call_tool` are in no headers.
+            if tool.directly {
+                let mirrored = self.mcp.calls.mirrored(visitor, &tool.name);
+                if let Err(error) = headers::check_arguments(visitor.headers, &mirrored, tool.parts.arguments()) {
+                    return failure::refuse(&error, id);
+                }
             }
-            name = Some(tool);
+            (name, parts) = (Some(tool.name), tool.parts);
         }
         // A call becomes a task because its server decides so.
         take(&mut parts, "task");

@@ -14,6 +14,7 @@ mod parked;
 mod relay;
 mod requests;
 mod resumes;
+mod searched;
 mod shared;
 mod streams;
 mod tasks;
@@ -290,6 +291,7 @@ async fn world_with(
         Arc::new(identity),
         Arc::clone(&metadata),
         store,
+        Arc::default(),
         quotas,
         clock,
         stop.clone(),

@@ -65,7 +65,8 @@ fn follow_page_by_page() {
     let mut after: Option<String> = None;
     let mut all = Vec::new();
     loop {
-        let Page { tools, more } = page(&snapshot, &person("alice"), &default(), None, after.as_deref(), 1).unwrap();
+        let list::Page { tools, more } =
+            page(&snapshot, &person("alice"), &default(), None, after.as_deref(), 1).unwrap();
         after = tools.first().map(|tool| tool.exposed_name.to_string());
         all.extend(after.clone());
         if !more {

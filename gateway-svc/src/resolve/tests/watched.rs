@@ -165,6 +165,7 @@ impl Random {
             visibility: self.visibility(),
             assignment_mode: self.of(&modes).into(),
             omit_entry_prefix: Some(self.one_in(2)),
+            tool_listing: self.one_in(3).into(),
             description: self.of(&["one", "another"]).to_owned(),
             ..plain_gateway(slug)
         }))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use contracts::registry::{
     Agent, AssignmentMode, FeatureKind, Gateway, GatewayToken, OrganizationAudience, ResolveAtCallTime, ToolAssignment,
-    Visibility, WatchedGatewayToken, gateway_token,
+    ToolListing, Visibility, WatchedGatewayToken, gateway_token,
     tool_assignment::{Binding, Selection},
     visibility::Audience,
 };
@@ -162,6 +162,7 @@ fn gateway(plan: &Plan, kind: i64, index: usize, uid: &str, revision: i64, time:
         passthrough_headers: vec!["x-request-id".to_owned()],
         omit_entry_prefix: Some(false),
         tokens_only: Some(false),
+        tool_listing: ToolListing::All.into(),
         etag: etag(uid, revision),
         create_time: Some(timestamp(time)),
         update_time: Some(timestamp(time)),
@@ -183,6 +184,7 @@ fn agent(gateway: &Gateway) -> Agent {
         passthrough_headers: gateway.passthrough_headers,
         omit_entry_prefix: gateway.omit_entry_prefix,
         tokens_only: gateway.tokens_only,
+        tool_listing: gateway.tool_listing,
         etag: gateway.etag,
         create_time: gateway.create_time,
         update_time: gateway.update_time,

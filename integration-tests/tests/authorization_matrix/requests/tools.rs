@@ -30,6 +30,13 @@ pub(super) async fn tools(world: &World, method: &str, about: &str, who: Who) ->
                 ..g::ListToolsRequest::default()
             },
         ),
+        "SearchTools" => Request::on(
+            &name,
+            g::SearchToolsRequest {
+                parent,
+                ..g::SearchToolsRequest::default()
+            },
+        ),
         "CallTool" => Request::on(
             &name,
             g::CallToolRequest {
