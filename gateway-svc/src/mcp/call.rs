@@ -57,7 +57,7 @@ pub(super) struct Messages {
     /// Where the answer has the id of a task.
     holder: Option<Holder>,
     /// The answer, which the client has not got yet.
-    replied: Option<Reply>,
+    replied: Option<Box<Reply>>,
     /// Requests of the server's own that the client has got.
     questions: Questions,
     /// Whether the client can be asked anything here.
@@ -188,7 +188,7 @@ impl Messages {
                     None => continue,
                 },
                 Ok(CallEvent::Reply(reply)) => {
-                    self.replied = Some(reply);
+                    self.replied = Some(Box::new(reply));
                     continue;
                 }
                 Err(error) => {
