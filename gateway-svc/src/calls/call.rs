@@ -33,6 +33,50 @@ pub(crate) struct Visitor<'a> {
     pub(crate) revision: Revision,
 }
 
+/// A [`Visitor`] who stays for longer than their request.
+pub(super) struct Guest {
+    caller: Caller,
+    consumer: ConsumerRef,
+    headers: HeaderMap,
+    subject: Arc<str>,
+    client: upstream::Client,
+    profile: Option<Profile>,
+    era: Era,
+    revision: Revision,
+}
+
+impl Guest {
+    pub(super) fn of(visitor: &Visitor<'_>, with_headers: bool) -> Self {
+        Self {
+            caller: visitor.caller.clone(),
+            consumer: visitor.consumer.clone(),
+            headers: if with_headers {
+                visitor.headers.clone()
+            } else {
+                HeaderMap::new()
+            },
+            subject: Arc::clone(visitor.subject),
+            client: visitor.client.clone(),
+            profile: visitor.profile.cloned(),
+            era: visitor.era,
+            revision: visitor.revision,
+        }
+    }
+
+    pub(super) fn visitor(&self) -> Visitor<'_> {
+        Visitor {
+            caller: &self.caller,
+            consumer: &self.consumer,
+            headers: &self.headers,
+            subject: &self.subject,
+            client: self.client.clone(),
+            profile: self.profile.as_ref(),
+            era: self.era,
+            revision: self.revision,
+        }
+    }
+}
+
 /// A request as a client makes it, which one upstream answers.
 pub(crate) struct Call<'a> {
     pub(crate) visitor: &'a Visitor<'a>,
@@ -58,7 +102,7 @@ pub(crate) enum To<'a> {
     /// To the tool of this exposed name. The upstream gets `name`: its own name of the tool.
     Tool(&'a str),
     /// To the server of a source. The upstream gets this member of `params`, a name and JSON, in place of what the client sent.
-    Source(&'a Source, Option<(&'a str, &'a str)>),
+    Source(&'a Arc<Source>, Option<(&'a str, &'a str)>),
 }
 
 impl To<'_> {

@@ -5,9 +5,11 @@ mod delays;
 mod ending;
 mod everywhere;
 mod failure;
+mod links;
 mod listeners;
 mod listening;
 mod lists;
+mod naming;
 mod outcome;
 mod own_sessions;
 mod own_tools;
@@ -38,6 +40,7 @@ pub(crate) use listeners::Listener;
 use listeners::Listeners;
 use lists::Lists;
 pub(crate) use lists::{Found, Item, ListKind};
+use naming::{Naming, Speaker};
 use outcome::{At, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_sessions::OwnSessions;
@@ -112,15 +115,30 @@ impl Calls {
         }
     }
 
-    /// Makes the call and begins to read the answer. A call that a self-hosted server did not receive, since it is stopping or has ended, is
-    /// sent again to its successor.
-    pub(crate) async fn call(&self, call: &Call<'_>) -> Result<Outcome, CallError> {
+    /// Makes the call and begins to read the answer, in which the server names its resources as the client knows them.
+    pub(crate) async fn call(self: &Arc<Self>, call: &Call<'_>) -> Result<Outcome, CallError> {
+        Ok(match self.relay(call).await? {
+            (outcome, None) => outcome,
+            (Outcome::Whole(reply, installation, entry), Some(speaker)) => {
+                Outcome::Whole(self.named(call, &speaker, reply).await, installation, entry)
+            }
+            (Outcome::Stream(stream), Some(speaker)) => Outcome::Stream(stream.named(Naming::new(self, call, speaker))),
+        })
+    }
+
+    /// Makes the call and begins to read the answer as the server gives it, and who that is if others have resources beside it. A call that a
+    /// self-hosted server did not receive, since it is stopping or has ended, is sent again to its successor.
+    async fn relay(&self, call: &Call<'_>) -> Result<(Outcome, Option<Speaker>), CallError> {
         let answered = pin!(self.deliver(call, |target| self.call_at(target, call)));
         unless_late(&self.late, answered).await
     }
 
     /// Sends the call to the installation that it was resolved to. The inner error: its server did not receive the call, and a successor may.
-    async fn call_at(&self, resolved: resolve::Target, call: &Call<'_>) -> Result<Result<Outcome, Refusal>, CallError> {
+    async fn call_at(
+        &self,
+        resolved: resolve::Target,
+        call: &Call<'_>,
+    ) -> Result<Result<(Outcome, Option<Speaker>), Refusal>, CallError> {
         let Visitor { caller, consumer, .. } = call.visitor;
         let running = &resolved.running;
         let entry = &running.entry;
@@ -135,7 +153,7 @@ impl Calls {
             let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
             if let Some(reply) = self.answer_for_others(&target, call) {
                 let installation = Arc::clone(&running.installation.uid);
-                return Ok(Ok(Outcome::Whole(reply, installation, Arc::clone(entry))));
+                return Ok(Ok((Outcome::Whole(reply, installation, Arc::clone(entry)), None)));
             }
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;
@@ -146,6 +164,7 @@ impl Calls {
                     }
                     let own = || Own::of(&target, resolved.whole, &self.own);
                     let own = matches!(answer, Answer::Stream(_)).then(own).flatten();
+                    let speaker = Speaker::of(call, &resolved);
                     let at = At {
                         own,
                         definition: resolved.definition,
@@ -160,7 +179,7 @@ impl Calls {
                         links: self.links.clone(),
                         generations: Some(vended.generations),
                     };
-                    return Ok(Ok(Outcome::new(answer, at, renewal)));
+                    return Ok(Ok((Outcome::new(answer, at, renewal), speaker)));
                 }
                 Err(error @ UpstreamError::NotTaken) => return Ok(Err(Refusal::new(resolved.running, error))),
                 // The registry may not know yet that the server has ended.

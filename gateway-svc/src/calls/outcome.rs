@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{ToolsChanged, failure::upstream_failed, own_sessions::OwnSessions, renewal::Renewal};
+use super::{ToolsChanged, failure::upstream_failed, naming::Naming, own_sessions::OwnSessions, renewal::Renewal};
 use crate::{
     domain::{CallError, Definition, Entry, Running},
     upstream::{Answer, Asking, Client, Event, List, Messages, Reply, Target},
@@ -29,6 +29,8 @@ pub(crate) struct CallStream {
     at: At,
     /// Where the server may ask the client first, and gets a credential that is vended.
     renewal: Option<Box<Renewal>>,
+    /// Where others have resources beside the server.
+    naming: Option<Box<Naming>>,
 }
 
 /// One message of a call.
@@ -101,7 +103,12 @@ impl Outcome {
             Answer::Stream(messages) => {
                 let renews = matches!(messages, Messages::Rounds(_)) && at.running.revision.vends_headers;
                 let renewal = renews.then(|| Box::new(renewal()));
-                Self::Stream(CallStream { messages, at, renewal })
+                Self::Stream(CallStream {
+                    messages,
+                    at,
+                    renewal,
+                    naming: None,
+                })
             }
         }
     }
@@ -138,6 +145,12 @@ impl CallStream {
         &self.at.running.installation.uid
     }
 
+    /// With resources as the client knows them.
+    pub(super) fn named(self, naming: Naming) -> Self {
+        let naming = Some(Box::new(naming));
+        Self { naming, ..self }
+    }
+
     /// Whether the tool has an output schema.
     pub(crate) fn declares_output(&self) -> bool {
         self.at
@@ -154,9 +167,25 @@ impl CallStream {
 
     async fn come(&mut self) -> Result<CallEvent, CallError> {
         loop {
+            if let Some(naming) = &mut self.naming
+                && let Some(reply) = naming.reply().await
+            {
+                return Ok(CallEvent::Reply(reply));
+            }
             match self.messages.next().await {
-                Ok(Event::Notification(message)) => return Ok(CallEvent::Notification(message)),
-                Ok(Event::Reply(reply)) => return Ok(CallEvent::Reply(reply)),
+                Ok(Event::Notification(message)) => {
+                    let message = match &self.naming {
+                        Some(naming) => naming.notification(message),
+                        None => Some(message),
+                    };
+                    if let Some(message) = message {
+                        return Ok(CallEvent::Notification(message));
+                    }
+                }
+                Ok(Event::Reply(reply)) => match &mut self.naming {
+                    Some(naming) => naming.keep(reply),
+                    None => return Ok(CallEvent::Reply(reply)),
+                },
                 Ok(Event::Request(asking)) => return Ok(CallEvent::Request(asking)),
                 Ok(Event::Withdrawn { text, id }) => return Ok(CallEvent::Withdrawn { text, id }),
                 Ok(Event::ListChanged(List::Tools)) => {

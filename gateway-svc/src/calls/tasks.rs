@@ -46,7 +46,7 @@ impl Calls {
     }
 
     /// Whether the server of this source tells the client of this task from now on, whose id at it is `own`, as JSON.
-    pub(crate) async fn follow_task(&self, visitor: &Visitor<'_>, source: &Source, own: &str) -> bool {
+    pub(crate) async fn follow_task(&self, visitor: &Visitor<'_>, source: &Arc<Source>, own: &str) -> bool {
         let to = To::Source(source, Some(("taskId", own)));
         self.result(&own_call(visitor, FOLLOW_TASK, to, &[])).await.is_ok()
     }
@@ -91,7 +91,7 @@ impl Calls {
     async fn task_page(
         &self,
         visitor: &Visitor<'_>,
-        source: &Source,
+        source: &Arc<Source>,
         cursor: Option<&str>,
     ) -> Result<TaskPage, CallError> {
         let params: Vec<(&str, &str)> = cursor.iter().map(|cursor| ("cursor", *cursor)).collect();

@@ -1,5 +1,8 @@
 //! The definition of a tool, ready to be shown under any name.
 
+use std::ops::Range;
+
+use super::shown_by::shown_by;
 use crate::json::{self, Object};
 
 const INPUT_SCHEMA: &str = "inputSchema";
@@ -12,6 +15,8 @@ pub(crate) struct Definition {
     rest: Box<str>,
     declares_output: bool,
     mirrors_arguments: bool,
+    /// The URIs of the resources that show it (MCP Apps), with where they are in `rest`.
+    shown_by: Box<[(Box<str>, Range<usize>)]>,
 }
 
 impl Definition {
@@ -20,10 +25,16 @@ impl Definition {
         let members = Object::parse(definition_json).ok()?;
         let mut rest = Vec::with_capacity(definition_json.len());
         let (mut declares_output, mut mirrors_arguments) = (false, false);
+        let mut shown = Vec::new();
         for (key, value) in members.iter().filter(|(key, _)| *key != "name") {
             rest.push(b',');
             json::push_string(&mut rest, key);
             rest.push(b':');
+            if key == "_meta" {
+                let uri = |at: Range<usize>| Some((json::unescape(&value[at.clone()])?.into(), at));
+                let moved = |(uri, at): (_, Range<usize>)| (uri, rest.len() + at.start..rest.len() + at.end);
+                shown.extend(shown_by(value).into_iter().filter_map(uri).map(moved));
+            }
             rest.extend_from_slice(value.as_bytes());
             declares_output |= key == "outputSchema" && value != "null";
             mirrors_arguments |= key == INPUT_SCHEMA && value.contains("\"x-mcp-header\"");
@@ -33,7 +44,26 @@ impl Definition {
             rest: String::from_utf8(rest).ok()?.into(),
             declares_output,
             mirrors_arguments,
+            shown_by: shown.into(),
         })
+    }
+
+    /// The URIs of the resources that show the tool (MCP Apps), as its server knows them.
+    pub(crate) fn shown_by(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.shown_by.iter().map(|(uri, _)| &**uri)
+    }
+
+    /// The same with the URIs that clients know those resources by. `None`: with all of them as they are.
+    pub(crate) fn shown_as(&self, exposed: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let (mut whole, mut copied, mut changed) = (String::from(r#"{"name":"""#), 0, false);
+        for (uri, at) in &self.shown_by {
+            let Some(exposed) = exposed(uri) else { continue };
+            whole += &self.rest[copied..at.start];
+            whole += &json::string(&exposed);
+            (copied, changed) = (at.end, true);
+        }
+        whole += &self.rest[copied..];
+        changed.then(|| Self::parse(&whole)).flatten()
     }
 
     /// Whether the tool has an output schema.
@@ -94,6 +124,25 @@ mod tests {
         let definition = format!(r#"{{"name":"a","inputSchema":{mirroring}}}"#);
         assert_eq!(schema(&definition).as_deref(), Some(mirroring));
         assert_eq!(schema(r#"{"name":"a","inputSchema":{},"x-mcp-header":1}"#), None);
+    }
+
+    #[test]
+    fn says_which_resources_show_it_and_as_clients_know_them() {
+        let text = r#"{"name":"a","x":1.0,"_meta":{"ui":{"resourceUri":"ui:\u002f/w"},"k":[ 1 ],"ui/resourceUri":"ui://v"},"z":2}"#;
+        let definition = Definition::parse(text).unwrap();
+        assert_eq!(definition.shown_by().collect::<Vec<_>>(), ["ui://w", "ui://v"]);
+        assert_eq!(definition.shown_as(|_| None), None);
+        let shown = definition.shown_as(|uri| (uri == "ui://w").then(|| format!("{uri}#\"")));
+        let shown = shown.unwrap();
+        assert_eq!(shown.to_json("a"), text.replace(r"ui:\u002f/w", r#"ui://w#\""#));
+        assert_eq!(shown.shown_by().collect::<Vec<_>>(), ["ui://w#\"", "ui://v"]);
+        assert_eq!(
+            Definition::parse(r#"{"name":"a","_meta":{}}"#)
+                .unwrap()
+                .shown_by()
+                .len(),
+            0
+        );
     }
 
     #[test]

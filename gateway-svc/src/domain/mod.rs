@@ -10,6 +10,7 @@ mod labels;
 mod link;
 mod revision;
 mod running;
+mod shown_by;
 mod tool;
 
 pub(crate) use caller::{Caller, CallerToken, CallerUser, GatewayToken, Subject};
@@ -22,6 +23,7 @@ pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
 pub(crate) use revision::{CredentialKind, Endpoint, FixedHeader, HeaderSource, RequiredToken, Revision};
 pub(crate) use running::{Running, Runtime, Shared};
+pub(crate) use shown_by::shown_by;
 pub(crate) use tool::{
     CALL_TOOL, DiscoveredTool, DiscoveredTools, ExposedTool, ListedTool, ListedTools, OwnTools, SEARCH_TOOLS, ToolSet,
 };

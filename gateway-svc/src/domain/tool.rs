@@ -80,6 +80,11 @@ impl ToolSet {
         self.0.iter().map(|(name, _)| name)
     }
 
+    /// The hashes of the definitions.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().map(|(_, hash)| hash)
+    }
+
     /// The hash of a tool's definition; `None`: it has no such tool.
     pub(crate) fn hash(&self, tool: &str) -> Option<&Arc<str>> {
         let index = self.0.binary_search_by(|(name, _)| (**name).cmp(tool)).ok()?;

@@ -245,6 +245,13 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(&mut *out, text).expect("a Vec takes every byte");
 }
 
+/// A text as a JSON string.
+pub(crate) fn string(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    push_string(&mut out, text);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Appends a comma to an object that is being written, unless it has just begun.
 pub(crate) fn push_comma(out: &mut Vec<u8>) {
     if out.last() != Some(&b'{') {

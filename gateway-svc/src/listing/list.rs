@@ -132,7 +132,10 @@ impl Found {
     }
 
     /// Those after the one of this exposed name; all where there is none. `None`: that is not found.
-    pub(crate) fn after(&self, exposed_name: Option<&str>) -> Option<impl ExactSizeIterator<Item = &ListedTool>> {
+    pub(crate) fn after(
+        &self,
+        exposed_name: Option<&str>,
+    ) -> Option<impl ExactSizeIterator<Item = &ListedTool> + Clone> {
         let is = |name: &str| {
             self.places
                 .iter()

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Mcp,
-    page::{Pages, invalid_cursor},
+    page::{PAGE, Pages, invalid_cursor},
     rpc::{INTERNAL_ERROR, RpcError},
     searched,
     visit::Visit,
@@ -46,7 +46,12 @@ impl Visit {
         let snapshot = self.mcp.store.load().map_err(failed)?;
         let listing = self.mcp.listings.of(&snapshot, caller, consumer, Some(own), Use::Show);
         let listing = listing.await.map_err(failed)?;
-        Ok(pages.write("tools", listing.after(after.as_deref())))
+        drop(snapshot);
+        let rest = listing.after(after.as_deref());
+        // One more than a page has, which shows that others follow.
+        let page = rest.iter().take(PAGE + 1);
+        let named = self.mcp.calls.named_tools(visitor, page).await;
+        Ok(pages.write("tools", named.as_deref().unwrap_or(rest)))
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
                 Heard::Notification { installation, text } => Some(questions.tasks().notification(text, &installation)),
                 Heard::Updated(updated) => {
                     let uri = mcp.calls.exposed_uri(&session.client(), &subject, &consumer, &updated);
-                    Some(updated.message(&uri, b""))
+                    uri.map(|uri| updated.message(&uri, b""))
                 }
                 Heard::Request(asking) => questions.ask(asking),
                 Heard::Withdrawn { text, id } => questions.withdraw(&text, id),

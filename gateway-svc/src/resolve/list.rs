@@ -10,9 +10,10 @@ use super::{
     access::{self, Entered},
     beside,
     choose::{self, Chosen},
+    find,
 };
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, ExposedTool, OwnTools, Running},
+    domain::{CallError, Caller, ConsumerRef, ExposedTool, OwnTools, Running, ToolSet},
     route::{Beside, Seen, Source},
     snapshot::Snapshot,
 };
@@ -166,9 +167,14 @@ pub(crate) struct Reached {
     pub(crate) source: Arc<Source>,
     /// Slug of its entry.
     pub(crate) entry: Arc<str>,
+    /// Uid of the installation that it leads to.
+    pub(crate) installation: Arc<str>,
+    /// The URIs of the resources that show its tools, as its server knows them.
+    pub(crate) shows: Vec<Arc<str>>,
 }
 
-/// The sources with all of an entry whose servers this caller reaches. Of two that lead to the same installation, the first.
+/// The sources with all of an entry whose servers this caller reaches, from the oldest to the newest. Of two that lead to the same
+/// installation, the older one.
 pub(crate) fn whole(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Vec<Reached>, CallError> {
     let entered = access::enter(snapshot, caller, name)?;
     let mut installations = HashSet::new();
@@ -180,10 +186,39 @@ pub(crate) fn whole(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) ->
             reached.push(Reached {
                 source: Arc::clone(source),
                 entry: Arc::clone(&running.entry.slug),
+                installation: Arc::clone(&running.installation.uid),
+                shows: shows(&entered, &running),
             });
         }
     }
     Ok(reached)
+}
+
+/// The URIs of the resources that show the tools of an installation, each once.
+fn shows(entered: &Entered<'_>, running: &Running) -> Vec<Arc<str>> {
+    let snapshot = entered.snapshot;
+    let Running {
+        installation, entry, ..
+    } = running;
+    let tools = installation.tools.as_ref().or(entry.tools.as_ref());
+    let tools = tools.and_then(|tools| snapshot.tools(tools));
+    let definitions = tools.into_iter().flat_map(ToolSet::hashes);
+    let definitions = definitions.filter_map(|hash| snapshot.definition(hash));
+    let mut known = HashSet::new();
+    let shown_by = definitions.flat_map(|definition| definition.shown_by());
+    shown_by.filter(|uri| known.insert(*uri)).map(Arc::from).collect()
+}
+
+/// Whose server has the tool of this exposed name. `own`: what servers list to the caller's client alone.
+pub(crate) fn source_of_tool(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    exposed_name: &str,
+    own: &OwnTools,
+) -> Option<Arc<Source>> {
+    let found = find::find(snapshot, caller, name, exposed_name, Some(own)).ok()?;
+    Some(Arc::clone(found.source))
 }
 
 /// The source by which a caller reaches the installation of this uid.

@@ -20,13 +20,13 @@ pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
 pub(crate) use list::{
     Reached, entries, fingerprint, list, list_with, named, own_sessions, page, reaches, seen, shows_all, source_of,
-    whole,
+    source_of_tool, whole,
 };
 
 use self::find::Found;
 use crate::{
     domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, OwnTools, Repair, Running},
-    route::Source,
+    route::{Source, Uris},
     snapshot::Snapshot,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Target {
     pub(crate) whole: bool,
     /// The tool's definition at that installation.
     pub(crate) definition: Option<Arc<Definition>>,
+    /// Whose server has the tool, if others have resources beside it.
+    pub(crate) beside_others: Option<Arc<Source>>,
 }
 
 /// Where a call of this exposed name goes, or why nowhere. `own`: what servers list to the caller's client alone.
@@ -71,6 +73,7 @@ pub(crate) fn call(
         whole: entered.table.has_whole(source),
         tool: Some(tool),
         definition: definition.map(|(_, definition)| Arc::clone(definition)),
+        beside_others: (source.uris() != Uris::Alone).then(|| Arc::clone(source)),
         running,
     })
 }
@@ -95,6 +98,7 @@ pub(crate) fn source(
             whole: entered.table.has_whole(source),
             tool: None,
             definition: None,
+            beside_others: None,
             running,
         }),
         Err(fault) => Err(refuse(entry, name, fault, links)),

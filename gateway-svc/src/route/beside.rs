@@ -4,7 +4,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     names::{self, Named},
-    table::{Route, Source, Table},
+    source::Source,
+    table::{Route, Table},
 };
 
 /// Tools of a server, all of which a gateway or agent exposes.
@@ -44,13 +45,13 @@ impl Table {
         let mut taken: HashSet<Arc<str>> = HashSet::new();
         let mut routes = Vec::new();
         for More { source, prefix, tools } in more {
-            let pinned = source.pinned.as_ref().map(|pinned| &*pinned.installation);
             for &tool in tools.iter().filter(|tool| !self.has_single(&source.entry_uid, tool)) {
                 let named = Named {
                     prefix: *prefix,
                     tool,
                     explicit: None,
-                    identity: [&source.entry_uid, pinned.unwrap_or_default(), "", tool],
+                    since: "",
+                    identity: source.identity("", tool),
                 };
                 let is_taken = |name: &str| self.find(name).is_some() || taken.contains(name) || self.reserves(name);
                 let name = names::another(&named, is_taken);

@@ -4,11 +4,13 @@
 mod beside;
 mod names;
 mod seen;
+mod source;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use beside::{Beside, More};
-pub(crate) use names::{Named, assign};
+pub(crate) use names::{Named, assign, is_with_hash, without_hash};
 pub(crate) use seen::Seen;
-pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Source, Table, TableId};
+pub(crate) use source::{Consent, Pinned, Source, Uris};
+pub(crate) use table::{Assignment, Candidate, Table, TableId};

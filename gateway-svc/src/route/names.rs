@@ -1,8 +1,9 @@
 //! Exposed names.
 //!
-//! They do not depend on the order in which anything was made or is looked at: a name is a function of the set of tools alone.
+//! They do not depend on the order in which anything is looked at: a name is a function of the set of tools alone, and of what is older
+//! than its own. What joins later changes none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
@@ -22,45 +23,66 @@ pub(crate) struct Named<'a> {
     pub(crate) tool: &'a str,
     /// A name that was chosen for it.
     pub(crate) explicit: Option<&'a str>,
+    /// Its age: what joined later has a greater one.
+    pub(crate) since: &'a str,
     /// Identifies it, and does not change while it exists.
     pub(crate) identity: [&'a str; 4],
 }
 
+/// Who has a name, and in which round it was given away. `None`: of those who asked for it then, none is older than the others.
+struct Taken {
+    by: Option<usize>,
+    round: usize,
+}
+
 /// One unique name each, of `[A-Za-z0-9_-]{1,64}`, in the order of `tools`, whose identities differ.
 ///
-/// Names that collide, are too long or reserved get a hash at the end; a chosen name stays as it is unless it is reserved, and others give way to
-/// it.
+/// Of those with the same name, the oldest keeps it, and the others get a hash at the end, as names do that are too long or reserved. Where none is
+/// the oldest, nobody has the name. A chosen name is as one that is older than all others, unless it is reserved.
 pub(crate) fn assign(tools: &[Named<'_>], reserved: &[&str]) -> Vec<String> {
-    let mut level = vec![0_usize; tools.len()];
-    let mut names: Vec<String> = Vec::with_capacity(tools.len());
-    for (tool, level) in tools.iter().zip(&mut level) {
-        let plain = plain(tool);
-        if !(1..=MAX_NAME).contains(&plain.len()) || reserved.contains(&&*plain) {
-            *level = 1;
+    let age = |index: usize| (tools[index].explicit.is_none(), tools[index].since);
+    let mut by_age: Vec<usize> = (0..tools.len()).collect();
+    by_age.sort_by(|&one, &other| age(one).cmp(&age(other)));
+    let mut taken: HashMap<String, Taken> = HashMap::with_capacity(tools.len());
+    let mut round = 0;
+    for alike in by_age.chunk_by(|&one, &other| age(one) == age(other)) {
+        let (mut nameless, mut level) = (alike.to_vec(), 0);
+        while !nameless.is_empty() {
+            round += 1;
+            let mut next = Vec::new();
+            for index in nameless {
+                let name = if level == 0 {
+                    plain(&tools[index])
+                } else {
+                    suffixed(&tools[index], level)
+                };
+                if !(1..=MAX_NAME).contains(&name.len()) || reserved.contains(&&*name) {
+                    next.push(index);
+                    continue;
+                }
+                match taken.entry(name) {
+                    Entry::Vacant(free) => {
+                        let by = Some(index);
+                        free.insert(Taken { by, round });
+                    }
+                    Entry::Occupied(mut known) => {
+                        let known = known.get_mut();
+                        next.extend(known.by.take_if(|_| known.round == round));
+                        next.push(index);
+                    }
+                }
+            }
+            nameless = next;
+            level += 1;
         }
-        names.push(if *level == 0 { plain } else { suffixed(tool, *level) });
     }
-    loop {
-        // How many have a name, and how many of those have chosen it.
-        let mut taken: HashMap<&str, (usize, usize)> = HashMap::with_capacity(names.len());
-        for (index, name) in names.iter().enumerate() {
-            let (all, chosen) = taken.entry(name).or_default();
-            *all += 1;
-            *chosen += usize::from(keeps(&tools[index], level[index]));
-        }
-        let gives_way = |index: &usize| {
-            let (all, chosen) = taken.get(names[*index].as_str()).copied().unwrap_or_default();
-            all > 1 && (chosen != 1 || !keeps(&tools[*index], level[*index]))
-        };
-        let give_way: Vec<usize> = (0..names.len()).filter(gives_way).collect();
-        if give_way.is_empty() {
-            return names;
-        }
-        for index in give_way {
-            level[index] += 1;
-            names[index] = suffixed(&tools[index], level[index]);
+    let mut names = vec![String::new(); tools.len()];
+    for (name, Taken { by, .. }) in taken {
+        if let Some(index) = by {
+            names[index] = name;
         }
     }
+    names
 }
 
 /// A name for one more, which none of the others is `taken` by.
@@ -79,8 +101,15 @@ pub(super) fn another(tool: &Named<'_>, taken: impl Fn(&str) -> bool) -> String 
     }
 }
 
-fn keeps(tool: &Named<'_>, level: usize) -> bool {
-    tool.explicit.is_some() && level == 0
+/// The name that this one is with a hash at the end, if it has one of the usual length.
+pub(crate) fn without_hash(name: &str) -> Option<&str> {
+    let (plain, hash) = name.rsplit_once('_')?;
+    (hash.len() == SUFFIXES[1]).then_some(plain)
+}
+
+/// Whether this is what the plain name of an identity becomes while an older one has it.
+pub(crate) fn is_with_hash(name: &str, plain: &str, identity: [&str; 4]) -> bool {
+    name.strip_prefix(plain).and_then(|rest| rest.strip_prefix('_')) == Some(&*hash(identity, 1))
 }
 
 fn plain(tool: &Named<'_>) -> String {
@@ -101,16 +130,21 @@ fn plain(tool: &Named<'_>) -> String {
 }
 
 fn suffixed(tool: &Named<'_>, level: usize) -> String {
+    let hash = hash(tool.identity, level);
+    let mut name = plain(tool);
+    name.truncate(MAX_NAME - 1 - hash.len());
+    format!("{name}_{hash}")
+}
+
+fn hash(identity: [&str; 4], level: usize) -> String {
     let last = SUFFIXES.len() - 1;
     // All lengths are used up: a chosen name equals the one with the hash, so another hash is made.
     let salt = "\n".repeat(level.saturating_sub(last));
     let mut hash = BASE32_NOPAD
-        .encode(&Sha256::digest(format!("{}{salt}", tool.identity.join("\n"))))
+        .encode(&Sha256::digest(format!("{}{salt}", identity.join("\n"))))
         .to_ascii_lowercase();
     hash.truncate(SUFFIXES[level.min(last)]);
-    let mut name = plain(tool);
-    name.truncate(MAX_NAME - 1 - hash.len());
-    format!("{name}_{hash}")
+    hash
 }
 
 #[cfg(test)]
@@ -126,6 +160,7 @@ mod tests {
             prefix: Some(prefix),
             tool,
             explicit: None,
+            since: "",
             identity: ["", "", "", identity],
         }
     }
@@ -144,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_collide_get_a_hash_and_an_explicit_name_wins() {
+    fn all_of_the_same_age_that_collide_get_a_hash_and_an_explicit_name_wins() {
         let names = assign(
             &[named("a", "x.y", "1"), named("a", "x_y", "2"), named("a", "z", "3")],
             &[],
@@ -154,6 +189,13 @@ mod tests {
             "{names:?}"
         );
         assert_eq!(names[2], "a__z");
+        let later = Named {
+            since: "later",
+            ..named("a", "x_y", "4")
+        };
+        let and_later = assign(&[named("a", "x.y", "1"), later, named("a", "x_y", "2")], &[]);
+        assert_eq!([&and_later[0], &and_later[2]], [&names[0], &names[1]]);
+        assert_ne!(and_later[1], "a__x_y", "it was another's, and may be again");
 
         let chosen = Named {
             explicit: Some("a__z"),
@@ -190,6 +232,68 @@ mod tests {
             "{names:?}"
         );
         assert_eq!(assign(&[bare], &[]), ["call_tool"]);
+    }
+
+    #[test]
+    fn the_older_keeps_its_name_and_the_newer_the_one_with_a_hash() {
+        let aged = |since, identity| Named {
+            since,
+            prefix: None,
+            ..named("", "who", identity)
+        };
+        let both = assign(&[aged("2", "new"), aged("1", "old")], &[]);
+        assert_eq!(both[1], "who");
+        assert_eq!(without_hash(&both[0]), Some("who"));
+        let is_of = |identity| is_with_hash(&both[0], "who", ["", "", "", identity]);
+        assert!(is_of("new") && !is_of("old"));
+        assert_eq!(assign(&[aged("2", "new")], &[]), ["who"]);
+        let third = assign(&[aged("3", "newest"), aged("2", "new"), aged("1", "old")], &[]);
+        assert_eq!(third[1..], both[..]);
+        assert!(without_hash("who").is_none() && without_hash("who_a").is_none());
+    }
+
+    /// Whatever joins, in whatever order: what was there keeps its name.
+    #[test]
+    fn no_name_changes_because_another_joins() {
+        let mut rng = StdRng::seed_from_u64(12);
+        for _ in 0..300 {
+            let pieces = ["a", "a.b", "a_b", "", "a__b", "ü"];
+            let long = "x".repeat(70);
+            let mut tools: Vec<(Option<&str>, &str, String, String)> = (0..rng.random_range(2..40))
+                .map(|index| {
+                    let tool = match rng.random_range(0..5) {
+                        0 => &long,
+                        _ => pieces[rng.random_range(0..pieces.len())],
+                    };
+                    let prefix = rng.random_bool(0.5).then(|| ["a", "b"][rng.random_range(0..2)]);
+                    (prefix, tool, format!("{:02}", index / 3), index.to_string())
+                })
+                .collect();
+            let named = |tools: &[(Option<&str>, &str, String, String)]| -> BTreeMap<String, String> {
+                let named: Vec<_> = tools
+                    .iter()
+                    .map(|(prefix, tool, since, identity)| Named {
+                        prefix: *prefix,
+                        tool,
+                        explicit: None,
+                        since,
+                        identity: ["", "", "", identity],
+                    })
+                    .collect();
+                tools
+                    .iter()
+                    .map(|tool| tool.3.clone())
+                    .zip(assign(&named, &[]))
+                    .collect()
+            };
+            let before = named(&tools[..tools.len() / 2 / 3 * 3]);
+            tools.shuffle(&mut rng);
+            let after = named(&tools);
+            assert!(
+                before.iter().all(|(identity, name)| after[identity] == *name),
+                "{tools:?}"
+            );
+        }
     }
 
     /// Clients refuse names over 64 characters.
@@ -239,6 +343,7 @@ mod tests {
                         prefix: *prefix,
                         tool,
                         explicit: explicit.as_deref(),
+                        since: &identity[identity.len() - 1..],
                         identity: ["", "", "", identity],
                     })
                     .collect();

@@ -4,14 +4,14 @@ use std::{
     collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
     sync::Arc,
-    time::SystemTime,
 };
 
 use super::{
     names::{self, Named},
     seen::{Fingerprints, Seen},
+    source::{self, Pinned, Source},
 };
-use crate::domain::{Audience, CALL_TOOL, Consumer, Entry, Lifecycle, SEARCH_TOOLS, ToolSet};
+use crate::domain::{CALL_TOOL, Consumer, Entry, Lifecycle, SEARCH_TOOLS, ToolSet};
 
 /// A tool assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,25 +26,6 @@ pub(crate) struct Assignment {
     pub(crate) exposed_name: Option<Arc<str>>,
 }
 
-/// The installation that an assignment is pinned to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pinned {
-    /// Its uid.
-    pub(crate) installation: Arc<str>,
-    /// Of a personal one: whom its owner has agreed to, besides the author of the gateway or agent and admins.
-    /// `None`: all who may use the gateway or agent.
-    pub(crate) consented: Option<Consent>,
-}
-
-/// What the owner of a pinned personal installation has agreed to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Consent {
-    /// Who may call with their account.
-    pub(crate) to: Audience,
-    /// When they agreed. Teams that were created later under these names are others.
-    pub(crate) at: SystemTime,
-}
-
 /// An entry that may have tools here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'a> {
@@ -52,25 +33,6 @@ pub(crate) struct Candidate<'a> {
     pub(crate) entry: &'a Entry,
     /// Its tools; `None` where none were discovered.
     pub(crate) tools: Option<&'a ToolSet>,
-}
-
-/// Whose server has something that a gateway or agent exposes.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// Uid of the entry.
-    pub(crate) entry_uid: Arc<str>,
-    /// What it is pinned to; `None`: resolved at call time.
-    pub(crate) pinned: Option<Arc<Pinned>>,
-}
-
-impl Source {
-    /// Where it is among the others.
-    fn place(&self) -> (&str, Option<&str>) {
-        (
-            &self.entry_uid,
-            self.pinned.as_ref().map(|pinned| &*pinned.installation),
-        )
-    }
 }
 
 /// Where an exposed name leads. There are a million of these: what they hold is shared.
@@ -84,6 +46,14 @@ pub(crate) struct Route {
     pub(crate) source: Arc<Source>,
 }
 
+impl Route {
+    /// Whether it is called this while an older one has its name, made of entry and tool.
+    fn is_also(&self, exposed_name: &str) -> bool {
+        let identity = self.source.identity("", &self.tool);
+        names::is_with_hash(exposed_name, &self.exposed_name, identity)
+    }
+}
+
 /// Everything one gateway or agent exposes, to all callers together.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -92,8 +62,10 @@ pub(crate) struct Table {
     reserved: &'static [&'static str],
     /// Sorted by exposed name.
     routes: Box<[Route]>,
-    /// Those with all of an entry, also its prompts and resources, by their places.
+    /// Those with all of an entry, also its prompts and resources, from the oldest to the newest.
     whole: Box<[Arc<Source>]>,
+    /// The same, by their places.
+    whole_by_place: Box<[Arc<Source>]>,
     /// Those of the routes and of whole entries, each once.
     sources: Box<[Arc<Source>]>,
     /// Uid of an entry that it has whole, and a tool of it that is assigned by itself, too.
@@ -123,15 +95,13 @@ impl Hash for TableId {
 #[derive(Default)]
 struct Sources<'a> {
     unpinned: HashMap<&'a str, Arc<Source>>,
-    whole: Vec<Arc<Source>>,
+    /// Each with its age.
+    whole: Vec<(&'a str, Arc<Source>)>,
 }
 
 impl<'a> Sources<'a> {
     fn of(&mut self, entry: &'a Entry, pinned: Option<&Arc<Pinned>>) -> Arc<Source> {
-        let source = |pinned| {
-            let entry_uid = Arc::clone(&entry.uid);
-            Arc::new(Source { entry_uid, pinned })
-        };
+        let source = |pinned| Arc::new(Source::new(Arc::clone(&entry.uid), pinned));
         match pinned {
             // Each has been agreed to by itself.
             Some(pinned) => source(Some(Arc::clone(pinned))),
@@ -139,17 +109,19 @@ impl<'a> Sources<'a> {
         }
     }
 
-    fn of_whole(&mut self, entry: &'a Entry, pinned: Option<&Arc<Pinned>>) -> Arc<Source> {
+    fn of_whole(&mut self, entry: &'a Entry, pinned: Option<&Arc<Pinned>>, since: &'a str) -> Arc<Source> {
         let source = self.of(entry, pinned);
-        self.whole.push(Arc::clone(&source));
+        self.whole.push((since, Arc::clone(&source)));
         source
     }
 
+    /// From the oldest to the newest.
     fn whole(self) -> Box<[Arc<Source>]> {
         let mut whole = self.whole;
-        whole.sort_by(|one, other| one.place().cmp(&other.place()));
-        whole.dedup_by(|one, other| Arc::ptr_eq(one, other));
-        whole.into()
+        whole.sort_by(|(since, one), (later, other)| (since, one.place()).cmp(&(later, other.place())));
+        let mut known = HashSet::new();
+        let whole = whole.into_iter().map(|(_, source)| source);
+        whole.filter(|source| known.insert(Arc::as_ptr(source))).collect()
     }
 }
 
@@ -161,20 +133,27 @@ struct Wanted<'a> {
     explicit: Option<&'a str>,
     /// Uid of its assignment; empty for automatic mode.
     assignment: &'a str,
+    /// Its age: a uid, which begins with the time at which it was made.
+    since: &'a str,
 }
 
 impl Wanted<'_> {
     /// What distinguishes two routes, independent of the order in which they were made: entry, pinned, chosen name, tool.
     fn identity(&self) -> [&str; 4] {
-        let pinned = &self.source.pinned;
-        let pinned = pinned.as_ref().map(|pinned| &*pinned.installation).unwrap_or_default();
-        [&self.entry.uid, pinned, self.explicit.unwrap_or_default(), self.tool]
+        self.source.identity(self.explicit.unwrap_or_default(), self.tool)
     }
 }
 
 impl Table {
-    /// The route of an exposed name.
+    /// The route of an exposed name. A tool that had a hash at the end of its name until an older one left keeps that name, too.
     pub(crate) fn find(&self, exposed_name: &str) -> Option<&Route> {
+        self.named(exposed_name).or_else(|| {
+            let plain = names::without_hash(exposed_name)?;
+            self.named(plain).filter(|route| route.is_also(exposed_name))
+        })
+    }
+
+    fn named(&self, exposed_name: &str) -> Option<&Route> {
         let by_name = |route: &Route| (*route.exposed_name).cmp(exposed_name);
         self.routes
             .binary_search_by(by_name)
@@ -192,7 +171,8 @@ impl Table {
         &self.id
     }
 
-    /// Of which entries it has all, also the prompts and resources.
+    /// Of which entries it has all, also the prompts and resources, from the oldest to the newest: by when they were assigned, or, in automatic
+    /// mode, made.
     pub(crate) fn whole(&self) -> &[Arc<Source>] {
         &self.whole
     }
@@ -232,8 +212,9 @@ impl Table {
 
     /// Whether it has all of this source's entry.
     pub(crate) fn has_whole(&self, source: &Source) -> bool {
-        let first = self.whole.partition_point(|known| known.place() < source.place());
-        let mut alike = self.whole[first..]
+        let whole = &self.whole_by_place;
+        let first = whole.partition_point(|known| known.place() < source.place());
+        let mut alike = whole[first..]
             .iter()
             .take_while(|known| known.place() == source.place());
         alike.any(|known| **known == *source)
@@ -258,10 +239,16 @@ impl Table {
         let mut wanted: Vec<Wanted<'a>> = Vec::new();
         let mut sources = Sources::default();
         let mut whole = Vec::new();
+        // What automatic mode had before it was assigned is as old as its entry.
+        let since = |uid: &'a str, assignment: &Assignment, entry: &'a Entry| match assignment.pinned {
+            None if selects(consumer, entry) => uid.min(&entry.uid),
+            _ => uid,
+        };
         for (uid, assignment) in assigned {
             let Some(candidate) = entry(&assignment.entry_uid).filter(|candidate| !candidate.entry.deleted) else {
                 continue;
             };
+            let since = since(uid, assignment, candidate.entry);
             match &assignment.tool {
                 Some(tool) => wanted.push(Wanted {
                     entry: candidate.entry,
@@ -269,9 +256,21 @@ impl Table {
                     source: sources.of(candidate.entry, assignment.pinned.as_ref()),
                     explicit: assignment.exposed_name.as_deref(),
                     assignment: uid,
+                    since,
                 }),
-                None => whole.push((uid, assignment, candidate)),
+                None => whole.push((uid, since, assignment, candidate)),
             }
+        }
+        // A tool that was there with all others, and is assigned by itself now, is as old as they are.
+        let mut oldest: HashMap<_, &str> = HashMap::new();
+        for (_, since, assignment, candidate) in &whole {
+            let of_whole = oldest.entry(source::place(&candidate.entry.uid, assignment.pinned.as_ref()));
+            let known = of_whole.or_insert(since);
+            *known = (*known).min(since);
+        }
+        for one in &mut wanted {
+            let of_whole = oldest.get(&one.source.place()).copied();
+            one.since = of_whole.map_or(one.since, |of_whole| one.since.min(of_whole));
         }
         let single: HashSet<(&str, &str)> = wanted.iter().map(|one| (&*one.entry.uid, &**one.tool)).collect();
         let others = |Candidate { entry, tools }: Candidate<'a>| {
@@ -279,28 +278,31 @@ impl Table {
             names.filter(|tool| !single.contains(&(&*entry.uid, &***tool)))
         };
         let mut covered: HashSet<&str> = HashSet::new();
-        for (uid, assignment, candidate) in whole {
+        for (uid, since, assignment, candidate) in whole {
             covered.insert(&candidate.entry.uid);
-            let source = sources.of_whole(candidate.entry, assignment.pinned.as_ref());
+            let source = sources.of_whole(candidate.entry, assignment.pinned.as_ref(), since);
             wanted.extend(others(candidate).map(|tool| Wanted {
                 entry: candidate.entry,
                 tool,
                 source: Arc::clone(&source),
                 explicit: None,
                 assignment: uid,
+                since,
             }));
         }
         let selected = automatic
             .into_iter()
             .filter(|candidate| selects(consumer, candidate.entry) && !covered.contains(&*candidate.entry.uid));
         for candidate in selected {
-            let source = sources.of_whole(candidate.entry, None);
+            let since = &candidate.entry.uid;
+            let source = sources.of_whole(candidate.entry, None, since);
             wanted.extend(others(candidate).map(|tool| Wanted {
                 entry: candidate.entry,
                 tool,
                 source: Arc::clone(&source),
                 explicit: None,
                 assignment: "",
+                since,
             }));
         }
         let whole = sources.whole();
@@ -309,13 +311,14 @@ impl Table {
         let single = single.map(|&(entry_uid, tool)| (entry_uid.into(), tool.into()));
         Self {
             single: single.collect(),
-            ..Self::named(consumer, wanted, whole)
+            ..Self::of(consumer, wanted, whole)
         }
     }
 
-    fn named(consumer: &Consumer, mut wanted: Vec<Wanted<'_>>, whole: Box<[Arc<Source>]>) -> Self {
+    fn of(consumer: &Consumer, mut wanted: Vec<Wanted<'_>>, whole: Box<[Arc<Source>]>) -> Self {
         // Of equal assignments, the first by uid is used.
-        wanted.sort_unstable_by(|a, b| (a.identity(), a.assignment).cmp(&(b.identity(), b.assignment)));
+        wanted
+            .sort_unstable_by(|a, b| (a.identity(), a.since, a.assignment).cmp(&(b.identity(), b.since, b.assignment)));
         wanted.dedup_by(|a, b| a.identity() == b.identity());
         let named: Vec<Named<'_>> = wanted
             .iter()
@@ -323,6 +326,7 @@ impl Table {
                 prefix: (!consumer.omit_entry_prefix).then_some(&*wanted.entry.slug),
                 tool: wanted.tool,
                 explicit: wanted.explicit,
+                since: wanted.since,
                 identity: wanted.identity(),
             })
             .collect();
@@ -345,12 +349,16 @@ impl Table {
         let mut known = HashSet::new();
         let sources = routes.iter().map(|route| &route.source).chain(&whole);
         let sources = sources.filter(|source| known.insert(Arc::as_ptr(source)));
-        let sources = sources.cloned().collect();
+        let sources: Box<[Arc<Source>]> = sources.cloned().collect();
+        source::set_apart(&whole, &sources);
+        let mut whole_by_place = whole.clone();
+        whole_by_place.sort_by(|one, other| one.place().cmp(&other.place()));
         Self {
             id: TableId::default(),
             reserved,
             routes,
             whole,
+            whole_by_place,
             sources,
             single: HashSet::new(),
             fingerprints: Fingerprints::default(),

@@ -231,3 +231,106 @@ fn does_not_depend_on_the_order_of_assignments() {
         assert_eq!(route.source.pinned, consented("red"));
     }
 }
+
+fn without_prefix() -> Consumer {
+    Consumer {
+        omit_entry_prefix: true,
+        ..consumer(false, "core")
+    }
+}
+
+/// Under the name that it has while the older one is there, the newer is found also once that has left.
+#[test]
+fn a_name_stays_when_another_joins() {
+    // The newer one is the first by entry.
+    let entries: [(Entry, &[&str]); 3] = [
+        (entry("z", "core"), &["who", "only"]),
+        (entry("a", "core"), &["who"]),
+        (entry("b", "core"), &["who"]),
+    ];
+    let gateway = without_prefix();
+    let all = ["z", "a", "b"].map(|entry| assignment(entry, "*", None, None));
+    let leads = |table: &Table, name: &str| table.find(name).map(|route| route.source.entry_uid.to_string());
+    let alone = table(&gateway, &all[..1], &entries);
+    assert_eq!(names(&alone), ["only", "who"]);
+    let mut suffixed = Vec::new();
+    for joined in 2..=3 {
+        let table = table(&gateway, &all[..joined], &entries);
+        assert_eq!(leads(&table, "who").as_deref(), Some("uid-z"));
+        let now = names(&table).into_iter().filter(|name| name.starts_with("who_"));
+        let now: Vec<String> = now.map(str::to_owned).collect();
+        assert!(
+            now.len() == joined - 1 && suffixed.iter().all(|name| now.contains(name)),
+            "{now:?}"
+        );
+        suffixed = now;
+    }
+    let left = table(&gateway, &all[1..], &entries);
+    assert_eq!(leads(&left, "who").as_deref(), Some("uid-a"));
+    assert_eq!(names(&left).len(), 2);
+    for name in &suffixed {
+        assert!(leads(&left, name).is_some_and(|uid| uid != "uid-z"), "{name}");
+    }
+    assert_eq!(leads(&left, "who_aaaaaaaa"), None);
+}
+
+/// What automatic mode adds is as old as its entry, also once it is assigned, and a single tool as old as all of them.
+#[test]
+fn a_name_stays_however_the_tool_is_assigned() {
+    let entries: [(Entry, &[&str]); 2] = [(entry("a", "core"), &["who"]), (entry("b", "core"), &["who"])];
+    let automatic = Consumer {
+        automatic: true,
+        ..without_prefix()
+    };
+    for (entry, tool) in [("a", "*"), ("a", "who"), ("b", "*"), ("b", "who")] {
+        let later: Arc<str> = "uid-z".into();
+        let assigned = assignment(entry, tool, None, None);
+        let tools: ToolSet = std::iter::once(("who".into(), "hash".into())).collect();
+        let of = |uid: &str| {
+            let (entry, _) = entries.iter().find(|(entry, _)| *entry.uid == *uid)?;
+            let tools = Some(&tools);
+            Some(Candidate { entry, tools })
+        };
+        let all = ["uid-a", "uid-b"].map(|uid| of(uid).unwrap());
+        let table = Table::build(&automatic, [(&later, &assigned)], of, all);
+        assert_eq!(*table.find("who").unwrap().source.entry_uid, *"uid-a", "{assigned:?}");
+    }
+    let gateway = without_prefix();
+    let before = [assignment("b", "*", None, None), assignment("a", "*", None, None)];
+    let after = [&before[..], &[assignment("b", "who", None, None)]].concat();
+    assert_eq!(
+        names(&table(&gateway, &before, &entries)),
+        names(&table(&gateway, &after, &entries))
+    );
+}
+
+#[test]
+fn knows_sources_with_all_from_the_oldest_to_the_newest() {
+    let entries: [(Entry, &[&str]); 3] = [
+        (entry("z", "core"), &["who"]),
+        (entry("a", "core"), &[]),
+        (entry("m", "core"), &["who"]),
+    ];
+    let assignments = [
+        assignment("z", "*", None, None),
+        assignment("a", "*", pinned("i1"), None),
+        assignment("z", "*", None, None),
+        assignment("m", "who", None, None),
+    ];
+    let table = table(&consumer(false, "core"), &assignments, &entries);
+    let whole: Vec<(&str, Uris)> = (table.whole().iter())
+        .map(|source| (&*source.entry_uid, source.uris()))
+        .collect();
+    assert_eq!(whole, [("uid-z", Uris::Same), ("uid-a", Uris::Unknown)]);
+    assert!(table.whole().iter().all(|source| table.has_whole(source)));
+    let single = &table.find("m__who").unwrap().source;
+    assert!(!table.has_whole(single) && single.uris() == Uris::Same);
+    let newer = &table.whole()[1];
+    newer.seen(true);
+    newer.seen(false);
+    assert_eq!(
+        newer.uris(),
+        Uris::Others,
+        "what one client knows by another URI, others may"
+    );
+}

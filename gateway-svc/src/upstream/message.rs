@@ -4,7 +4,12 @@ use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{client::Era, error::UpstreamError, modern::mirrored::Mirrored, room::Together};
+use super::{
+    client::Era,
+    error::UpstreamError,
+    modern::mirrored::Mirrored,
+    room::{FREE, Together},
+};
 use crate::json::{self, Object};
 
 /// The member of `_meta` that names the task which a message is about (2025-11-25).
@@ -169,8 +174,8 @@ impl Reply {
         }
     }
 
-    /// The same with another result.
-    pub(super) fn with_result(&self, result: &[u8]) -> Self {
+    /// The same with another result. What is held for a long one is held until this is dropped.
+    pub(crate) fn with_result(&self, result: &[u8]) -> Self {
         let Some(old) = self.result.clone() else {
             return self.clone();
         };
@@ -180,8 +185,14 @@ impl Reply {
         } else {
             self.id.clone()
         };
+        let text = if self.text.len() > FREE {
+            let room = self.text.clone();
+            Bytes::from_owner(Copied { text, _room: room })
+        } else {
+            text.into()
+        };
         Self {
-            text: text.into(),
+            text,
             id,
             result: Some(old.start..old.start + result.len()),
             error: None,
@@ -196,6 +207,19 @@ impl Reply {
         }
         let error = Object::parse(std::str::from_utf8(&error).ok()?).ok()?;
         Some(error.string("message")?.into_owned())
+    }
+}
+
+/// The changed text of a long answer.
+struct Copied {
+    text: Vec<u8>,
+    /// The answer as it came, which holds room in memory.
+    _room: Bytes,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
     }
 }
 

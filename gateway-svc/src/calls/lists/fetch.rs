@@ -7,7 +7,10 @@ use futures::{StreamExt as _, stream};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Item, ListKind, Listed, Listing, item};
+use super::{
+    Item, ListKind, item,
+    listing::{Listed, Listing},
+};
 use crate::{
     calls::{Call, Calls, To, Visitor, failure::upstream_failed},
     domain::{CallError, Entry},
@@ -30,20 +33,21 @@ impl Calls {
     pub(crate) async fn list(&self, visitor: &Visitor<'_>, kind: ListKind) -> Result<Arc<Listing>, CallError> {
         let before = self.lists.get(visitor, kind);
         let asked = stream::iter(resolve::whole(&*self.store.load()?, visitor.caller, visitor.consumer)?).map(
-            |Reached { source, entry }| async move {
-                let listed = tokio::time::timeout(WITHIN, self.list_of(visitor, kind, &source)).await;
-                (source, entry, listed)
+            |reached| async move {
+                let listed = tokio::time::timeout(WITHIN, self.list_of(visitor, kind, &reached.source)).await;
+                (reached, listed)
             },
         );
         let snapshot = self.store.load()?;
         let entry_of = |source: &Source| snapshot.entry(&source.entry_uid).cloned();
         let mut asked = asked.buffered(AT_A_TIME);
         let (mut lists, mut failed) = (Vec::new(), None);
-        while let Some((source, entry, listed)) = asked.next().await {
+        while let Some((reached, listed)) = asked.next().await {
+            let Reached { source, entry, .. } = &reached;
             let items = match listed {
-                Ok(Ok(items)) => items,
+                Ok(Ok(items)) => Some(items),
                 // It offers none.
-                Ok(Err(CallError::NotOffered)) => continue,
+                Ok(Err(CallError::NotOffered)) => None,
                 late_or_failed => {
                     let late = UpstreamError::Timeout {
                         what: "list what it has",
@@ -51,20 +55,17 @@ impl Calls {
                     };
                     let error = match late_or_failed {
                         Ok(failed) => failed.err(),
-                        Err(_) => entry_of(&source).map(|entry| upstream_failed(late, &entry)),
+                        Err(_) => entry_of(source).map(|entry| upstream_failed(late, &entry)),
                     };
                     tracing::info!(entry = %entry, list = kind.method(), error = ?error, "a server did not list what it has");
                     failed = error.or(failed);
-                    let Some(known) = before.as_ref().map(|before| before.of_source(&source)) else {
-                        continue;
-                    };
-                    known
+                    before.as_ref().and_then(|before| before.of_source(source))
                 }
             };
-            lists.push(Listed { source, entry, items });
+            lists.push(Listed::new(reached, kind, items));
         }
         drop(asked);
-        if let Some(error) = failed.filter(|_| lists.is_empty()) {
+        if let Some(error) = failed.filter(|_| lists.iter().all(|list| list.items.is_none())) {
             return Err(error);
         }
         let prefixed = self
@@ -73,6 +74,7 @@ impl Calls {
             .consumer(visitor.consumer)
             .is_none_or(|consumer| !consumer.omit_entry_prefix);
         let listing = Arc::new(Listing::of(kind, prefixed, lists));
+        listing.tell_sources(kind);
         self.lists.remember(visitor, kind, &listing);
         Ok(listing)
     }
@@ -127,7 +129,8 @@ impl Calls {
 
     /// Makes a request of the gateway's own and waits for the result: the entry, and JSON.
     pub(in crate::calls) async fn result(&self, call: &Call<'_>) -> Result<(Arc<Entry>, Bytes), CallError> {
-        let answered = self.call(call).await?.reply("this request is not a client's");
+        let (answered, _) = self.relay(call).await?;
+        let answered = answered.reply("this request is not a client's");
         let (entry, reply) = answered.await?;
         match reply.result() {
             Some(result) => Ok((entry, result)),
@@ -156,12 +159,5 @@ pub(in crate::calls) fn own_call<'a>(
         extra: &[],
         together: None,
         cancel: CancellationToken::new(),
-    }
-}
-
-impl Listing {
-    fn of_source(&self, source: &Source) -> Vec<Item> {
-        let of_it = |item: &&Item| *item.source == *source;
-        self.items.iter().filter(of_it).cloned().collect()
     }
 }

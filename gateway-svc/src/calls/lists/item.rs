@@ -63,6 +63,24 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// A resource that its server has, and that is in no list.
+    pub(super) fn unlisted(source: &Arc<Source>, own: &Arc<str>) -> Self {
+        Self {
+            source: Arc::clone(source),
+            own: Arc::clone(own),
+            exposed: Arc::clone(own),
+            definition: Bytes::new(),
+            key: 0..0,
+        }
+    }
+
+    pub(super) fn found(&self) -> Found {
+        Found {
+            source: Arc::clone(&self.source),
+            own: Arc::clone(&self.own),
+        }
+    }
+
     /// As the client knows it.
     pub(crate) fn exposed(&self) -> &Arc<str> {
         &self.exposed
@@ -82,6 +100,15 @@ impl Item {
         json::push_string(out, &self.exposed);
         out.extend_from_slice(&self.definition[self.key.end..]);
     }
+}
+
+/// What a client's name or URI stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Whose server has it.
+    pub(crate) source: Arc<Source>,
+    /// As that server knows it.
+    pub(crate) own: Arc<str>,
 }
 
 /// A page of a server's list.

@@ -5,29 +5,33 @@
 
 mod fetch;
 mod item;
+mod known;
+mod listing;
 mod template;
+#[cfg(test)]
+mod tests;
+mod uris;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
 pub(super) use fetch::own_call;
-pub(crate) use item::{Item, ListKind};
-use template::fits;
+pub(crate) use item::{Found, Item, ListKind};
+pub(super) use known::Known;
+use listing::Listing;
+pub(super) use listing::Of;
 
 use super::{Calls, Visitor};
 use crate::{
-    domain::{CallError, ConsumerRef, Installation},
+    domain::{CallError, ConsumerRef},
     resolve,
-    route::{Named, Source, assign},
     upstream::{Client, Updated},
 };
 
 /// How long what a client was shown is remembered after it was last used, and how many bytes of all clients.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 const REMEMBERED_BYTES: u64 = 128 << 20;
-/// What a URI gets that several servers have, for all but the first of them; then the slug of its entry follows.
-const DISTINGUISHED: &str = "#chandlery:";
 
 /// Lists as clients were shown them.
 pub(super) struct Lists(Cache<Key, Arc<Listing>>);
@@ -56,6 +60,15 @@ impl Lists {
     fn remember(&self, visitor: &Visitor<'_>, kind: ListKind, listing: &Arc<Listing>) {
         self.0.insert(key(visitor, kind), Arc::clone(listing));
     }
+
+    /// What a client was shown of resources.
+    fn known(&self, client: &Client, subject: &Arc<str>, consumer: &ConsumerRef) -> Known {
+        let of = |kind| (client.clone(), Arc::clone(subject), consumer.to_string(), kind);
+        Known {
+            resources: self.0.get(&of(ListKind::Resources)),
+            templates: self.0.get(&of(ListKind::Templates)),
+        }
+    }
 }
 
 fn key(visitor: &Visitor<'_>, kind: ListKind) -> Key {
@@ -63,135 +76,22 @@ fn key(visitor: &Visitor<'_>, kind: ListKind) -> Key {
     (visitor.client.clone(), subject, visitor.consumer.to_string(), kind)
 }
 
-/// A list of all servers.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    /// In the order of the entries, and of each server's own.
-    items: Vec<Item>,
-    by_exposed: HashMap<Arc<str>, usize>,
-    /// Those that the client knows by another URI than their server, by the server's.
-    renamed: HashMap<Arc<str>, Vec<usize>>,
-    /// The sources that were asked.
-    sources: Vec<Arc<Source>>,
-    /// Bytes, roughly.
-    size: usize,
-}
-
-/// What a client's name or URI stands for.
-#[derive(Clone, Debug)]
-pub(crate) struct Found {
-    /// Whose server has it.
-    pub(crate) source: Arc<Source>,
-    /// As that server knows it.
-    pub(crate) own: Arc<str>,
-}
-
-/// What one server lists.
-struct Listed {
-    source: Arc<Source>,
-    /// Slug of its entry.
-    entry: Arc<str>,
-    items: Vec<Item>,
-}
-
-impl Listing {
-    /// Items as one list: under names that differ.
-    fn of(kind: ListKind, prefixed: bool, listed: Vec<Listed>) -> Self {
-        let sources = listed.iter().map(|listed| Arc::clone(&listed.source)).collect();
-        let exposed = match kind {
-            ListKind::Prompts => prompt_names(prefixed, &listed),
-            ListKind::Resources | ListKind::Templates => uris(&listed),
-        };
-        let mut items: Vec<Item> = listed.into_iter().flat_map(|listed| listed.items).collect();
-        let mut by_exposed = HashMap::with_capacity(items.len());
-        let mut renamed: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
-        for (index, (item, exposed)) in items.iter_mut().zip(exposed).enumerate() {
-            let exposed: Arc<str> = exposed.into();
-            by_exposed.entry(Arc::clone(&exposed)).or_insert(index);
-            if kind == ListKind::Resources && exposed != item.own {
-                renamed.entry(Arc::clone(&item.own)).or_default().push(index);
-            }
-            item.exposed = exposed;
-        }
-        let size = items.iter().map(Item::size).sum::<usize>() + 256;
-        Self {
-            items,
-            by_exposed,
-            renamed,
-            sources,
-            size,
-        }
-    }
-
-    /// The items after the one of this name or URI; all where there is none. `None`: that is not in the list.
-    pub(crate) fn after(&self, exposed: Option<&str>) -> Option<&[Item]> {
-        let first = match exposed {
-            Some(exposed) => self.by_exposed.get(exposed)? + 1,
-            None => 0,
-        };
-        self.items.get(first..)
-    }
-
-    fn find(&self, exposed: &str) -> Option<Found> {
-        let item = &self.items[*self.by_exposed.get(exposed)?];
-        Some(Found {
-            source: Arc::clone(&item.source),
-            own: Arc::clone(&item.own),
-        })
-    }
-
-    /// The URI that the client knows a resource of this installation's server by, if it is another than the server's.
-    fn exposed_uri(&self, installation: &Installation, own: &str) -> Option<&Arc<str>> {
-        let is_of = |source: &Source| match &source.pinned {
-            Some(pinned) => pinned.installation == installation.uid,
-            None => source.entry_uid == installation.entry_uid,
-        };
-        let mut items = self.renamed.get(own)?.iter().map(|&index| &self.items[index]);
-        items.find(|item| is_of(&item.source)).map(|item| &item.exposed)
-    }
-
-    /// The first template that this URI may be made from.
-    fn matching(&self, uri: &str) -> Option<Found> {
-        let item = self.items.iter().find(|item| fits(&item.own, uri))?;
-        Some(Found {
-            source: Arc::clone(&item.source),
-            own: uri.into(),
-        })
-    }
-}
-
-fn prompt_names(prefixed: bool, listed: &[Listed]) -> Vec<String> {
-    let mut named = Vec::new();
-    for Listed { source, entry, items } in listed {
-        let pinned = source.pinned.as_ref().map(|pinned| &*pinned.installation);
-        named.extend(items.iter().map(|item| Named {
-            prefix: prefixed.then_some(&**entry),
-            tool: &item.own,
-            explicit: None,
-            identity: [&source.entry_uid, pinned.unwrap_or_default(), "", &item.own],
-        }));
-    }
-    assign(&named, &[])
-}
-
-/// URIs stay what they are, since servers and clients read them; but for those that two servers have.
-fn uris(listed: &[Listed]) -> Vec<String> {
-    let mut taken: HashMap<&str, usize> = HashMap::new();
-    let mut uris = Vec::new();
-    for (index, Listed { entry, items, .. }) in listed.iter().enumerate() {
-        for item in items {
-            let first = *taken.entry(&item.own).or_insert(index);
-            uris.push(if first == index {
-                item.own.to_string()
-            } else {
-                format!("{}{DISTINGUISHED}{entry}", item.own)
-            });
-        }
-    }
-    uris
-}
-
 impl Calls {
+    /// What a client was shown of resources, or what there is now, as far as their servers list them.
+    pub(super) async fn known_uris(&self, visitor: &Visitor<'_>) -> Known {
+        let listed = self.known_list(visitor, ListKind::Resources).await;
+        let known = self.shown_uris(visitor);
+        Known {
+            resources: listed.ok().or(known.resources),
+            ..known
+        }
+    }
+
+    /// What a client was shown of resources.
+    pub(super) fn shown_uris(&self, visitor: &Visitor<'_>) -> Known {
+        self.lists.known(&visitor.client, visitor.subject, visitor.consumer)
+    }
+
     /// The list as the client was shown it, or as it is now.
     pub(crate) async fn known_list(&self, visitor: &Visitor<'_>, kind: ListKind) -> Result<Arc<Listing>, CallError> {
         match self.lists.get(visitor, kind) {
@@ -202,78 +102,64 @@ impl Calls {
 
     /// Which server has this prompt.
     pub(crate) async fn prompt(&self, visitor: &Visitor<'_>, name: &str) -> Result<Found, CallError> {
-        let not_found = || CallError::NotFound {
-            what: "prompt",
-            name: name.to_owned(),
-        };
-        if let Some(found) = self.known(visitor, ListKind::Prompts, |list| list.find(name)) {
+        let find = |list: &Listing| list.find(name).or_else(|| list.find_renamed(name));
+        if let Some(found) = self.known(visitor, ListKind::Prompts, find) {
             return Ok(found);
         }
         let list = self.list(visitor, ListKind::Prompts).await?;
-        list.find(name).ok_or_else(not_found)
+        find(&list).ok_or_else(|| CallError::NotFound {
+            what: "prompt",
+            name: name.to_owned(),
+        })
     }
 
-    /// Which server has this resource: the one that lists it, or whose template it is made from; else the only one there is.
+    /// Which server has this resource: the one that lists it, or else whose template it is made from; else the only one there is.
     pub(crate) async fn resource(&self, visitor: &Visitor<'_>, uri: &str) -> Result<Found, CallError> {
-        let listed = |list: &Listing| list.find(uri);
-        let made = |list: &Listing| list.matching(uri);
-        if let Some(found) = self.known(visitor, ListKind::Resources, listed) {
-            return Ok(found);
-        }
-        if let Some(found) = self.known(visitor, ListKind::Templates, made) {
+        let listed = |list: &Listing| list.find(uri).or_else(|| list.tagged(uri));
+        // What a server has added since is known to lists that are asked for anew: before a template decides that fits everything, they are.
+        let made = |list: &Listing| list.matching(uri, true);
+        if self.lists.get(visitor, ListKind::Resources).is_some()
+            && let Some(found) = (self.known(visitor, ListKind::Resources, listed))
+                .or_else(|| self.known(visitor, ListKind::Templates, made))
+        {
             return Ok(found);
         }
         let resources = self.list(visitor, ListKind::Resources).await?;
-        if let Some(found) = resources.find(uri) {
+        if let Some(found) = listed(&resources) {
             return Ok(found);
         }
         let templates = self.list(visitor, ListKind::Templates).await?;
-        if let Some(found) = templates.matching(uri) {
-            return Ok(found);
-        }
-        match &resources.sources[..] {
-            // A server may have more than it lists.
-            [only] => Ok(Found {
-                source: Arc::clone(only),
-                own: uri.into(),
-            }),
-            _ => Err(CallError::NotFound {
-                what: "resource",
-                name: uri.to_owned(),
-            }),
-        }
+        let made = templates.matching(uri, false).or_else(|| {
+            let source = Arc::clone(resources.only()?);
+            let own = uri.into();
+            Some(Found { source, own })
+        });
+        made.ok_or_else(|| CallError::NotFound {
+            what: "resource",
+            name: uri.to_owned(),
+        })
     }
 
-    /// The URI that a client knows a resource by that has changed.
+    /// The URI that a client knows a resource by that has changed. `None`: what has changed is not the server's.
     pub(crate) fn exposed_uri(
         &self,
         client: &Client,
         subject: &Arc<str>,
         consumer: &ConsumerRef,
         updated: &Updated,
-    ) -> String {
-        let key = (
-            client.clone(),
-            Arc::clone(subject),
-            consumer.to_string(),
-            ListKind::Resources,
-        );
-        let exposed = || {
-            let snapshot = self.store.load().ok()?;
-            let installation = snapshot.installation(&updated.installation)?;
-            let listing = self.lists.0.get(&key)?;
-            Some(listing.exposed_uri(installation, &updated.uri)?.to_string())
-        };
-        exposed().unwrap_or_else(|| updated.uri.clone())
+    ) -> Option<String> {
+        let known = self.lists.known(client, subject, consumer);
+        known.updated(Of::Installation(&updated.installation), &updated.uri)
     }
 
     /// Which server has this template.
     pub(crate) async fn template(&self, visitor: &Visitor<'_>, uri: &str) -> Result<Found, CallError> {
-        if let Some(found) = self.known(visitor, ListKind::Templates, |list| list.find(uri)) {
+        let find = |list: &Listing| list.find(uri).or_else(|| list.tagged(uri));
+        if let Some(found) = self.known(visitor, ListKind::Templates, find) {
             return Ok(found);
         }
         let templates = self.list(visitor, ListKind::Templates).await?;
-        match templates.find(uri) {
+        match find(&templates) {
             Some(found) => Ok(found),
             None => self.resource(visitor, uri).await,
         }

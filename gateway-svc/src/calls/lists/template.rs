@@ -34,6 +34,18 @@ pub(super) fn fits(template: &str, uri: &str) -> bool {
     left.is_empty()
 }
 
+/// Whether it says whose URIs it makes: it begins with a scheme.
+pub(super) fn is_specific(template: &str) -> bool {
+    let literal = template.split('{').next().unwrap_or_default();
+    let scheme = literal.split_once(':').map(|(scheme, _)| scheme.as_bytes());
+    scheme.is_some_and(|scheme| {
+        scheme.first().is_some_and(u8::is_ascii_alphabetic)
+            && scheme
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
+    })
+}
+
 /// The literal parts, each with whether the expression before it may have slashes in its values. `None`: it is not a template.
 fn parts(template: &str) -> Option<Vec<(&str, bool)>> {
     let mut parts = Vec::new();
@@ -71,6 +83,23 @@ mod tests {
             ("ü{x}", "üß", true),
         ] {
             assert_eq!(fits(template, uri), expected, "{template} {uri}");
+        }
+    }
+
+    #[test]
+    fn tells_templates_of_everything_from_those_of_some() {
+        for (template, expected) in [
+            ("file:///{path}", true),
+            ("x-1.a+b:{y}", true),
+            ("{+x}", false),
+            ("{scheme}://{x}", false),
+            ("f{x}:a", false),
+            ("{x}:a", false),
+            (":{x}", false),
+            ("a b:{x}", false),
+            ("1:{x}", false),
+        ] {
+            assert_eq!(is_specific(template), expected, "{template}");
         }
     }
 }

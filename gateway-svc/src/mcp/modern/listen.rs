@@ -276,7 +276,7 @@ impl Told {
             }
             Heard::Updated(updated) => {
                 let calls = &self.mcp.calls;
-                let uri = calls.exposed_uri(&self.client, &self.subject, &self.consumer, &updated);
+                let uri = calls.exposed_uri(&self.client, &self.subject, &self.consumer, &updated)?;
                 let stream = format!(r#","{SUBSCRIPTION}":{}"#, self.id);
                 (self.wanted.names(&uri)).then(|| updated.message(&uri, stream.as_bytes()))
             }

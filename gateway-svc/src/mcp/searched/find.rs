@@ -42,10 +42,14 @@ impl Visit {
         };
         let page = Page {
             found: &found,
-            limit: wanted.limit,
             servers: query.is_empty() && after.is_none(),
         };
-        Ok(page.write(rest, |last| self.mcp.cursors.seal(&binding, &last)))
+        let cursor = |last: &str| self.mcp.cursors.seal(&binding, &last);
+        let tools = rest.clone().take(wanted.limit);
+        Ok(match self.mcp.calls.named_tools(visitor, tools.clone()).await {
+            Some(named) => page.write(rest.len(), named.iter(), cursor),
+            None => page.write(rest.len(), tools, cursor),
+        })
     }
 }
 
@@ -57,16 +61,17 @@ fn invalid_cursor() -> Vec<u8> {
 /// A part of what a query has found.
 struct Page<'a> {
     found: &'a Found,
-    limit: usize,
     /// Whether to show the servers.
     servers: bool,
 }
 
 impl Page<'_> {
-    /// As a result: of `rest`, as many as there is room for. `cursor` makes the one that continues after the tool of a name.
+    /// As a result: of `tools`, which are the first of `left`, as many as there is room for. `cursor` makes the one that continues after the tool
+    /// of a name.
     fn write<'t>(
         &self,
-        rest: impl ExactSizeIterator<Item = &'t ListedTool>,
+        mut left: usize,
+        tools: impl Iterator<Item = &'t ListedTool>,
         cursor: impl FnOnce(&str) -> String,
     ) -> Vec<u8> {
         let mut out = Vec::from(&b"{\"matched\":"[..]);
@@ -79,8 +84,8 @@ impl Page<'_> {
             json::push_member(&mut out, "servers", &json!(servers).to_string());
         }
         json::push_member(&mut out, "tools", "[");
-        let (start, mut left, mut last) = (out.len(), rest.len(), None);
-        for tool in rest.take(self.limit) {
+        let (start, mut last) = (out.len(), None);
+        for tool in tools {
             if last.is_some() {
                 out.push(b',');
             }

@@ -18,6 +18,7 @@ mod searched;
 mod shared;
 mod streams;
 mod tasks;
+mod two_servers;
 
 use std::{
     sync::{
@@ -172,7 +173,8 @@ async fn world_with(
         let (upstream, sender, modern) = (Arc::clone(&upstream), sender.clone(), Arc::clone(&speaks_modern));
         let has_streams = has_streams.load(Ordering::SeqCst);
         async move {
-            let headers = request.headers().clone();
+            let mut headers = request.headers().clone();
+            headers.insert("x-path", request.uri().path().parse().unwrap());
             if request.method() == http::Method::GET {
                 return if has_streams {
                     upstream(json!({"method": "GET"}), headers)
