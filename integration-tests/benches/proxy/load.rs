@@ -159,7 +159,7 @@ async fn caller(
     }
 }
 
-async fn connect(address: &str) -> http1::SendRequest<Full<Bytes>> {
+pub(crate) async fn connect(address: &str) -> http1::SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(address).await.expect("it listens");
     stream.set_nodelay(true).expect("a TCP stream");
     let (sender, connection) = http1::handshake(TokioIo::new(stream))

@@ -1,5 +1,5 @@
 //! Measures what the gateway costs a tool call, compared with nginx as a plain reverse proxy and with the upstream
-//! itself; and what idle sessions cost it.
+//! itself; what idle sessions cost it; and how long lists of many tools and searches take.
 //!
 //! `cargo bench -p integration-tests --bench proxy` takes about two minutes. Everything runs on 127.0.0.1, each in its
 //! own process: the load (this process, limited in callers and time), an upstream (this program again), a release build
@@ -11,6 +11,7 @@ mod load;
 mod report;
 mod setup;
 mod streams;
+mod tools;
 
 use std::{
     io::Write as _,
@@ -110,6 +111,7 @@ async fn measure() -> String {
     let after_load = resident(gateway_stack.pid());
     drop(gateway_stack);
     report.add_idle(&streams::measure().await);
+    report.add_tools(&tools::measure().await);
 
     let begin = Instant::now();
     let idle = Stack::builder().variable("RUST_LOG", "info").start().await;

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     load::{Figures, Load},
     streams::Idle,
+    tools::Tools,
 };
 
 /// Start times and memory.
@@ -124,6 +125,21 @@ impl Report {
             1.0,
             " ms",
         );
+    }
+
+    /// Adds what lists of many tools cost.
+    pub(crate) fn add_tools(&mut self, tools: &Tools) {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let _ = writeln!(
+            self.tables,
+            "\ntools: ping {:.2} ms, tools/list of 1,000 {:.2} ms, search_tools over 10,000 {:.2} ms; {:.0} ms for the first search",
+            ms(tools.ping),
+            ms(tools.list),
+            ms(tools.search),
+            ms(tools.first),
+        );
+        self.verdict("tools/list of 1,000 tools, all pages", ms(tools.list), "<=", 2.0, " ms");
+        self.verdict("search_tools over 10,000 tools", ms(tools.search), "<=", 5.0, " ms");
     }
 
     /// The whole report.
