@@ -178,7 +178,8 @@ impl Calls {
             return None;
         }
         let asks = visitor.profile.is_some_and(shows_resources);
-        let known = self.known_in_time(visitor, asks).await;
+        let servers = shown.iter().map(|(_, source)| Of::Source(source));
+        let known = self.known_in_time(visitor, servers, asks).await;
         let mut named: Vec<ListedTool> = tools.cloned().collect();
         for (place, source) in shown {
             let exposed = |own: &str| Some(known.exposed(Of::Source(&source), own)?.to_string());
@@ -192,22 +193,30 @@ impl Calls {
 
     /// What the client knows, before it gets what this server says.
     async fn known_to(&self, visitor: &Visitor<'_>, speaker: &Speaker) -> Known {
-        let known = self.known_in_time(visitor, true).await;
-        if !self.shown_uris(visitor).has_resources() {
+        let server = Of::Installation(&speaker.installation);
+        let known = self.known_in_time(visitor, [server].into_iter(), true).await;
+        if !self.shown_uris(visitor).is_of(server) {
             // The next answer does not wait for the same in vain.
             speaker.source.seen(false);
         }
         known
     }
 
-    /// What the client was shown of resources, or, if servers may be asked, has now; else what the definitions of tools say.
-    async fn known_in_time(&self, visitor: &Visitor<'_>, asks: bool) -> Known {
+    /// What the client was shown of the resources of these servers, or, if servers may be asked, has now; else what the definitions of tools say.
+    async fn known_in_time<'s>(
+        &self,
+        visitor: &Visitor<'_>,
+        servers: impl Iterator<Item = Of<'s>> + Clone,
+        asks: bool,
+    ) -> Known {
+        // One that has joined since the client was shown the list is not in it.
+        let is_of_all = |known: &Known| servers.clone().all(|server| known.is_of(server));
         let mut known = self.shown_uris(visitor);
-        if !known.has_resources() && asks {
-            let asked = Box::pin(timeout(WITHIN, self.known_uris(visitor))).await;
-            known = asked.unwrap_or_default();
+        if !is_of_all(&known) && asks {
+            let now = Box::pin(timeout(WITHIN, self.uris_now(visitor))).await;
+            known = now.unwrap_or_default();
         }
-        if known.has_resources() {
+        if is_of_all(&known) {
             return known;
         }
         let snapshot = self.store.load().ok();

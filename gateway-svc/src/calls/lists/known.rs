@@ -25,9 +25,9 @@ impl Known {
         }
     }
 
-    /// Whether the client was shown resources at all.
-    pub(in crate::calls) const fn has_resources(&self) -> bool {
-        self.resources.is_some()
+    /// Whether the client was shown resources when this server was one of those that have them.
+    pub(in crate::calls) fn is_of(&self, server: Of<'_>) -> bool {
+        self.resources.as_ref().is_some_and(|list| list.is_of(server))
     }
 
     /// The URI that the client knows by which this server names a resource of its own, if it is another one.

@@ -233,6 +233,11 @@ impl Listing {
         })
     }
 
+    /// Whether this server is one of those whose list it is.
+    pub(super) fn is_of(&self, server: Of<'_>) -> bool {
+        self.asked(server).is_some()
+    }
+
     /// Whose a URI is that this server names.
     pub(super) fn whose(&self, server: Of<'_>, own: &str) -> Whose {
         let Some(asked) = self.asked(server) else {

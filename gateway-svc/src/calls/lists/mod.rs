@@ -77,9 +77,9 @@ fn key(visitor: &Visitor<'_>, kind: ListKind) -> Key {
 }
 
 impl Calls {
-    /// What a client was shown of resources, or what there is now, as far as their servers list them.
-    pub(super) async fn known_uris(&self, visitor: &Visitor<'_>) -> Known {
-        let listed = self.known_list(visitor, ListKind::Resources).await;
+    /// What a client is shown of resources now, as far as their servers list them.
+    pub(super) async fn uris_now(&self, visitor: &Visitor<'_>) -> Known {
+        let listed = self.list(visitor, ListKind::Resources).await;
         let known = self.shown_uris(visitor);
         Known {
             resources: listed.ok().or(known.resources),
