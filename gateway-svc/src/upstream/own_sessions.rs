@@ -2,10 +2,11 @@
 //!
 //! A stdio server that the orchestrator runs may have a process for each of them, until the session is ended or has been idle for long.
 
-use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc};
+use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::time::timeout;
 
 use super::{
     client::{Client, Era},
@@ -15,6 +16,9 @@ use super::{
     target::{SessionKey, Target},
     upstreams::Upstreams,
 };
+
+/// How long the first call waits until the stream of its session has begun.
+const BEGUN: Duration = Duration::from_secs(1);
 
 impl Upstreams {
     /// The session of this client for this target, initialized by the first call that requires it; the others wait for it.
@@ -37,7 +41,11 @@ impl Upstreams {
                 }
                 this.subscribe_in(&client, &target, &session).await;
                 if own.add(&client, &target, &session) {
-                    this.is_listened_to(&client);
+                    if this.is_listened_to(&client) && session.era == Era::Legacy {
+                        // What the server says from its first answer on, the client learns. One that takes long to begin its stream keeps nobody
+                        // waiting.
+                        let _ = timeout(BEGUN, session.stood.wait()).await;
+                    }
                     return Ok(session);
                 }
                 this.end_session(&target.key, target.headers.clone(), &session).await;

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, SetOnce},
+    time::Instant,
+};
 
 use super::{
     client::Era,
@@ -92,6 +95,8 @@ pub(super) struct Session {
     pub(super) permits: Arc<Semaphore>,
     /// One for each message other than a call that is being sent: each has a connection of its own.
     pub(super) side_messages: Arc<Semaphore>,
+    /// Set once its stream outside calls has begun, or could not be opened.
+    pub(super) stood: SetOnce<()>,
 }
 
 /// Whether the method changes what a client has subscribed to.
@@ -110,6 +115,7 @@ impl Session {
             since: Instant::now(),
             permits,
             side_messages: Arc::new(Semaphore::new(SIDE_MESSAGES)),
+            stood: SetOnce::new(),
         }
     }
 

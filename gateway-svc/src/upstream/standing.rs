@@ -70,8 +70,10 @@ impl Upstreams {
         let session = &open.session;
         if session.era == Era::Legacy {
             let request = self.request("", b"", &[]);
-            let opened = self.standing_body(target, session, None).await?;
-            return Ok(opened.map(|body| self.standing(target, session, request, body, None)));
+            let opened = self.standing_body(target, session, None).await;
+            // It may have stood before, and been broken off.
+            let _ = session.stood.set(());
+            return Ok(opened?.map(|body| self.standing(target, session, request, body, None)));
         }
         let Scope::Client(client) = &target.key.scope else {
             return Ok(None);

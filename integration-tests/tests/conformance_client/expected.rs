@@ -17,6 +17,7 @@ pub(super) const OF_2025_11_25: &[Played] = &[
     ("initialize", CALLED, 1),
     ("tools_call", CALLED, 2),
     ("sse-retry", CALLED, 3),
+    ("elicitation-sep1034-client-defaults", CALLED, 5),
     ("auth/metadata-default", CALLED, 15),
     ("auth/metadata-var1", CALLED, 15),
     ("auth/metadata-var2", CALLED, 15),
@@ -79,12 +80,10 @@ pub(super) const OF_2026_07_28: &[Played] = &[
 /// Revision 2026-07-28 requires these; here they are played in revision 2025-11-25.
 pub(super) const OF_BOTH: &[Played] = &[("auth/authorization-server-migration", CALLED, 13)];
 
-const ASKED_BESIDE: &str = "its server asks on the stream beside the call, which a gateway opens together with the session that the first call opens: what is asked before is lost yet: issue 10";
 const NO_KEYS: &str = "its identity provider publishes no keys, so that Chandlery cannot verify the person's token that would be exchanged";
 const NO_MODEL: &str = "an extension that no credential model has";
 
 pub(super) const NOT_IN_2025_11_25: &[NotPlayed] = &[
-    ("elicitation-sep1034-client-defaults", ASKED_BESIDE),
     ("auth/enterprise-managed-authorization", NO_KEYS),
     ("auth/dpop", NO_MODEL),
     ("auth/dpop-nonce", NO_MODEL),

@@ -68,6 +68,33 @@ async fn a_client_with_a_stream_gets_what_its_servers_say() {
     }
 }
 
+/// What a server says while it answers the first call finds its stream open.
+#[tokio::test]
+async fn a_client_gets_what_its_server_says_during_the_first_call() {
+    let (write, respond) = written();
+    let (stands, answer) = (AtomicBool::new(false), speaks(respond));
+    let said = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&said);
+    let world = world(move |message, headers| {
+        match message["method"].as_str() {
+            Some("GET") => stands.store(true, Ordering::SeqCst),
+            Some("tools/call") => says.store(stands.load(Ordering::SeqCst), Ordering::SeqCst),
+            _ => {}
+        }
+        answer(message, headers)
+    })
+    .await;
+    world.streams.store(true, Ordering::SeqCst);
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let get = method("GET").by("alice").session(&session);
+    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    let heard = tokio::spawn(async move { events.next().await });
+    world.ask("alice", &session, CALL).await;
+    assert!(said.load(Ordering::SeqCst), "the stream stands before the call is sent");
+    write.send(notification("message", json!({"n": 1}))).unwrap();
+    assert_eq!(heard.await.unwrap()["params"]["n"], 1);
+}
+
 /// A message is for one stream of a client: the one that it has opened last.
 #[tokio::test]
 async fn of_two_streams_of_a_client_the_later_gets_what_servers_say() {
