@@ -113,7 +113,7 @@ async fn a_legacy_client_of_a_legacy_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_modern_client_of_a_modern_server() {
-    through_a_gateway(Era::Modern, Era::Modern, exceptions::MODERN_TO_MODERN).await;
+    through_a_gateway(Era::Modern, Era::Modern, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +141,7 @@ async fn a_legacy_client_of_a_legacy_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_modern_client_of_a_modern_process() {
-    let exceptions = exceptions::MODERN_TO_MODERN;
+    let exceptions = &[];
     through_the_bridge(Era::Modern, Era::Modern, ProcessModel::OnePerSession, exceptions).await;
 }
 

@@ -219,7 +219,7 @@ impl Calls {
         match self.shared.before(target, call) {
             Subscription::Ask => None,
             Subscription::StaysForOthers => Some(Reply::of_result("{}")),
-            Subscription::Full => Some(Reply::of_error(shared::FULL)),
+            Subscription::Refused(error) => Some(Reply::of_error(error)),
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     json,
-    upstream::{Client, Heard, OpenSession, Target, Upstreams},
+    upstream::{Client, Heard, LONGEST_URI, OpenSession, Target, Upstreams},
 };
 
 /// How often a session is kept from being forgotten as idle, and clients that listen no more are forgotten.
@@ -42,8 +42,8 @@ pub(super) enum Subscription {
     Ask,
     /// Others are still told of it: the server must not be asked.
     StaysForOthers,
-    /// The client has too many.
-    Full,
+    /// With this error.
+    Refused(&'static str),
 }
 
 /// What is needed to receive a session.
@@ -62,7 +62,8 @@ impl Hub {
     pub(super) fn before(&self, target: &Target, call: &Call<'_>) -> Subscription {
         let client = &call.visitor.client;
         match changed(call) {
-            Some((true, uri)) if self.sessions.is_full(client, target.key(), &uri) => Subscription::Full,
+            Some((true, uri)) if uri.len() > LONGEST_URI => Subscription::Refused(TOO_LONG),
+            Some((true, uri)) if self.sessions.is_full(client, target.key(), &uri) => Subscription::Refused(FULL),
             Some((false, uri)) if self.sessions.unsubscribe(client, target.key(), &uri) => Subscription::StaysForOthers,
             _ => Subscription::Ask,
         }
@@ -203,6 +204,7 @@ fn changed<'a>(call: &Call<'a>) -> Option<(bool, Cow<'a, str>)> {
     }
 }
 
-/// The error for a client that has subscribed to too many.
-pub(super) const FULL: &str =
+/// The errors for a client that subscribes to what is too long, and to too many.
+const TOO_LONG: &str = r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#;
+const FULL: &str =
     r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;

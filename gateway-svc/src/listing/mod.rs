@@ -105,7 +105,10 @@ impl Listings {
             Use::Show => LISTED,
             Use::Search => LISTED + INDEXED,
         };
-        let size = size_of_val(&*seen) + tools * each;
+        // What one client alone sees is kept for it alone.
+        let own_size = own.as_ref().map_or(0, |own| own.size());
+        let own_size = if to == Use::Show { own_size } else { 2 * own_size };
+        let size = size_of_val(&*seen) + tools * each + own_size;
         let slot = || {
             Arc::new(Slot {
                 size: u32::try_from(size).unwrap_or(u32::MAX),

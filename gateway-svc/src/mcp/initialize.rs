@@ -23,6 +23,8 @@ pub(super) struct Wish {
 /// Bytes of the capabilities and of the `clientInfo` that servers get: a session handle contains both.
 const MOST_CAPABILITIES: usize = 1536;
 const MOST_INFO: usize = 768;
+/// What a client is called, as JSON, that does not say it.
+const REQUIRED: [(&str, &str); 2] = [("name", "\"unnamed\""), ("version", "\"unknown\"")];
 /// Of more capabilities than that, servers get these, which there are requests for.
 const ANSWERED: [&str; 3] = ["roots", "sampling", "elicitation"];
 
@@ -50,10 +52,7 @@ pub(super) fn opens_links(capabilities: &Object<'_>) -> bool {
 
 /// What servers learn of a client that says this of itself.
 pub(super) fn profile(capabilities: Option<&Object<'_>>, info: Option<&Object<'_>>) -> Profile {
-    Profile::new(
-        &capabilities.map_or_else(|| "{}".to_owned(), relayed),
-        &info.map_or_else(|| "{}".to_owned(), shown),
-    )
+    Profile::new(&capabilities.map_or_else(|| "{}".to_owned(), relayed), &shown(info))
 }
 
 /// The capabilities that servers may use. No server may list the tasks of a client, since they are of several servers.
@@ -76,15 +75,19 @@ fn relayed(capabilities: &Object<'_>) -> String {
     members(bare.map(|(name, _)| (name, "{}")))
 }
 
-/// `clientInfo`, without what is long.
-fn shown(info: &Object<'_>) -> String {
-    let all = members(info.iter());
-    if all.len() <= MOST_INFO {
-        return all;
-    }
-    let short =
-        |(name, value): &(&str, &str)| matches!(*name, "name" | "title" | "version") && value.len() <= MOST_INFO / 4;
-    members(info.iter().filter(short))
+/// `clientInfo`, without what is long, and with what servers of older revisions require although a client of 2026-07-28 need not say it.
+fn shown(info: Option<&Object<'_>>) -> String {
+    let all = || info.into_iter().flat_map(Object::iter);
+    let is_long = members(all()).len() > MOST_INFO;
+    let fits = |(name, value): &(&str, &str)| {
+        let is_short = matches!(*name, "name" | "title" | "version") && value.len() <= MOST_INFO / 4;
+        (!is_long || is_short) && (!REQUIRED.iter().any(|(required, _)| required == name) || value.starts_with('"'))
+    };
+    let unsaid = REQUIRED
+        .iter()
+        .copied()
+        .filter(|(name, _)| !all().any(|member| member.0 == *name && fits(&member)));
+    members(all().filter(fits).chain(unsaid))
 }
 
 fn members<'a>(of: impl Iterator<Item = (&'a str, &'a str)>) -> String {
@@ -179,13 +182,13 @@ mod tests {
         };
         let plain = profile(
             r#"{"roots":{"x":1.0},"tasks":{"list":{},"cancel":{}},"new":{}}"#,
-            r#"{"name":"c","x":[2]}"#,
+            r#"{"name":"c","x":[2],"version":"1.0"}"#,
         );
         assert_eq!(
             plain.capabilities(),
             r#"{"roots":{"x":1.0},"tasks":{"cancel":{}},"new":{}}"#
         );
-        assert_eq!(plain.info(), r#"{"name":"c","x":[2]}"#);
+        assert_eq!(plain.info(), r#"{"name":"c","x":[2],"version":"1.0"}"#);
         let long = "x".repeat(MOST_CAPABILITIES);
         let much = profile(
             &format!(r#"{{"sampling":{{"tools":{{}}}},"experimental":{{"x":"{long}"}}}}"#),
@@ -194,7 +197,10 @@ mod tests {
         assert_eq!(much.capabilities(), r#"{"sampling":{"tools":{}}}"#);
         assert_eq!(much.info(), r#"{"name":"c","version":"1"}"#);
         let more = profile(&format!(r#"{{"roots":{{"x":"{long}"}}}}"#), "5");
-        assert_eq!((more.capabilities(), more.info()), (r#"{"roots":{}}"#, "{}"));
+        let unnamed = r#"{"name":"unnamed","version":"unknown"}"#;
+        assert_eq!((more.capabilities(), more.info()), (r#"{"roots":{}}"#, unnamed));
+        let part = profile("{}", r#"{"version":5,"title":"c"}"#);
+        assert_eq!(part.info(), r#"{"title":"c","name":"unnamed","version":"unknown"}"#);
     }
 
     #[test]

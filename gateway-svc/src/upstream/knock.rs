@@ -45,8 +45,10 @@ impl Upstreams {
         Ok(())
     }
 
-    /// Whether the server answers anything to a ping.
+    /// Whether the server answers anything to a ping. A refusal is an answer, too. The caller's headers and credential are left out: what they alone
+    /// come to says nothing to others.
     async fn is_there(&self, target: &Target) -> bool {
+        let target = &target.bare();
         let ping = message(target, None, self.request("ping", b"", &[]).body);
         let within = self.limits().side_message;
         let exchanged = self.exchange_at_once(target, ping, within).await;

@@ -55,6 +55,7 @@ pub(crate) use open_session::OpenSession;
 pub(crate) use pool::Pool;
 pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
+pub(crate) use subscribed::LONGEST_URI;
 pub(crate) use target::{Endpoint, Revision, Scope, SessionKey, Target};
 pub(crate) use tools::{ListedTool, ToolList};
 pub(crate) use unsubscribing::Unheard;

@@ -23,7 +23,8 @@ use crate::json::{self, Object};
 
 /// Of one client at one server.
 const MOST: usize = 128;
-const LONGEST: usize = 2 << 10;
+/// Bytes of a URI that is subscribed to, at most.
+pub(crate) const LONGEST_URI: usize = 2 << 10;
 /// Those of a client that neither listens nor subscribes for this time are forgotten.
 const IDLE: Duration = Duration::from_secs(20 * 60);
 /// Bytes of all clients. Of more, those that were used last are kept.
@@ -164,7 +165,7 @@ impl Subscribed {
             return Reply::of_result("{}");
         }
         let uri = param("uri");
-        let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST) else {
+        let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST_URI) else {
             return Reply::of_error(r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#);
         };
         let mut refused = None;
@@ -272,7 +273,7 @@ mod tests {
             let request = Outgoing::new(1, method, params.as_bytes(), &[], None);
             all.answer(client, &installation, &request).result().is_some()
         };
-        let uri = |n: usize| format!("x:{n:0>width$}", width = LONGEST - 2);
+        let uri = |n: usize| format!("x:{n:0>width$}", width = LONGEST_URI - 2);
         let mut profiles = 0;
         let mut subscribed = 0;
         while (0..MOST).all(|n| {

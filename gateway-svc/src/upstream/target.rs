@@ -234,6 +234,15 @@ impl Target {
         target
     }
 
+    /// The same server without what callers send it.
+    pub(super) fn bare(&self) -> Self {
+        Self {
+            headers: HeaderMap::new(),
+            secret: false,
+            ..self.clone()
+        }
+    }
+
     /// Whether a client answers the server's requests.
     pub(super) fn speaks_for_client(&self) -> bool {
         self.profile.is_some()

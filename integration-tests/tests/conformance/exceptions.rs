@@ -44,11 +44,6 @@ const NO_LOG: Exception = (
     Instead::Fails,
     &["tools-call-with-logging"],
 );
-const UNCHANGED: Exception = (
-    "a gateway announces only a list that is another than before, and the server's is not",
-    Instead::Fails,
-    &["server-stateless"],
-);
 const UNDECLARED: Exception = (
     "a server of an older revision says in a result, which it makes as it likes, that its client lacks a capability",
     Instead::Fails,
@@ -66,5 +61,4 @@ pub(super) const LEGACY_TO_LEGACY: &[Exception] = &[LISTS_ARE_JSON, RESUMED_BY_T
 pub(super) const LEGACY_TO_PROCESS: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE];
 pub(super) const LEGACY_TO_PROCESS_OF_ALL: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE, NOBODY_TO_ASK, NO_LOG];
 pub(super) const LEGACY_TO_MODERN: &[Exception] = &[LISTS_ARE_JSON, NO_STREAM_TO_CLOSE];
-pub(super) const MODERN_TO_MODERN: &[Exception] = &[UNCHANGED];
 pub(super) const MODERN_TO_LEGACY: &[Exception] = &[UNDECLARED, ONE_BY_ONE];

@@ -42,6 +42,7 @@ impl Visit {
         };
         let page = Page {
             found: &found,
+            ranked: !query.is_empty(),
             servers: query.is_empty() && after.is_none(),
         };
         let cursor = |last: &str| self.mcp.cursors.seal(&binding, &last);
@@ -61,6 +62,8 @@ fn invalid_cursor() -> Vec<u8> {
 /// A part of what a query has found.
 struct Page<'a> {
     found: &'a Found,
+    /// Whether the best come first.
+    ranked: bool,
     /// Whether to show the servers.
     servers: bool,
 }
@@ -109,6 +112,9 @@ impl Page<'_> {
         match (self.found.len(), left) {
             (0, _) => "No tool matches. Try fewer or other words, or an empty query, which lists all tools.".to_owned(),
             (_, 0) => call,
+            (_, left) if !self.ranked => {
+                format!("{call} {left} more follow: search again with nextCursor as cursor, or for words.")
+            }
             (_, left) => format!(
                 "{call} {left} more match less well: for those, search again with nextCursor as cursor, or with more precise words."
             ),

@@ -102,6 +102,11 @@ async fn each_client_hears_of_lists_and_of_the_resources_that_it_has_subscribed_
     }
     assert_eq!(others.next().await, changed);
 
+    let long = json!({"uri": format!("x:/{}", "a".repeat(2048))});
+    let long = json!({"jsonrpc": "2.0", "id": 3, "method": "resources/subscribe", "params": long});
+    let refused = world.ask("alice", &one, &long.to_string()).await;
+    assert_eq!(refused["error"]["code"], -32602, "{refused}");
+
     // That one has enough does not end it for the other.
     world.ask("alice", &other, &about("resources/subscribe")).await;
     world.got();

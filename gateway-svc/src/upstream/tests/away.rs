@@ -156,6 +156,24 @@ async fn a_server_that_answers_anything_is_not_given_up() {
     assert_eq!(called.load(Ordering::SeqCst), FAILURES + 2);
 }
 
+/// What a caller's own headers come to says nothing about the server of others.
+#[tokio::test]
+async fn a_server_that_only_refuses_what_a_caller_sends_is_not_given_up() {
+    let (url, _seen) = server(|message, headers| match headers.get("x-tenant") {
+        Some(_) => (http::StatusCode::SERVICE_UNAVAILABLE, "no such tenant").into_response(),
+        None => unknown(&message),
+    })
+    .await;
+    let (upstreams, other) = (upstreams(given_up()), target(&url));
+    let mut headers = HeaderMap::new();
+    headers.insert("x-tenant", "none".parse().unwrap());
+    let refused = Arc::new(other.with_headers(&headers));
+    for _ in 0..=2 * FAILURES {
+        assert_eq!(invalid(call(&upstreams, &refused).await), "HTTP 503");
+    }
+    call(&upstreams, &other).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_through_what_is_in_front_of_it_is_given_up() {
     let asked = Arc::new(AtomicUsize::new(0));
