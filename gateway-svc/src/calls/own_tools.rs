@@ -24,6 +24,11 @@ const AT_A_TIME: usize = 16;
 const WITHIN: Duration = Duration::from_secs(15);
 
 impl Calls {
+    /// What servers have listed for this client alone.
+    pub(crate) fn known_own_tools(&self, visitor: &Visitor<'_>) -> Arc<OwnTools> {
+        self.own.of(&visitor.client)
+    }
+
     /// What servers list for this client alone. Those that have said that it changed are asked first.
     pub(crate) async fn own_tools(&self, visitor: &Visitor<'_>) -> Arc<OwnTools> {
         let mut due = self.own.due(&visitor.client);
@@ -46,7 +51,7 @@ impl Calls {
                 }
             }
         }
-        self.own.of(&visitor.client)
+        self.known_own_tools(visitor)
     }
 
     /// The tools of this client's session with an installation's server; the inner `None`: those that the registry knows.

@@ -158,10 +158,10 @@ impl UpstreamError {
     pub(crate) fn for_caller(&self, name: &str) -> String {
         match self {
             Self::Unreachable(_) => format!(
-                "The MCP server of {name} cannot be reached. The conditions of its installation say why, to its owner and to admins; so does Chandlery's log."
+                "The MCP server of {name} cannot be reached. Chandlery's log says why; if it lasts, tell an admin."
             ),
             Self::Away(away) => format!(
-                "The MCP server of {name} {}. The conditions of its installation say why, to its owner and to admins; so does Chandlery's log.",
+                "The MCP server of {name} {}. Chandlery's log says why; if it lasts, tell an admin.",
                 away.told(&away.what.to_string())
             ),
             Self::RuntimeEnded => format!(

@@ -116,7 +116,7 @@ impl Page<'_> {
                 format!("{call} {left} more follow: search again with nextCursor as cursor, or for words.")
             }
             (_, left) => format!(
-                "{call} {left} more match less well: for those, search again with nextCursor as cursor, or with more precise words."
+                "{call} {left} more match: for those, search again with nextCursor as cursor, or with more precise words."
             ),
         }
     }

@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{
     calls::Visitor,
-    domain::{CALL_TOOL, SEARCH_TOOLS},
+    domain::{CALL_TOOL, CallError, OwnTools, SEARCH_TOOLS},
     json,
     listing::Use,
     resolve,
+    snapshot::Snapshot,
 };
 use arguments::{CallArguments, SearchArguments};
 pub(super) use shown::{fingerprint, listed};
@@ -81,10 +82,20 @@ impl Visit {
     ) -> Result<Addressed<'a>, RpcError> {
         let CallArguments { name, key, arguments } = call;
         let Visitor { caller, consumer, .. } = *visitor;
-        let failed = |error: crate::domain::CallError| RpcError::new(INTERNAL_ERROR, error.to_string());
-        let own = self.mcp.calls.own_tools(visitor).await;
-        let snapshot = self.mcp.store.load().map_err(failed)?;
-        if !resolve::has_tool(&snapshot, caller, consumer, &name, Some(&own)).map_err(failed)? {
+        let failed = |error: CallError| RpcError::new(INTERNAL_ERROR, error.to_string());
+        let has = |snapshot: &Snapshot, own: &OwnTools| {
+            resolve::has_tool(snapshot, caller, consumer, &name, Some(own)).map_err(failed)
+        };
+        let mut snapshot = self.mcp.store.load().map_err(failed)?;
+        let mut own = self.mcp.calls.known_own_tools(visitor);
+        let mut is_known = has(&snapshot, &own)?;
+        if !is_known {
+            // A server that takes long to list its tools keeps nobody waiting who calls those of others.
+            own = self.mcp.calls.own_tools(visitor).await;
+            snapshot = self.mcp.store.load().map_err(failed)?;
+            is_known = has(&snapshot, &own)?;
+        }
+        if !is_known {
             let listings = &self.mcp.listings;
             let listing = listings.of(&snapshot, caller, consumer, Some(own), Use::Search);
             let listing = listing.await.map_err(failed)?;

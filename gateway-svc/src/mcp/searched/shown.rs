@@ -37,7 +37,7 @@ fn search_tools(entries: &[Arc<str>]) -> serde_json::Value {
         "title": "Search tools",
         "description": format!(
             "Finds tools that can be called here with {CALL_TOOL}. There are too many to list them{}. Call this first, with a few words that say \
-             what you want to do, such as \"create issue\"; the name of a server among them narrows the search. The answer has the best matches \
+             what you want to do, such as \"create issue\"; with the name of a server among them, its tools come first. The answer has the best matches \
              first, each with its name, description and inputSchema. An empty query lists all tools, server by server.",
             servers(entries),
         ),
@@ -47,7 +47,7 @@ fn search_tools(entries: &[Arc<str>]) -> serde_json::Value {
                 "query": {
                     "type": "string",
                     "maxLength": MOST_QUERY,
-                    "description": "Words of the name or description of the tool. The last may be the beginning of one. Empty: all tools.",
+                    "description": "Words of the name, title, description or arguments of the tool. The last may be the beginning of one. Empty: all tools.",
                 },
                 "limit": {
                     "type": "integer",
