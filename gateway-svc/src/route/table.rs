@@ -205,9 +205,10 @@ impl Table {
 
     /// The sources that have all of an entry.
     pub(crate) fn whole_of(&self, entry_uid: &str) -> &[Arc<Source>] {
-        let first = self.whole.partition_point(|known| *known.entry_uid < *entry_uid);
-        let of_it = self.whole[first..].partition_point(|known| *known.entry_uid == *entry_uid);
-        &self.whole[first..first + of_it]
+        let whole = &self.whole_by_place;
+        let first = whole.partition_point(|known| *known.entry_uid < *entry_uid);
+        let of_it = whole[first..].partition_point(|known| *known.entry_uid == *entry_uid);
+        &whole[first..first + of_it]
     }
 
     /// Whether it has all of this source's entry.

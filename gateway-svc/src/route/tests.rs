@@ -323,6 +323,10 @@ fn knows_sources_with_all_from_the_oldest_to_the_newest() {
         .collect();
     assert_eq!(whole, [("uid-z", Uris::Same), ("uid-a", Uris::Unknown)]);
     assert!(table.whole().iter().all(|source| table.has_whole(source)));
+    for uid in ["uid-a", "uid-z"] {
+        let of_it: Vec<&str> = table.whole_of(uid).iter().map(|source| &*source.entry_uid).collect();
+        assert_eq!(of_it, [uid], "however old they are");
+    }
     let single = &table.find("m__who").unwrap().source;
     assert!(!table.has_whole(single) && single.uris() == Uris::Same);
     let newer = &table.whole()[1];

@@ -68,13 +68,13 @@ impl Calls {
         if let Some(error) = failed.filter(|_| lists.iter().all(|list| list.items.is_none())) {
             return Err(error);
         }
-        let prefixed = self
-            .store
-            .load()?
+        let snapshot = self.store.load()?;
+        let prefixed = snapshot
             .consumer(visitor.consumer)
             .is_none_or(|consumer| !consumer.omit_entry_prefix);
+        let all = snapshot.table(visitor.consumer).map_or(0, |table| table.whole().len());
         let listing = Arc::new(Listing::of(kind, prefixed, lists));
-        listing.tell_sources(kind);
+        listing.tell_sources(kind, all);
         self.lists.remember(visitor, kind, &listing);
         Ok(listing)
     }

@@ -276,8 +276,9 @@ impl Listing {
         }
     }
 
-    /// Says of each source whether clients know something of it by another URI. Not that none is, before all resources are known.
-    pub(super) fn tell_sources(&self, kind: ListKind) {
+    /// Says of each source whether clients know something of it by another URI. Not that none is, before all resources are known; nor if the list is
+    /// of only some of the `all` sources that there are: other callers have others.
+    pub(super) fn tell_sources(&self, kind: ListKind, all: usize) {
         let renamed = self.renamed.values().flatten().map(|&index| &self.items[index].source);
         renamed
             .filter(|_| kind != ListKind::Prompts)
@@ -285,7 +286,7 @@ impl Listing {
         for asked in self
             .sources
             .iter()
-            .filter(|asked| asked.answered && kind == ListKind::Resources)
+            .filter(|asked| asked.answered && kind == ListKind::Resources && self.sources.len() == all)
         {
             asked.source.seen(false);
         }

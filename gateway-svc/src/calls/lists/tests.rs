@@ -87,9 +87,13 @@ fn each_source_has_uris_of_its_own() {
         assert_eq!((&*found.source.entry_uid, &*found.own), (entry, own), "{uri}");
     }
     assert!(resources.tagged("u:9#chandlery:b").is_none() && resources.tagged("u:1").is_none());
-    resources.tell_sources(ListKind::Resources);
-    let told = [&**own, shared, other].map(|uri| resources.find(uri).unwrap().source.uris());
-    assert_eq!(told, [Uris::Same, Uris::Others, Uris::Others]);
+    let told = || [&**own, shared, other].map(|uri| resources.find(uri).unwrap().source.uris());
+    let before = told()[0];
+    // One caller reaches fewer servers than others.
+    resources.tell_sources(ListKind::Resources, 4);
+    assert_eq!(told(), [before, Uris::Others, Uris::Others]);
+    resources.tell_sources(ListKind::Resources, 3);
+    assert_eq!(told(), [Uris::Same, Uris::Others, Uris::Others]);
 }
 
 #[test]
