@@ -1,4 +1,4 @@
-//! How long is waited before a server's stream is opened again.
+//! How long is waited before a server's stream is opened again, and how often its session is used meanwhile.
 
 use std::time::Duration;
 
@@ -7,6 +7,9 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 /// At first, and at most.
 const FIRST: Duration = Duration::from_secs(1);
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
+
+/// How often a session is kept from being forgotten as idle.
+pub(super) const TOUCHED: Duration = Duration::from_secs(600);
 
 pub(super) fn delays() -> ExponentialBackoff {
     ExponentialBuilder::default()

@@ -1,6 +1,6 @@
 //! What servers say outside the answers to calls, for clients that listen.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     select,
@@ -9,13 +9,10 @@ use tokio::{
 
 use super::{
     Calls,
-    delays::{LONGEST, delays},
+    delays::{LONGEST, TOUCHED, delays},
     listeners::{Ear, Happening, Listener},
 };
 use crate::upstream::{Client, Heard, OpenSession, UpstreamError};
-
-/// How often a session is kept from being forgotten as idle.
-const TOUCHED: Duration = Duration::from_secs(600);
 
 impl Calls {
     /// Begins to listen for this client. One without a session has subscribed to something for as long as it listens.

@@ -208,9 +208,7 @@ impl Calls {
             }
         }
     }
-}
 
-impl Calls {
     /// The answer to a request in a session that others share, where the server must not be asked.
     fn answer_for_others(&self, target: &Arc<Target>, call: &Call<'_>) -> Option<Reply> {
         if target.client().is_some() {

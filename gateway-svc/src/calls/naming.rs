@@ -162,18 +162,20 @@ impl Calls {
         visitor: &Visitor<'_>,
         tools: impl Iterator<Item = &'t ListedTool> + Clone,
     ) -> Option<Vec<ListedTool>> {
-        let of_newer = |(place, tool): (usize, &'t ListedTool)| {
-            let snapshot = self.store.load().ok()?;
-            let own = self.own.of(&visitor.client);
-            let source =
-                resolve::source_of_tool(&snapshot, visitor.caller, visitor.consumer, &tool.exposed_name, &own)?;
-            matches!(source.uris(), Uris::Unknown | Uris::Others).then_some((place, source))
+        let shown: Vec<_> = {
+            let (snapshot, own) = (self.store.load().ok()?, self.own.of(&visitor.client));
+            let source_of = |tool: &ListedTool| {
+                let name = &tool.exposed_name;
+                resolve::source_of_tool(&snapshot, visitor.caller, visitor.consumer, name, &own)
+            };
+            tools
+                .clone()
+                .enumerate()
+                .filter(|(_, tool)| tool.definition.shown_by().len() > 0)
+                .filter_map(|(place, tool)| Some((place, source_of(tool)?)))
+                .filter(|(_, source)| matches!(source.uris(), Uris::Unknown | Uris::Others))
+                .collect()
         };
-        let shown = tools
-            .clone()
-            .enumerate()
-            .filter(|(_, tool)| tool.definition.shown_by().len() > 0);
-        let shown: Vec<_> = shown.filter_map(of_newer).collect();
         if shown.is_empty() {
             return None;
         }

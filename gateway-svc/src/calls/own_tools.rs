@@ -4,24 +4,23 @@
 //! changed, it is asked for the list in that session, once the client asks for its own. Then the client sees what the server shows it, where all
 //! tools of the entry are assigned.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use futures::{StreamExt as _, stream};
 use service_kit::turns::off_thread;
 use sha2::{Digest as _, Sha256};
 
-use super::{Calls, Visitor};
+use super::{
+    Calls, Visitor,
+    lists::{AT_A_TIME, WITHIN},
+};
 use crate::{
     domain::{Definition, ListedTools, OwnTools},
     resolve,
     snapshot::Snapshot,
     upstream::ListedTool,
 };
-
-/// How many servers are asked at a time for one client; how long each may take.
-const AT_A_TIME: usize = 16;
-const WITHIN: Duration = Duration::from_secs(15);
 
 impl Calls {
     /// What servers have listed for this client alone.

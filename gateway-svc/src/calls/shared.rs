@@ -6,7 +6,7 @@
 mod clients;
 mod used;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use futures::future::join_all;
 use tokio::{
@@ -22,18 +22,13 @@ pub(super) use used::Used;
 use super::{
     ToolsChanged,
     call::{Call, To},
-    delays::{LONGEST, delays},
+    delays::{LONGEST, TOUCHED, delays},
     listeners::Listeners,
 };
 use crate::{
     json,
-    upstream::{Client, Heard, LONGEST_URI, OpenSession, Target, Upstreams},
+    upstream::{BEGUN, Client, Heard, LONGEST_URI, OpenSession, TOO_MANY_SUBSCRIBED, Target, URI_TOO_LONG, Upstreams},
 };
-
-/// How often a session is kept from being forgotten as idle, and clients that listen no more are forgotten.
-const TOUCHED: Duration = Duration::from_secs(600);
-/// How long the first answer waits until the stream of its session has begun.
-const BEGUN: Duration = Duration::from_secs(1);
 
 /// What a request for a resource's changes comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,8 +57,10 @@ impl Hub {
     pub(super) fn before(&self, target: &Target, call: &Call<'_>) -> Subscription {
         let client = &call.visitor.client;
         match changed(call) {
-            Some((true, uri)) if uri.len() > LONGEST_URI => Subscription::Refused(TOO_LONG),
-            Some((true, uri)) if self.sessions.is_full(client, target.key(), &uri) => Subscription::Refused(FULL),
+            Some((true, uri)) if uri.len() > LONGEST_URI => Subscription::Refused(URI_TOO_LONG),
+            Some((true, uri)) if self.sessions.is_full(client, target.key(), &uri) => {
+                Subscription::Refused(TOO_MANY_SUBSCRIBED)
+            }
             Some((false, uri)) if self.sessions.unsubscribe(client, target.key(), &uri) => Subscription::StaysForOthers,
             _ => Subscription::Ask,
         }
@@ -116,6 +113,7 @@ impl Hub {
             let mut due = interval_at(Instant::now() + TOUCHED, TOUCHED);
             loop {
                 due.tick().await;
+                // And clients are forgotten that listen no more.
                 self.upstreams.touch(&target).await;
                 let Some(over) = self.sessions.keep(key, |client| self.listeners.listens(client)) else {
                     return;
@@ -203,8 +201,3 @@ fn changed<'a>(call: &Call<'a>) -> Option<(bool, Cow<'a, str>)> {
         _ => None,
     }
 }
-
-/// The errors for a client that subscribes to what is too long, and to too many.
-const TOO_LONG: &str = r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#;
-const FULL: &str =
-    r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;

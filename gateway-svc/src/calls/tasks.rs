@@ -1,11 +1,15 @@
 //! Which servers have tasks of a client, and what they list.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 
-use super::{Calls, Found, To, Visitor, failure::upstream_failed, lists::own_call};
+use super::{
+    Calls, Found, To, Visitor,
+    failure::upstream_failed,
+    lists::{AT_A_TIME, MOST_CURSOR, WITHIN, own_call},
+};
 use crate::{
     domain::CallError,
     json::{self, Object},
@@ -14,13 +18,8 @@ use crate::{
     upstream::{UpstreamError, modern_names::FOLLOW_TASK},
 };
 
-/// How many servers are asked at a time for one client; how long each may take.
-const AT_A_TIME: usize = 16;
-const WITHIN: Duration = Duration::from_secs(15);
 /// Of one page of a server.
 const MOST_TASKS: usize = 1000;
-/// A server that continues its list under a longer cursor is not asked for more.
-const MOST_CURSOR: usize = 4 << 10;
 
 /// A page of what one server lists.
 #[derive(Debug)]

@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Mcp,
     page::{PAGE, Pages, invalid_cursor},
-    rpc::{INTERNAL_ERROR, RpcError},
+    rpc::RpcError,
     searched,
     visit::Visit,
 };
 use crate::{
     calls::Visitor,
-    domain::{CallError, ConsumerRef},
+    domain::ConsumerRef,
     identity::Identified,
     json::Object,
     listing::{COST_OF_A_TOOL, Use},
@@ -32,20 +32,19 @@ impl Visit {
         let binding = format!("tools/list {consumer} {}", caller.subject_name());
         let pages = Pages::new(&self.mcp.cursors, binding);
         let after = pages.after(params)?;
-        let failed = |error: CallError| RpcError::new(INTERNAL_ERROR, error.to_string());
         if self.consumer.searched {
             // There is one page. The cursor is of a time when all were listed.
             if after.is_some() {
                 return Err(invalid_cursor());
             }
-            let snapshot = self.mcp.store.load().map_err(failed)?;
-            let entries = resolve::entries(&snapshot, caller, consumer).map_err(failed)?;
+            let snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
+            let entries = resolve::entries(&snapshot, caller, consumer).map_err(RpcError::not_listed)?;
             return Ok(searched::listed(&entries));
         }
         let own = self.mcp.calls.own_tools(visitor).await;
-        let snapshot = self.mcp.store.load().map_err(failed)?;
+        let snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
         let listing = self.mcp.listings.of(&snapshot, caller, consumer, Some(own), Use::Show);
-        let listing = listing.await.map_err(failed)?;
+        let listing = listing.await.map_err(RpcError::not_listed)?;
         drop(snapshot);
         let rest = listing.after(after.as_deref());
         // One more than a page has, which shows that others follow.

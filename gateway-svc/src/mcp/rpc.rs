@@ -9,7 +9,10 @@ use axum::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use crate::json::{self, JsonError, Object, RPC_MEMBERS};
+use crate::{
+    domain::CallError,
+    json::{self, JsonError, Object, RPC_MEMBERS},
+};
 
 pub(super) const PARSE_ERROR: i64 = -32700;
 pub(super) const INVALID_REQUEST: i64 = -32600;
@@ -73,6 +76,12 @@ impl RpcError {
             message: message.into(),
             data: None,
         }
+    }
+
+    /// That a list cannot be made now.
+    #[expect(clippy::needless_pass_by_value, reason = "it is what errors are converted with")]
+    pub(super) fn not_listed(error: CallError) -> Self {
+        Self::new(INTERNAL_ERROR, error.to_string())
     }
 
     /// The message, under this id.

@@ -221,6 +221,14 @@ pub(crate) fn source_of_tool(
     Some(Arc::clone(found.source))
 }
 
+/// Whether the caller reaches the installation of this uid by a source.
+fn leads_to(entered: &Entered<'_>, source: &Source, installation: &str) -> bool {
+    let chosen = entered
+        .entry(source)
+        .and_then(|_| choose::installation(entered, source));
+    chosen.is_some_and(|chosen| *chosen.uid == *installation)
+}
+
 /// The source by which a caller reaches the installation of this uid.
 pub(crate) fn source_of(
     snapshot: &Snapshot,
@@ -234,12 +242,7 @@ pub(crate) fn source_of(
         .table
         .all_sources()
         .filter(|source| source.entry_uid == *entry_uid);
-    let mut reaching = sources.filter(|source| {
-        let chosen = entered
-            .entry(source)
-            .and_then(|_| choose::installation(&entered, source));
-        chosen.is_some_and(|chosen| *chosen.uid == *installation)
-    });
+    let mut reaching = sources.filter(|source| leads_to(&entered, source, installation));
     reaching.next().map(Arc::clone)
 }
 
@@ -278,11 +281,8 @@ pub(crate) fn shows_all(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef
     let shows = || {
         let entered = access::enter(snapshot, caller, name).ok()?;
         let entry_uid = &snapshot.installation(installation)?.entry_uid;
-        let is_it = |source: &Arc<Source>| {
-            let chosen = choose::installation(&entered, source);
-            entered.entry(source).is_some() && chosen.is_some_and(|chosen| *chosen.uid == *installation)
-        };
-        Some(entered.table.whole_of(entry_uid).iter().any(is_it))
+        let mut whole = entered.table.whole_of(entry_uid).iter();
+        Some(whole.any(|source| leads_to(&entered, source, installation)))
     };
     shows().unwrap_or_default()
 }

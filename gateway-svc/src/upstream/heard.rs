@@ -47,6 +47,12 @@ pub(crate) struct Updated {
     meta: Vec<u8>,
 }
 
+/// Whether a resource is the one that is subscribed to, or a part of it.
+pub(crate) fn is_part_of(uri: &str, subscribed: &str) -> bool {
+    let rest = uri.strip_prefix(subscribed);
+    rest.is_some_and(|rest| rest.is_empty() || subscribed.ends_with('/') || rest.starts_with(['/', '#', '?']))
+}
+
 impl Updated {
     /// The notification, with this URI and these further members of `_meta`, each with a comma before it.
     pub(crate) fn message(&self, uri: &str, meta: &[u8]) -> Bytes {

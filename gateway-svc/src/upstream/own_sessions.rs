@@ -2,7 +2,7 @@
 //!
 //! A stdio server that the orchestrator runs may have a process for each of them, until the session is ended or has been idle for long.
 
-use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,12 +13,10 @@ use super::{
     error::UpstreamError,
     open_session::OpenSession,
     session::Session,
+    standing::BEGUN,
     target::{SessionKey, Target},
     upstreams::Upstreams,
 };
-
-/// How long the first call waits until the stream of its session has begun.
-const BEGUN: Duration = Duration::from_secs(1);
 
 impl Upstreams {
     /// The session of this client for this target, initialized by the first call that requires it; the others wait for it.

@@ -27,6 +27,8 @@ use super::{
     upstreams::Upstreams,
 };
 
+/// How long a call waits until the stream of its session has begun.
+pub(crate) const BEGUN: Duration = Duration::from_secs(1);
 /// As good as for ever.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 

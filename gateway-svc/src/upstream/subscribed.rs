@@ -22,9 +22,13 @@ use super::{
 use crate::json::{self, Object};
 
 /// Of one client at one server.
-const MOST: usize = 128;
+pub(crate) const MOST_SUBSCRIBED: usize = 128;
 /// Bytes of a URI that is subscribed to, at most.
 pub(crate) const LONGEST_URI: usize = 2 << 10;
+/// The errors for a client that subscribes to what is longer, and to more.
+pub(crate) const URI_TOO_LONG: &str = r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#;
+pub(crate) const TOO_MANY_SUBSCRIBED: &str =
+    r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;
 /// Those of a client that neither listens nor subscribes for this time are forgotten.
 const IDLE: Duration = Duration::from_secs(20 * 60);
 /// Bytes of all clients. Of more, those that were used last are kept.
@@ -138,6 +142,12 @@ impl Subscribed {
         known.map(|own| own.topics.borrow().uris.clone()).unwrap_or_default()
     }
 
+    /// Whether this client has subscribed to this resource at this installation's server.
+    pub(super) fn has(&self, client: &Client, installation: &Arc<str>, uri: &str) -> bool {
+        let known = self.kept.get(&(client.clone(), Arc::clone(installation)));
+        known.is_some_and(|own| own.topics.borrow().uris.contains(uri))
+    }
+
     /// Waits until a modern server has acknowledged what this client has subscribed to at this moment.
     pub(super) async fn acknowledged(&self, client: &Client, installation: &Arc<str>) {
         let own = self.of(client, installation);
@@ -166,7 +176,7 @@ impl Subscribed {
         }
         let uri = param("uri");
         let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST_URI) else {
-            return Reply::of_error(r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#);
+            return Reply::of_error(URI_TOO_LONG);
         };
         let mut refused = None;
         let subscribed = self.of(client, installation);
@@ -181,8 +191,8 @@ impl Subscribed {
             if uris.contains(&uri) {
                 return false;
             }
-            if uris.len() >= MOST {
-                refused = Some(r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#);
+            if uris.len() >= MOST_SUBSCRIBED {
+                refused = Some(TOO_MANY_SUBSCRIBED);
             } else if !subscribed.takes(&self.each, client, &uri) {
                 refused = Some(r#"{"code":-32602,"message":"you have subscribed to as many resources as one caller may: end streams that you do not need"}"#);
             }
@@ -198,7 +208,7 @@ impl Subscribed {
         if topics.tasks.contains(&task) {
             return false;
         }
-        if topics.tasks.len() == MOST
+        if topics.tasks.len() == MOST_SUBSCRIBED
             && let Some(first) = topics.tasks.pop_front()
         {
             own.returns(&first);
@@ -276,7 +286,7 @@ mod tests {
         let uri = |n: usize| format!("x:{n:0>width$}", width = LONGEST_URI - 2);
         let mut profiles = 0;
         let mut subscribed = 0;
-        while (0..MOST).all(|n| {
+        while (0..MOST_SUBSCRIBED).all(|n| {
             let more = ask("resources/subscribe", &client("users/a", profiles), &uri(n));
             subscribed += usize::from(more);
             more
@@ -288,10 +298,13 @@ mod tests {
         let one = client("users/a", 0);
         assert!(ask("resources/subscribe", &one, &uri(0)), "it is subscribed to");
         assert!(ask("resources/unsubscribe", &one, &uri(0)) && ask("resources/subscribe", &one, &uri(0)));
-        assert_eq!(all.take(&one, &installation).len(), MOST);
+        assert_eq!(all.take(&one, &installation).len(), MOST_SUBSCRIBED);
         let other = client("users/a", u8::MAX);
-        assert!((0..MOST).all(|n| ask("resources/subscribe", &other, &uri(n))));
-        assert!(!ask("resources/subscribe", &other, &uri(MOST)), "of one server");
+        assert!((0..MOST_SUBSCRIBED).all(|n| ask("resources/subscribe", &other, &uri(n))));
+        assert!(
+            !ask("resources/subscribe", &other, &uri(MOST_SUBSCRIBED)),
+            "of one server"
+        );
     }
 
     #[test]
@@ -311,8 +324,11 @@ mod tests {
             sent.ends_with(r#""resourcesListChanged":true,"taskIds":["t"]}}"#),
             "{sent}"
         );
-        (0..MOST).for_each(|number| drop(follow(&number.to_string())));
+        (0..MOST_SUBSCRIBED).for_each(|number| drop(follow(&number.to_string())));
         let Topics { tasks, .. } = follow("0");
-        assert_eq!((tasks.len(), tasks.front().map(|task| &**task)), (MOST, Some("0")));
+        assert_eq!(
+            (tasks.len(), tasks.front().map(|task| &**task)),
+            (MOST_SUBSCRIBED, Some("0"))
+        );
     }
 }

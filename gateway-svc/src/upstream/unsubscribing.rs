@@ -40,12 +40,7 @@ impl Upstreams {
                 self.about_resource("resources/unsubscribe", uri, &target, session)
                     .await;
                 // It may have overtaken the request of another stream.
-                if self
-                    .inner
-                    .subscribed
-                    .of_lost(client, target.installation())
-                    .contains(uri)
-                {
+                if self.inner.subscribed.has(client, target.installation(), uri) {
                     self.about_resource("resources/subscribe", uri, &target, session).await;
                 }
             }

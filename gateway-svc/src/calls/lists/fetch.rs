@@ -20,13 +20,14 @@ use crate::{
 };
 
 /// How many servers are asked at a time for one client; how long each may take.
-const AT_A_TIME: usize = 16;
-const WITHIN: Duration = Duration::from_secs(15);
+pub(in crate::calls) const AT_A_TIME: usize = 16;
+pub(in crate::calls) const WITHIN: Duration = Duration::from_secs(15);
+/// A server that continues its list under a longer cursor is not asked for more.
+pub(in crate::calls) const MOST_CURSOR: usize = 4 << 10;
 /// Of one server.
 const MOST_ITEMS: usize = 10_000;
 const MOST_BYTES: usize = 16 << 20;
 const MOST_PAGES: usize = 500;
-const MOST_CURSOR: usize = 4 << 10;
 
 impl Calls {
     /// The list as it is now, of all servers that the visitor reaches. One that fails keeps what it listed last; if all fail, so does this.

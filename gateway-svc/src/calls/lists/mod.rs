@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
-pub(super) use fetch::own_call;
+pub(super) use fetch::{AT_A_TIME, MOST_CURSOR, WITHIN, own_call};
 pub(crate) use item::{Found, Item, ListKind};
 pub(super) use known::Known;
 use listing::Listing;

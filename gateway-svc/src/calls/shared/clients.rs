@@ -7,10 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::upstream::{Client, Heard, SessionKey, Updated};
-
-/// Subscriptions of one client in a session.
-const MOST: usize = 128;
+use crate::upstream::{Client, Heard, MOST_SUBSCRIBED, SessionKey, is_part_of};
 
 /// The sessions that are received.
 #[derive(Debug, Default)]
@@ -47,7 +44,7 @@ impl SharedSessions {
     pub(super) fn is_full(&self, client: &Client, key: &SessionKey, uri: &str) -> bool {
         let sessions = self.lock();
         let own = sessions.get(key).and_then(|received| received.clients.get(client));
-        own.is_some_and(|own| own.len() >= MOST && !own.contains(uri))
+        own.is_some_and(|own| own.len() >= MOST_SUBSCRIBED && !own.contains(uri))
     }
 
     /// Returns whether others have subscribed to it.
@@ -84,7 +81,9 @@ impl SharedSessions {
         let clients = sessions.get(key).into_iter().flat_map(|received| &received.clients);
         let told = clients.filter(|(_, own)| match heard {
             Heard::Changed(_) => true,
-            Heard::Updated(updated) => is_of(updated, own),
+            Heard::Updated(updated) => {
+                own.contains(&*updated.uri) || own.iter().any(|known| is_part_of(&updated.uri, known))
+            }
             _ => false,
         });
         told.map(|(client, _)| client.clone()).collect()
@@ -92,16 +91,20 @@ impl SharedSessions {
 
     /// Forgets the clients that this is not said of; returns what nobody has subscribed to since. `None`: nobody is left.
     pub(super) fn keep(&self, key: &SessionKey, listens: impl Fn(&Client) -> bool) -> Option<Vec<Box<str>>> {
-        let before = self.uris(key);
         let mut sessions = self.lock();
         let clients = &mut sessions.get_mut(key)?.clients;
-        clients.retain(|client, _| listens(client));
+        let mut over: HashSet<Box<str>> = HashSet::new();
+        for (_, own) in clients.extract_if(|client, _| !listens(client)) {
+            over.extend(own);
+        }
         if clients.is_empty() {
             sessions.remove(key);
             return None;
         }
-        let is_left = |uri: &str| clients.values().any(|own| own.contains(uri));
-        Some(before.into_iter().filter(|uri| !is_left(uri)).collect())
+        for uri in clients.values().flatten() {
+            over.remove(uri);
+        }
+        Some(over.into_iter().collect())
     }
 
     /// It is received no longer.
@@ -113,13 +116,4 @@ impl SharedSessions {
         // Nothing panics between two changes that belong together.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a resource is one of those, or a part of one.
-fn is_of(updated: &Updated, subscribed: &HashSet<Box<str>>) -> bool {
-    subscribed.contains(&*updated.uri)
-        || subscribed.iter().any(|known| {
-            let rest = updated.uri.strip_prefix(&**known);
-            rest.is_some_and(|rest| known.ends_with('/') || rest.starts_with(['/', '#', '?']))
-        })
 }

@@ -26,7 +26,7 @@ use crate::{
     calls::{Listener, Visitor},
     domain::ConsumerRef,
     json::{self, Object},
-    upstream::{Client, Heard, List, modern_names::SUBSCRIPTION},
+    upstream::{Client, Heard, List, is_part_of, modern_names::SUBSCRIPTION},
 };
 
 const TOOLS: &str = "toolsListChanged";
@@ -112,11 +112,7 @@ impl Wanted {
 
     /// Whether a resource is one of those, or a part of one.
     fn names(&self, uri: &str) -> bool {
-        self.uris.contains(uri)
-            || self.uris.iter().any(|wanted| {
-                let rest = uri.strip_prefix(wanted.as_str());
-                rest.is_some_and(|rest| wanted.ends_with('/') || rest.starts_with(['/', '#', '?']))
-            })
+        self.uris.contains(uri) || self.uris.iter().any(|wanted| is_part_of(uri, wanted))
     }
 }
 

@@ -5,13 +5,10 @@ use serde_json::json;
 use super::{super::failure::error_result, arguments::SearchArguments};
 use crate::{
     calls::Visitor,
-    domain::{CALL_TOOL, CallError, ListedTool, SEARCH_TOOLS},
+    domain::{CALL_TOOL, ListedTool, SEARCH_TOOLS},
     json,
     listing::{Found, Use},
-    mcp::{
-        rpc::{INTERNAL_ERROR, RpcError},
-        visit::Visit,
-    },
+    mcp::{rpc::RpcError, visit::Visit},
 };
 
 /// A page ends after this many bytes of definitions.
@@ -23,12 +20,11 @@ impl Visit {
     /// The result of a search, a JSON object.
     pub(super) async fn find(&self, visitor: &Visitor<'_>, wanted: &SearchArguments<'_>) -> Result<Vec<u8>, RpcError> {
         let Visitor { caller, consumer, .. } = *visitor;
-        let failed = |error: CallError| RpcError::new(INTERNAL_ERROR, error.to_string());
         let own = self.mcp.calls.own_tools(visitor).await;
-        let snapshot = self.mcp.store.load().map_err(failed)?;
+        let snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
         let listings = &self.mcp.listings;
         let listing = listings.of(&snapshot, caller, consumer, Some(own), Use::Search);
-        let listing = listing.await.map_err(failed)?;
+        let listing = listing.await.map_err(RpcError::not_listed)?;
         drop(snapshot);
         let query = wanted.query.trim();
         let found = listing.find(query).await;

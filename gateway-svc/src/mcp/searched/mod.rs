@@ -9,12 +9,12 @@ use std::borrow::Cow;
 
 use super::{
     params::Parts,
-    rpc::{INTERNAL_ERROR, INVALID_PARAMS, RpcError},
+    rpc::{INVALID_PARAMS, RpcError},
     visit::Visit,
 };
 use crate::{
     calls::Visitor,
-    domain::{CALL_TOOL, CallError, OwnTools, SEARCH_TOOLS},
+    domain::{CALL_TOOL, OwnTools, SEARCH_TOOLS},
     json,
     listing::Use,
     resolve,
@@ -82,23 +82,22 @@ impl Visit {
     ) -> Result<Addressed<'a>, RpcError> {
         let CallArguments { name, key, arguments } = call;
         let Visitor { caller, consumer, .. } = *visitor;
-        let failed = |error: CallError| RpcError::new(INTERNAL_ERROR, error.to_string());
         let has = |snapshot: &Snapshot, own: &OwnTools| {
-            resolve::has_tool(snapshot, caller, consumer, &name, Some(own)).map_err(failed)
+            resolve::has_tool(snapshot, caller, consumer, &name, Some(own)).map_err(RpcError::not_listed)
         };
-        let mut snapshot = self.mcp.store.load().map_err(failed)?;
+        let mut snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
         let mut own = self.mcp.calls.known_own_tools(visitor);
         let mut is_known = has(&snapshot, &own)?;
         if !is_known {
             // A server that takes long to list its tools keeps nobody waiting who calls those of others.
             own = self.mcp.calls.own_tools(visitor).await;
-            snapshot = self.mcp.store.load().map_err(failed)?;
+            snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
             is_known = has(&snapshot, &own)?;
         }
         if !is_known {
             let listings = &self.mcp.listings;
             let listing = listings.of(&snapshot, caller, consumer, Some(own), Use::Search);
-            let listing = listing.await.map_err(failed)?;
+            let listing = listing.await.map_err(RpcError::not_listed)?;
             let proposed = listing.nearest(&name, PROPOSED).await;
             return Ok(Addressed::Answered(arguments::unknown(&name, &proposed)));
         }
