@@ -15,6 +15,7 @@ impl Calls {
     /// Ends the sessions with upstreams that are this client's alone, in the background, and any that a call of it still opens. `token` is
     /// what the client calls with.
     pub(crate) fn end_client(self: &Arc<Self>, client: Client, token: Option<Arc<CallerToken>>) {
+        self.shared.end(&client);
         let own = self.upstreams.end_client(client);
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;

@@ -231,6 +231,13 @@ impl Listeners {
         self.send(client, &last, heard).await;
     }
 
+    /// It listens no longer: it has read nothing for too long.
+    pub(super) fn dismiss(&self, client: &Client) {
+        if let Some(group) = self.groups().remove(client) {
+            group.gone.cancel();
+        }
+    }
+
     async fn send(&self, client: &Client, member: &Member, heard: Heard) {
         if timeout(PATIENCE, member.to.send(Box::new(heard))).await.is_err() {
             drop(self.leave(client, member.number));

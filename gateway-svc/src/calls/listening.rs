@@ -18,12 +18,11 @@ impl Calls {
     /// Begins to listen for this client. One without a session has subscribed to something for as long as it listens.
     pub(crate) fn listen(self: &Arc<Self>, client: &Client) -> Listener {
         let listener = self.listeners.join(client);
-        if !matches!(client, Client::Stateless { .. }) {
-            return listener;
-        }
         let (calls, client) = (Arc::downgrade(self), client.clone());
         listener.when_last(move || {
-            if let Some(calls) = calls.upgrade() {
+            let Some(calls) = calls.upgrade() else { return };
+            calls.shared.falls_silent(&client);
+            if matches!(client, Client::Stateless { .. }) {
                 calls.unsubscribe(client);
             }
         })

@@ -31,7 +31,7 @@ use crate::{
     domain::{CallError, Links},
     resolve,
     snapshot::Store,
-    upstream::{Answer, Reply, Target, UpstreamError, Upstreams},
+    upstream::{Answer, UpstreamError, Upstreams},
     vend::{Refused, VendError, Vendor},
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
@@ -45,7 +45,7 @@ use outcome::{At, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_sessions::OwnSessions;
 use renewal::Renewal;
-use shared::{Hub, Subscription, Used};
+use shared::Hub;
 use targets::Targets;
 pub(crate) use targets::target;
 pub(crate) use tasks::TaskPage;
@@ -64,7 +64,7 @@ pub(crate) struct Calls {
     lists: Lists,
     listeners: Arc<Listeners>,
     own: Arc<OwnSessions>,
-    shared: Hub,
+    shared: Arc<Hub>,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
     late: CancellationToken,
@@ -91,14 +91,14 @@ impl Calls {
             }
             opened.0.upgrade().is_some_and(|listeners| listeners.wake(client))
         });
-        let shared = Hub {
-            upstreams: upstreams.clone(),
-            listeners: Arc::clone(&listeners),
-            sessions: Arc::default(),
-            used: Used::default(),
-            tools_changed: Arc::clone(&tools_changed),
-            stop: stop.clone(),
-        };
+        let shared = Hub::new(
+            upstreams.clone(),
+            Arc::clone(&listeners),
+            Arc::clone(&store),
+            Arc::clone(&vendor),
+            Arc::clone(&tools_changed),
+            stop.clone(),
+        );
         Self {
             listeners,
             own,
@@ -149,18 +149,25 @@ impl Calls {
         };
         let mut vended = vend(None).await?;
         let (mut renewed, mut widened) = (false, false);
+        let mut change = None;
         loop {
             let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
-            if let Some(reply) = self.answer_for_others(&target, call) {
-                let installation = Arc::clone(&running.installation.uid);
-                return Ok(Ok((Outcome::Whole(reply, installation, Arc::clone(entry)), None)));
+            if target.client().is_none() {
+                match self.shared.before(&target, call).await {
+                    Ok(begun) => change = change.or(begun),
+                    Err(reply) => {
+                        let installation = Arc::clone(&running.installation.uid);
+                        return Ok(Ok((Outcome::Whole(reply, installation, Arc::clone(entry)), None)));
+                    }
+                }
             }
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
-                    if target.client().is_none() {
-                        self.shared.after(&target, call).await;
+                    if let Some(change) = change.take() {
+                        let is_refused = matches!(&answer, Answer::Whole(reply) if reply.result().is_none());
+                        change.answered(is_refused).await;
                     }
                     let own = || Own::of(&target, resolved.whole, &self.own);
                     let own = matches!(answer, Answer::Stream(_)).then(own).flatten();
@@ -206,18 +213,6 @@ impl Calls {
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
             }
-        }
-    }
-
-    /// The answer to a request in a session that others share, where the server must not be asked.
-    fn answer_for_others(&self, target: &Arc<Target>, call: &Call<'_>) -> Option<Reply> {
-        if target.client().is_some() {
-            return None;
-        }
-        match self.shared.before(target, call) {
-            Subscription::Ask => None,
-            Subscription::StaysForOthers => Some(Reply::of_result("{}")),
-            Subscription::Refused(error) => Some(Reply::of_error(error)),
         }
     }
 }

@@ -128,14 +128,12 @@ pub(crate) fn target(
         ),
     })?;
     let generation = [installation.generation, generations.installation, generations.entry];
-    Ok(Target::new(
-        endpoint,
-        Arc::clone(&installation.uid),
-        generation,
-        revision,
-        headers,
-        scope,
-    ))
+    let uid = Arc::clone(&installation.uid);
+    let target = Target::new(endpoint, uid, generation, revision, headers, scope);
+    Ok(match running.revision.session_each {
+        true => target,
+        false => target.taking_no_questions(),
+    })
 }
 
 /// A digest of those passthrough headers that may identify the caller; `None` if there are none. They may be secrets, and

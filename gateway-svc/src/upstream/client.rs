@@ -56,6 +56,13 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// The gateway's own, where several clients share a session.
+    pub(super) fn without_capabilities() -> Self {
+        Self::new("{}", Self::default().info())
+    }
+}
+
 impl Default for Profile {
     /// The gateway's own. It answers no requests of a server, but lists what servers have for clients that do.
     fn default() -> Self {

@@ -133,6 +133,10 @@ impl Upstreams {
             if &*request.method == FOLLOW_TASK {
                 return Err(UpstreamError::NotOffered);
             }
+            // Its stream asks for what all have subscribed to who share it.
+            if session.subscribes(&request.method) {
+                return Ok(Sent::Whole(session, Reply::of_result("{}")));
+            }
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
                 .await
                 .map_err(|_| UpstreamError::Timeout {
@@ -189,16 +193,18 @@ impl Upstreams {
 
     /// Whether a server that refuses a request with this text refuses everything in this session: then it has carried out nothing.
     async fn is_lost(&self, target: &Target, session: &Session, refusal: &[u8]) -> bool {
-        let ping = self.request("ping", b"", &[]);
-        let within = self.inner.limits.side_message;
-        let Ok(response) = self.post(target, Some(session), ping.body, within).await else {
-            return false;
-        };
-        match self.begin(response, Some(session)).await {
-            Ok(Begun::SessionLost) => true,
-            Ok(Begun::SessionDoubted(text, _)) => said(&text) == said(refusal),
+        match self.ping(target, session).await {
+            Some(Begun::SessionLost) => true,
+            Some(Begun::SessionDoubted(text, _)) => said(&text) == said(refusal),
             _ => false,
         }
+    }
+
+    pub(super) async fn ping(&self, target: &Target, session: &Session) -> Option<Begun> {
+        let ping = self.request("ping", b"", &[]);
+        let within = self.inner.limits.side_message;
+        let response = self.post(target, Some(session), ping.body, within).await.ok()?;
+        self.begin(response, Some(session)).await.ok()
     }
 
     /// The session for this target, opened by the first call that requires it; the others wait for it.
@@ -213,14 +219,14 @@ impl Upstreams {
             return self.own_session(client, target).await;
         }
         let open = Box::pin(self.open(target));
-        self.inner
-            .sessions
-            .try_get_with_by_ref(&target.key, open)
-            .await
-            .map_err(|error| (*error).clone())
+        let sessions = &self.inner.sessions;
+        let opened = sessions.try_get_with_by_ref(&target.key, open).await;
+        let session = opened.map_err(|error| (*error).clone())?;
+        self.has_opened(target, &session).await;
+        Ok(session)
     }
 
-    async fn forget(&self, target: &Target, lost: &Arc<Session>) {
+    pub(super) async fn forget(&self, target: &Target, lost: &Arc<Session>) {
         if let Some(current) = self.inner.sessions.get(&target.key).await
             && Arc::ptr_eq(&current, lost)
         {

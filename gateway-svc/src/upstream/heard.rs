@@ -35,7 +35,7 @@ pub(crate) enum Heard {
 }
 
 /// A resource that has changed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Updated {
     /// The installation whose server has it.
     pub(crate) installation: Arc<str>,
@@ -54,6 +54,16 @@ pub(crate) fn is_part_of(uri: &str, subscribed: &str) -> bool {
 }
 
 impl Updated {
+    #[cfg(test)]
+    pub(crate) fn for_tests(uri: &str) -> Self {
+        Self {
+            installation: "a".into(),
+            uri: uri.to_owned(),
+            members: Vec::new(),
+            meta: Vec::new(),
+        }
+    }
+
     /// The notification, with this URI and these further members of `_meta`, each with a comma before it.
     pub(crate) fn message(&self, uri: &str, meta: &[u8]) -> Bytes {
         let mut out =
@@ -96,6 +106,24 @@ impl Heard {
                 }
             }
         })
+    }
+
+    /// Whether a client that has not read the other yet learns nothing from this one.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Changed(one), Self::Changed(other)) => one == other,
+            (Self::Updated(one), Self::Updated(other)) => one == other,
+            _ => false,
+        }
+    }
+
+    /// About how many bytes it is.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Updated(updated) => updated.uri.len() + updated.members.len() + updated.meta.len(),
+            Self::Notification { text, .. } | Self::Withdrawn { text, .. } => text.len(),
+            Self::Changed(_) | Self::ToolsChanged(_) | Self::Request(_) => 0,
+        }
     }
 
     /// The same for another who listens; `None`: it is for one.

@@ -63,7 +63,7 @@ impl Upstreams {
     ) -> Result<Arc<Session>, UpstreamError> {
         let limits = self.limits();
         let deadline = Instant::now() + limits.initialize;
-        let profile = target.profile.as_ref().unwrap_or(&self.inner.own_profile);
+        let profile = self.profile(target);
         let (capabilities, info) = (profile.capabilities(), profile.info());
         let revision = target.key.revision.as_str();
         let params = format!(r#"{{"protocolVersion":"{revision}","capabilities":{capabilities},"clientInfo":{info}}}"#);

@@ -35,6 +35,7 @@ mod session;
 mod shared_sessions;
 mod sse;
 mod standing;
+mod stands;
 mod subscribed;
 mod target;
 mod tools;
@@ -54,10 +55,13 @@ pub(crate) use modern::{header::text as header_text, mirrored::Mirrored, names a
 pub(crate) use open_session::OpenSession;
 pub(crate) use pool::Pool;
 pub(crate) use room::Together;
+pub(crate) use shared_sessions::SharedTopics;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
-pub(crate) use standing::BEGUN;
-pub(crate) use subscribed::{LONGEST_URI, MOST_SUBSCRIBED, TOO_MANY_SUBSCRIBED, URI_TOO_LONG};
-pub(crate) use target::{Endpoint, Revision, Scope, SessionKey, Target};
+pub(crate) use stands::Stands;
+pub(crate) use subscribed::{
+    CALLER_HAS_ENOUGH, LONGEST_URI, MOST_SUBSCRIBED, TOO_MANY_SUBSCRIBED, URI_TOO_LONG, bytes as bytes_subscribed,
+};
+pub(crate) use target::{Endpoint, Place, Revision, Scope, SessionKey, Target};
 pub(crate) use tools::{ListedTool, ToolList};
 pub(crate) use unsubscribing::Unheard;
 pub(crate) use upstreams::Upstreams;

@@ -22,6 +22,11 @@ impl OpenSession {
         &self.target.key
     }
 
+    /// Whether its server tells of resources on a stream that is asked for them.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.session.era == Era::Modern
+    }
+
     /// Whether the orchestrator runs the server: it requires no headers.
     pub(crate) fn is_hosted(&self) -> bool {
         self.target.key.endpoint.hosted

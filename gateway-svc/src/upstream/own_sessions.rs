@@ -13,7 +13,7 @@ use super::{
     error::UpstreamError,
     open_session::OpenSession,
     session::Session,
-    standing::BEGUN,
+    stands::BEGUN,
     target::{SessionKey, Target},
     upstreams::Upstreams,
 };

@@ -27,8 +27,6 @@ use super::{
     upstreams::Upstreams,
 };
 
-/// How long a call waits until the stream of its session has begun.
-pub(crate) const BEGUN: Duration = Duration::from_secs(1);
 /// As good as for ever.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -81,6 +79,16 @@ impl Upstreams {
             return Ok(None);
         };
         let own = self.inner.subscribed.of(client, target.installation());
+        self.stand_for(target, session, own).await
+    }
+
+    /// Opens the stream of a modern server, for these resources and tasks.
+    pub(super) async fn stand_for(
+        &self,
+        target: &Arc<Target>,
+        session: &Arc<Session>,
+        own: Arc<Own>,
+    ) -> Result<Option<Standing>, UpstreamError> {
         let mut subscription = Subscription {
             topics: own.watch(),
             own,

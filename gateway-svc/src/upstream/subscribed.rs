@@ -29,6 +29,8 @@ pub(crate) const LONGEST_URI: usize = 2 << 10;
 pub(crate) const URI_TOO_LONG: &str = r#"{"code":-32602,"message":"params.uri must be a URI of at most 2048 bytes"}"#;
 pub(crate) const TOO_MANY_SUBSCRIBED: &str =
     r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;
+/// The error for a caller who subscribes to more than their share.
+pub(crate) const CALLER_HAS_ENOUGH: &str = r#"{"code":-32602,"message":"you have subscribed to as many resources as one caller may: end streams that you do not need"}"#;
 /// Those of a client that neither listens nor subscribes for this time are forgotten.
 const IDLE: Duration = Duration::from_secs(20 * 60);
 /// Bytes of all clients. Of more, those that were used last are kept.
@@ -78,7 +80,7 @@ pub(super) struct Own {
 }
 
 /// What a URI or the id of a task costs.
-fn bytes(topic: &str) -> usize {
+pub(crate) fn bytes(topic: &str) -> usize {
     2 * (32 + topic.len())
 }
 
@@ -104,6 +106,18 @@ impl Own {
     fn returns(&self, topic: &str) {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         drop(room.as_mut().and_then(|room| room.split(bytes(topic))));
+    }
+
+    /// Changes which resources are subscribed to.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Uris) -> bool) {
+        self.topics.send_if_modified(|Topics { uris, .. }| change(uris));
+    }
+
+    /// Waits until a modern server has acknowledged what is subscribed to at this moment.
+    pub(super) async fn acknowledged(&self) {
+        let wanted = self.topics.borrow().clone();
+        // A server that takes long tells of changes later.
+        let _ = timeout(ACKNOWLEDGED, self.told.subscribe().wait_for(|told| *told == wanted)).await;
     }
 
     /// What the client has subscribed to, now and later.
@@ -150,10 +164,7 @@ impl Subscribed {
 
     /// Waits until a modern server has acknowledged what this client has subscribed to at this moment.
     pub(super) async fn acknowledged(&self, client: &Client, installation: &Arc<str>) {
-        let own = self.of(client, installation);
-        let wanted = own.topics.borrow().clone();
-        // A server that takes long tells of changes later.
-        let _ = timeout(ACKNOWLEDGED, own.told.subscribe().wait_for(|told| *told == wanted)).await;
+        self.of(client, installation).acknowledged().await;
     }
 
     /// Keeps them while the client listens.
@@ -194,7 +205,7 @@ impl Subscribed {
             if uris.len() >= MOST_SUBSCRIBED {
                 refused = Some(TOO_MANY_SUBSCRIBED);
             } else if !subscribed.takes(&self.each, client, &uri) {
-                refused = Some(r#"{"code":-32602,"message":"you have subscribed to as many resources as one caller may: end streams that you do not need"}"#);
+                refused = Some(CALLER_HAS_ENOUGH);
             }
             refused.is_none() && uris.insert(uri)
         });

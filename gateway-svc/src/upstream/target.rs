@@ -121,6 +121,25 @@ pub(crate) struct SessionKey {
     pub(super) scope: Scope,
 }
 
+/// What a session that clients share has in common with the one that takes its place when its server is started again, or gets another credential.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    installation: Arc<str>,
+    revision: Revision,
+    scope: Scope,
+}
+
+impl SessionKey {
+    /// Where a session of this key is.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            installation: Arc::clone(&self.installation),
+            revision: self.revision,
+            scope: self.scope.clone(),
+        }
+    }
+}
+
 /// An installation's server, as one caller reaches it now.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -132,6 +151,8 @@ pub(crate) struct Target {
     pub(crate) caller: Option<HeaderValue>,
     /// What the client says of itself, whose session this is alone; `None`: the gateway speaks for itself.
     pub(super) profile: Option<Profile>,
+    /// Whether the server is told that it can ask nothing.
+    pub(super) takes_no_questions: bool,
 }
 
 impl Target {
@@ -197,7 +218,26 @@ impl Target {
             secret,
             caller: None,
             profile: None,
+            takes_no_questions: false,
         }
+    }
+
+    /// For sessions of several clients: what a server asks there would be for nobody in particular.
+    pub(crate) fn taking_no_questions(self) -> Self {
+        Self {
+            takes_no_questions: true,
+            ..self
+        }
+    }
+
+    /// Whether all who use the installation share its sessions, so that they require nothing of a caller.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.key.scope == Scope::Shared
+    }
+
+    /// The legacy revision that the server is spoken to in.
+    pub(crate) const fn revision(&self) -> Revision {
+        self.key.revision
     }
 
     /// For calls of a client that says this of itself, in sessions of its own.

@@ -21,11 +21,13 @@ use super::{
     client::{Client, Era, Profile},
     limits::Limits,
     message::Outgoing,
+    open_session::OpenSession,
     pool::Pool,
     room::Rooms,
     session::Session,
+    stands::Stands,
     subscribed::Subscribed,
-    target::{Endpoint, SessionKey},
+    target::{Endpoint, SessionKey, Target},
 };
 
 /// A session that was not used for this time is forgotten.
@@ -38,6 +40,9 @@ const LEVEL_IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// See [`Upstreams::when_opened`].
 type Opened = Box<dyn Fn(&Client) -> bool + Send + Sync>;
+
+/// Says that a session has been opened that several clients share; returns what its first calls wait for.
+type SharedOpened = Box<dyn Fn(OpenSession) -> Option<Stands> + Send + Sync>;
 
 /// All upstreams.
 #[derive(Clone)]
@@ -56,6 +61,8 @@ pub(super) struct Inner {
     pub(super) by_client: Arc<ByClient>,
     /// Called when a client has another session of its own.
     pub(super) opened: OnceLock<Opened>,
+    /// Called when a session has been opened that several clients share.
+    pub(super) shared_opened: OnceLock<SharedOpened>,
     pub(super) subscribed: Subscribed,
     /// The levels of log messages that clients have set, as JSON.
     pub(super) levels: sync::Cache<Client, Arc<str>>,
@@ -69,6 +76,7 @@ pub(super) struct Inner {
     pub(super) own_rooms: Rooms,
     pub(super) turns: OwnTurns,
     pub(super) own_profile: Profile,
+    pub(super) shared_profile: Profile,
     /// Requests whose upstreams are to be told if nobody waits for the answer.
     pub(super) open: TaskTracker,
     /// Outlives the threads that serve connections.
@@ -105,6 +113,7 @@ impl Upstreams {
             sessions,
             by_client,
             opened: OnceLock::new(),
+            shared_opened: OnceLock::new(),
             subscribed: Subscribed::default(),
             levels: sync::Cache::builder()
                 .max_capacity(SESSIONS)
@@ -117,6 +126,7 @@ impl Upstreams {
             own_rooms,
             turns: OwnTurns::default(),
             own_profile: Profile::default(),
+            shared_profile: Profile::without_capabilities(),
             open: TaskTracker::new(),
             runtime: Handle::current(),
         };
@@ -159,6 +169,15 @@ impl Upstreams {
 
     fn next_id(&self) -> u64 {
         self.inner.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What the gateway says of itself or its client to this server.
+    pub(super) fn profile<'a>(&'a self, target: &'a Target) -> &'a Profile {
+        match &target.profile {
+            Some(profile) => profile,
+            None if target.takes_no_questions => &self.inner.shared_profile,
+            None => &self.inner.own_profile,
+        }
     }
 
     pub(super) fn limits(&self) -> &Limits {

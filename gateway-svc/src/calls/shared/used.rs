@@ -10,9 +10,9 @@ use crate::upstream::{Client, Target};
 const USED: u64 = 20_000;
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// The sessions that clients have used before they listened.
+/// The sessions that clients have used before they listened: the last of each installation.
 #[derive(Clone, Debug)]
-pub(in crate::calls) struct Used(Cache<Client, Arc<[Arc<Target>]>>);
+pub(super) struct Used(Cache<Client, Arc<[Arc<Target>]>>);
 
 impl Default for Used {
     fn default() -> Self {
@@ -25,8 +25,10 @@ impl Used {
     pub(super) fn add(&self, client: &Client, target: &Arc<Target>) {
         let known = self.0.get(client).unwrap_or_default();
         if known.iter().all(|known| known.key() != target.key()) {
-            let more = known.iter().chain([target]).cloned();
-            self.0.insert(client.clone(), more.collect());
+            let others = known
+                .iter()
+                .filter(|known| known.installation() != target.installation());
+            self.0.insert(client.clone(), others.chain([target]).cloned().collect());
         }
     }
 

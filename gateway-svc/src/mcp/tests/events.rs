@@ -68,6 +68,23 @@ pub(super) fn notification(method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "method": format!("notifications/{method}"), "params": params})
 }
 
+/// Streams that the test writes to, each of which it gets when it is asked for.
+pub(super) fn streams() -> (
+    mpsc::UnboundedReceiver<mpsc::UnboundedSender<Value>>,
+    impl Fn() -> Response + Send + Sync,
+) {
+    let (opened, streams) = mpsc::unbounded_channel();
+    let respond = move || {
+        let (write, read) = mpsc::unbounded_channel::<Value>();
+        // The test may be over.
+        let _ = opened.send(write);
+        let events = tokio_stream::wrappers::UnboundedReceiverStream::new(read)
+            .map(|message| Ok::<_, std::convert::Infallible>(format!("data: {message}\n\n")));
+        ([("content-type", "text/event-stream")], Body::from_stream(events)).into_response()
+    };
+    (streams, respond)
+}
+
 /// A stream that the test writes to, one message an event.
 pub(super) fn written() -> (mpsc::UnboundedSender<Value>, impl Fn() -> Response + Send + Sync) {
     let (write, read) = mpsc::unbounded_channel::<Value>();

@@ -16,6 +16,7 @@ mod requests;
 mod resumes;
 mod searched;
 mod shared;
+mod shared_sessions;
 mod streams;
 mod tasks;
 mod two_servers;
@@ -23,7 +24,7 @@ mod two_servers;
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -128,6 +129,8 @@ struct World {
     modern: Arc<AtomicBool>,
     /// Whether the upstream answers a GET, which it gets as the method of a message.
     streams: Arc<AtomicBool>,
+    /// The number of the upstream's session, which knows no other; 0: it has none.
+    session: Arc<AtomicUsize>,
     credentials: Credentials,
     stop: CancellationToken,
     /// Cancelled a while after `stop`.
@@ -169,12 +172,22 @@ async fn world_with(
     let speaks_modern = Arc::clone(&modern);
     let streams = Arc::new(AtomicBool::new(false));
     let has_streams = Arc::clone(&streams);
+    let session = Arc::new(AtomicUsize::new(0));
+    let has_session = Arc::clone(&session);
     let respond = move |request: Request| {
         let (upstream, sender, modern) = (Arc::clone(&upstream), sender.clone(), Arc::clone(&speaks_modern));
         let has_streams = has_streams.load(Ordering::SeqCst);
+        let session = match has_session.load(Ordering::SeqCst) {
+            0 => None,
+            number => Some(format!("s{number}")),
+        };
         async move {
             let mut headers = request.headers().clone();
             headers.insert("x-path", request.uri().path().parse().unwrap());
+            let asked = headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned());
+            if asked.is_some() && asked != session {
+                return StatusCode::NOT_FOUND.into_response();
+            }
             if request.method() == http::Method::GET {
                 return if has_streams {
                     upstream(json!({"method": "GET"}), headers)
@@ -193,10 +206,16 @@ async fn world_with(
             }
             sender.send((message.clone(), headers.clone())).unwrap();
             match message["method"].as_str() {
-                Some("initialize") => axum::Json(
-                    json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {"prompts": {}, "resources": {}, "logging": {}, "tasks": {"list": {}}}}}),
-                )
-                .into_response(),
+                Some("initialize") => {
+                    let answer = axum::Json(
+                        json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {"prompts": {}, "resources": {}, "logging": {}, "tasks": {"list": {}}}}}),
+                    );
+                    let id = session.map(|id| [("mcp-session-id", id)]);
+                    id.map_or_else(
+                        || answer.clone().into_response(),
+                        |id| (id, answer.clone()).into_response(),
+                    )
+                }
                 Some(method) if !method.starts_with("notifications/") => upstream(message, headers),
                 _ => StatusCode::ACCEPTED.into_response(),
             }
@@ -307,6 +326,7 @@ async fn world_with(
         seen,
         modern,
         streams,
+        session,
         credentials,
         stop,
         late,

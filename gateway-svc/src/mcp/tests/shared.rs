@@ -3,13 +3,9 @@
 use pretty_assertions::assert_eq;
 
 use super::{
-    events::{Events, written},
+    events::{Events, notification, written},
     *,
 };
-
-fn notification(method: &str, params: Value) -> Value {
-    json!({"jsonrpc": "2.0", "method": format!("notifications/{method}"), "params": params})
-}
 
 fn about(method: &str) -> String {
     json!({"jsonrpc": "2.0", "id": 3, "method": method, "params": {"uri": "x:/a"}}).to_string()
@@ -17,7 +13,7 @@ fn about(method: &str) -> String {
 
 impl World {
     /// All clients of Alice's installation share a session with its server from now on.
-    async fn share(&mut self) {
+    pub(super) async fn share(&mut self) {
         self.streams.store(true, Ordering::SeqCst);
         let mut objects = self.registry.clone().assign("default", "mail", "*").objects;
         for object in &mut objects {
@@ -30,7 +26,7 @@ impl World {
         fill(&mut self.feed, 2, objects).await;
     }
 
-    async fn listen(&self, session: &str) -> Events {
+    pub(super) async fn listen(&self, session: &str) -> Events {
         let get = method("GET").by("alice").session(session);
         let mut events = Events::of(self.send(get.header("accept", "text/event-stream")).await);
         events.primed().await;
@@ -38,7 +34,7 @@ impl World {
     }
 
     /// The methods of the messages that the server has got, besides those of MCP's sessions.
-    fn got(&mut self) -> Vec<String> {
+    pub(super) fn got(&mut self) -> Vec<String> {
         let mut got = Vec::new();
         while let Ok((message, _)) = self.seen.try_recv() {
             got.extend(message["method"].as_str().map(str::to_owned));

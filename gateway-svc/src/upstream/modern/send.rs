@@ -28,7 +28,7 @@ impl Upstreams {
             _ => None,
         };
         let speaker = Speaker {
-            profile: target.profile.as_ref().unwrap_or(&self.inner.own_profile),
+            profile: self.profile(target),
             level: level.as_deref(),
         };
         let prepared = in_place(request.body.len(), || prepare(request, speaker)).await?;

@@ -1,0 +1,155 @@
+//! Receives the sessions of a place, one after the other, for the clients that are there.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, future::join_all, stream};
+use tokio::{
+    select,
+    time::{Instant, interval_at, sleep},
+};
+
+use super::{
+    behind::Put,
+    hub::{AT_A_TIME, Hub},
+    places::{Current, Succession},
+};
+use crate::{
+    calls::delays::{LONGEST, TOUCHED, delays},
+    upstream::{Client, Heard, Place, SharedTopics, Target, UpstreamError},
+};
+
+impl Hub {
+    /// Until nobody is left.
+    pub(super) async fn receive(self: Arc<Self>, mut succession: Succession) {
+        let place = succession.place.clone();
+        let touch = async {
+            let mut due = interval_at(Instant::now() + TOUCHED, TOUCHED);
+            loop {
+                due.tick().await;
+                if let Some(target) = self.places.target(&place) {
+                    self.upstreams.touch(&target).await;
+                }
+            }
+        };
+        select! {
+            () = self.stop.cancelled() => {}
+            () = touch => {}
+            () = self.receive_all(&mut succession) => {}
+        }
+    }
+
+    async fn receive_all(self: &Arc<Self>, succession: &mut Succession) {
+        let mut delays = delays();
+        loop {
+            let current = succession.current.borrow_and_update().clone();
+            let Some(current) = current else {
+                match succession.current.changed().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
+            };
+            let since = Instant::now();
+            let (topics, unsaid) = (&succession.topics, &succession.unsaid);
+            let received = async {
+                let subscribed = async {
+                    // What changes from then on is heard.
+                    current.stands.wait().await;
+                    loop {
+                        self.subscribe_all(&succession.place, &current).await;
+                        unsaid.notified().await;
+                    }
+                };
+                let has_stream = select! {
+                    has_stream = self.receive_one(&succession.place, &current, topics) => has_stream,
+                    () = subscribed => return,
+                };
+                if since.elapsed() > LONGEST {
+                    delays = self::delays();
+                }
+                let pause = delays.next().unwrap_or(LONGEST);
+                sleep(if has_stream { pause } else { LONGEST }).await;
+                // One that takes another's place is made known, also if nobody waits for it any more.
+                let mended = tokio::spawn(Arc::clone(self).mend(succession.place.clone(), current.clone()));
+                let _ = mended.await;
+            };
+            select! {
+                () = received => {}
+                changed = succession.current.changed() => match changed {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Until the stream of a session ends, if it has one.
+    async fn receive_one(self: &Arc<Self>, place: &Place, current: &Current, topics: &SharedTopics) -> bool {
+        let target = self.places.target(place);
+        // Its own, where calls go elsewhere by now.
+        let target = target.filter(|target| target.key() == current.session.key());
+        let target = target.unwrap_or_else(|| Arc::clone(&current.session.target));
+        let opened = self.upstreams.stand_for_all(&current.session, &target, topics).await;
+        current.stands.set();
+        match opened {
+            Ok(Some(mut stream)) => {
+                while let Ok(heard) = stream.next().await {
+                    self.tell(place, heard).await;
+                }
+            }
+            Ok(None) => return false,
+            Err(error) => log(&target, &error),
+        }
+        true
+    }
+
+    /// Tells the server what is subscribed to in this place that it has not been told in this session.
+    async fn subscribe_all(&self, place: &Place, Current { session, .. }: &Current) {
+        let subscribe = |uri: Box<str>| async move {
+            let upstreams = &self.upstreams;
+            upstreams
+                .change_subscription(session, "resources/subscribe", &uri)
+                .await;
+            self.places.say(place, session, &uri);
+        };
+        let unsaid = self.places.unsaid(place);
+        stream::iter(unsaid).for_each_concurrent(AT_A_TIME, subscribe).await;
+    }
+
+    pub(super) async fn tell(self: &Arc<Self>, place: &Place, heard: Heard) {
+        match heard {
+            // The registry tells those who see them.
+            Heard::ToolsChanged(installation) => (self.tools_changed)(&installation),
+            heard => {
+                let clients = self.places.told(place, &heard);
+                join_all(clients.iter().map(|client| self.tell_one(client, &heard))).await;
+            }
+        }
+    }
+
+    async fn tell_one(self: &Arc<Self>, client: &Client, heard: &Heard) {
+        let Some(copy) = heard.copy().filter(|_| self.listeners.listens(client)) else {
+            return;
+        };
+        match self.behind.put(client, copy).await {
+            Put::Waits => {}
+            Put::First => {
+                let (this, client) = (Arc::clone(self), client.clone());
+                self.upstreams.in_background(async move {
+                    while let Some(heard) = this.behind.take(&client) {
+                        this.listeners.pass_on(&client, heard).await;
+                    }
+                });
+            }
+            // It learns from the end of its stream that it does not hear all.
+            Put::TooMuch => {
+                self.behind.forget(client);
+                self.listeners.dismiss(client);
+            }
+        }
+    }
+}
+
+/// A server that has been started again, as a rule.
+pub(super) fn log(target: &Target, error: &UpstreamError) {
+    tracing::debug!(installation.uid = %target.installation(), error = %error, "a server's stream cannot be opened");
+}

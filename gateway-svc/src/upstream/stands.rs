@@ -1,0 +1,49 @@
+//! How long calls wait until the stream of their session has begun, on which the server may say something beside the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::SetOnce, time::timeout};
+
+/// How long a call waits until the stream of its session has begun.
+pub(super) const BEGUN: Duration = Duration::from_secs(1);
+
+/// Whether the stream of a session that clients share has begun, as far as calls wait for it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Stands(Arc<SetOnce<()>>);
+
+impl Default for Stands {
+    fn default() -> Self {
+        Self(Arc::new(SetOnce::new()))
+    }
+}
+
+impl Stands {
+    /// It has begun, or cannot be opened.
+    pub(crate) fn set(&self) {
+        // It may be set: a stream that breaks off is opened again.
+        let _ = self.0.set(());
+    }
+
+    /// Waits until it has begun. After one wait that is in vain nobody waits for it any more.
+    pub(crate) async fn wait(&self) {
+        if timeout(BEGUN, self.0.wait()).await.is_err() {
+            self.set();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_waits_for_a_stream_that_does_not_begin() {
+        let (stands, since) = (Stands::default(), Instant::now());
+        stands.wait().await;
+        assert_eq!(since.elapsed(), BEGUN);
+        stands.wait().await;
+        assert_eq!(since.elapsed(), BEGUN);
+    }
+}
