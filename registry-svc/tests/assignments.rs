@@ -35,6 +35,7 @@ async fn take_tools_that_are_known(stack: Stack) {
         made.name
     );
     assert!(matches!(made.binding, Some(Binding::ResolveAtCallTime(_))));
+    assert_eq!(made.create_revision, made.registry_revision);
     assert_eq!(
         (made.kind(), made.consented_visibility.clone()),
         (FeatureKind::Tool, None)

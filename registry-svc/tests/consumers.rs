@@ -18,6 +18,7 @@ on_both_engines!(
     keep_agents_apart_from_gateways,
     replay_their_first_answer,
     change_by_mask,
+    say_since_when_their_labels_select,
     are_listed_to_those_who_see_them,
     go_at_once_and_their_assignments_after_them,
 );
@@ -35,6 +36,57 @@ fn for_author() -> Option<Visibility> {
 fn for_teams(teams: &[&str]) -> Option<Visibility> {
     let teams = teams.iter().map(|&team| team.to_owned()).collect();
     visible_to(visibility::Audience::Teams(TeamsAudience { teams }))
+}
+
+fn since(labels: &[(&str, i64)]) -> std::collections::HashMap<String, i64> {
+    labels.iter().map(|&(key, since)| (key.to_owned(), since)).collect()
+}
+
+/// Also an agent; and that is kept with it.
+async fn say_since_when_their_labels_select(stack: Stack) {
+    let admin = stack.admin();
+    let made = CreateAgentRequest {
+        agent_id: "helper".to_owned(),
+        agent: Some(Agent {
+            labels: map(&[("team", "ops"), ("area", "web")]),
+            label_revisions: since(&[("team", 1)]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let made = admin.agents().create_agent(made).await.unwrap().into_inner();
+    let first = made.registry_revision;
+    assert_eq!(made.label_revisions, since(&[("team", first), ("area", first)]));
+    let update = async |agent: Agent, path: &str| {
+        let agent = Agent {
+            name: "agents/helper".to_owned(),
+            ..agent
+        };
+        let request = update_agent(agent, &[path]);
+        admin.agents().update_agent(request).await.unwrap().into_inner()
+    };
+    let relabelled = Agent {
+        labels: map(&[("team", "ops"), ("area", "core")]),
+        ..Default::default()
+    };
+    let relabelled = update(relabelled, "labels").await;
+    let second = relabelled.registry_revision;
+    assert_eq!(relabelled.label_revisions, since(&[("team", first), ("area", second)]));
+    let automatic = Agent {
+        assignment_mode: AssignmentMode::Automatic.into(),
+        ..Default::default()
+    };
+    let automatic = update(automatic, "assignment_mode").await;
+    let third = automatic.registry_revision;
+    assert_eq!(automatic.label_revisions, since(&[("team", third), ("area", third)]));
+    let described = Agent {
+        description: "d".to_owned(),
+        ..Default::default()
+    };
+    let described = update(described, "description").await;
+    assert_eq!(described.label_revisions, automatic.label_revisions);
+    let kept = admin.agents().get_agent(get_agent("agents/helper")).await.unwrap();
+    assert_eq!(kept.into_inner(), described);
 }
 
 async fn are_curated_by_admins(stack: Stack) {

@@ -13,6 +13,7 @@ on_both_engines!(
     name_all_that_is_wrong,
     are_changed_by_mask_and_keep_what_ran,
     are_protected_by_their_etag,
+    say_since_when_their_labels_select,
     answer_a_retry_with_the_first_answer,
     say_how_far_they_are_from_the_beginning,
     are_seen_by_whom_they_are_for,
@@ -266,6 +267,55 @@ async fn are_protected_by_their_etag(stack: Stack) {
         admin.entries().delete_entry(request).await.unwrap_err().code(),
         Code::Aborted
     );
+}
+
+/// Nobody is offered a draft.
+async fn say_since_when_their_labels_select(stack: Stack) {
+    let admin = stack.admin();
+    let since = |labels: &[(&str, i64)]| labels.iter().map(|&(key, since)| (key.to_owned(), since)).collect();
+    let labelled = Entry {
+        labels: map(&[("team", "ops"), ("area", "web")]),
+        ..remote()
+    };
+    let made = admin.created("time", labelled).await;
+    let first = made.registry_revision;
+    assert_eq!(made.label_revisions, since(&[("team", first), ("area", first)]));
+    let request = ApproveEntryRequest {
+        name: made.name.clone(),
+        ..Default::default()
+    };
+    let approved = admin
+        .entries()
+        .approve_entry(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let second = approved.registry_revision;
+    assert_eq!(approved.label_revisions, since(&[("team", second), ("area", second)]));
+    let change = Entry {
+        name: made.name.clone(),
+        labels: map(&[("team", "core"), ("area", "web"), ("kind", "clock")]),
+        label_revisions: since(&[("area", 1)]),
+        ..remote()
+    };
+    let changed = admin.update(change.clone(), &["labels"]).await.unwrap();
+    let third = changed.registry_revision;
+    let expected = since(&[("team", third), ("area", second), ("kind", third)]);
+    assert_eq!(changed.label_revisions, expected);
+    let described = Entry {
+        description: "d".to_owned(),
+        ..change
+    };
+    let described = admin.update(described, &["description"]).await.unwrap();
+    assert_eq!(described.label_revisions, expected);
+    let request_of = |name: &str| DeprecateEntryRequest {
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    admin.entries().deprecate_entry(request_of(&made.name)).await.unwrap();
+    let again = admin.entries().approve_entry(request).await.unwrap().into_inner();
+    assert_eq!(again.label_revisions, expected, "it was not a draft");
+    assert_eq!(admin.entry(&made.name).await.unwrap().label_revisions, expected);
 }
 
 async fn answer_a_retry_with_the_first_answer(stack: Stack) {

@@ -50,7 +50,7 @@ impl Table {
                     prefix: *prefix,
                     tool,
                     explicit: None,
-                    since: "",
+                    since: (0, ""),
                     identity: source.identity("", tool),
                 };
                 let is_taken = |name: &str| self.find(name).is_some() || taken.contains(name) || self.reserves(name);

@@ -14,6 +14,9 @@ pub(crate) const MAX_NAME: usize = 64;
 /// Characters of the hash at the end of a name, for each attempt to make it unique. The last is all of SHA-256.
 const SUFFIXES: [usize; 4] = [0, 8, 16, 52];
 
+/// When something joined: what did later has a greater one. The registry revision, and of what one revision added, a uid.
+pub(crate) type Since<'a> = (i64, &'a str);
+
 /// What a name is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named<'a> {
@@ -23,8 +26,8 @@ pub(crate) struct Named<'a> {
     pub(crate) tool: &'a str,
     /// A name that was chosen for it.
     pub(crate) explicit: Option<&'a str>,
-    /// Its age: what joined later has a greater one.
-    pub(crate) since: &'a str,
+    /// Its age.
+    pub(crate) since: Since<'a>,
     /// Identifies it, and does not change while it exists.
     pub(crate) identity: [&'a str; 4],
 }
@@ -160,7 +163,7 @@ mod tests {
             prefix: Some(prefix),
             tool,
             explicit: None,
-            since: "",
+            since: (0, ""),
             identity: ["", "", "", identity],
         }
     }
@@ -190,7 +193,7 @@ mod tests {
         );
         assert_eq!(names[2], "a__z");
         let later = Named {
-            since: "later",
+            since: (1, ""),
             ..named("a", "x_y", "4")
         };
         let and_later = assign(&[named("a", "x.y", "1"), later, named("a", "x_y", "2")], &[]);
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn the_older_keeps_its_name_and_the_newer_the_one_with_a_hash() {
         let aged = |since, identity| Named {
-            since,
+            since: (0, since),
             prefix: None,
             ..named("", "who", identity)
         };
@@ -276,7 +279,7 @@ mod tests {
                         prefix: *prefix,
                         tool,
                         explicit: None,
-                        since,
+                        since: (0, since),
                         identity: ["", "", "", identity],
                     })
                     .collect();
@@ -343,7 +346,7 @@ mod tests {
                         prefix: *prefix,
                         tool,
                         explicit: explicit.as_deref(),
-                        since: &identity[identity.len() - 1..],
+                        since: (0, &identity[identity.len() - 1..]),
                         identity: ["", "", "", identity],
                     })
                     .collect();

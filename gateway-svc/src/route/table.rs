@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    names::{self, Named},
+    names::{self, Named, Since},
     seen::{Fingerprints, Seen},
     source::{self, Pinned, Source},
 };
@@ -16,6 +16,8 @@ use crate::domain::{CALL_TOOL, Consumer, Entry, Lifecycle, SEARCH_TOOLS, ToolSet
 /// A tool assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Assignment {
+    /// Registry revision at which it was created; 0 where that is not known.
+    pub(crate) since: i64,
     /// Uid of the entry.
     pub(crate) entry_uid: Arc<str>,
     /// The server's own name of the tool; `None`: all tools of the entry.
@@ -96,7 +98,7 @@ impl Hash for TableId {
 struct Sources<'a> {
     unpinned: HashMap<&'a str, Arc<Source>>,
     /// Each with its age.
-    whole: Vec<(&'a str, Arc<Source>)>,
+    whole: Vec<(Since<'a>, Arc<Source>)>,
 }
 
 impl<'a> Sources<'a> {
@@ -109,7 +111,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    fn of_whole(&mut self, entry: &'a Entry, pinned: Option<&Arc<Pinned>>, since: &'a str) -> Arc<Source> {
+    fn of_whole(&mut self, entry: &'a Entry, pinned: Option<&Arc<Pinned>>, since: Since<'a>) -> Arc<Source> {
         let source = self.of(entry, pinned);
         self.whole.push((since, Arc::clone(&source)));
         source
@@ -133,8 +135,8 @@ struct Wanted<'a> {
     explicit: Option<&'a str>,
     /// Uid of its assignment; empty for automatic mode.
     assignment: &'a str,
-    /// Its age: a uid, which begins with the time at which it was made.
-    since: &'a str,
+    /// Its age.
+    since: Since<'a>,
 }
 
 impl Wanted<'_> {
@@ -171,8 +173,8 @@ impl Table {
         &self.id
     }
 
-    /// Of which entries it has all, also the prompts and resources, from the oldest to the newest: by when they were assigned, or, in automatic
-    /// mode, made.
+    /// Of which entries it has all, also the prompts and resources, from the oldest to the newest: by when they were assigned, or automatic mode
+    /// began to add them.
     pub(crate) fn whole(&self) -> &[Arc<Source>] {
         &self.whole
     }
@@ -240,10 +242,11 @@ impl Table {
         let mut wanted: Vec<Wanted<'a>> = Vec::new();
         let mut sources = Sources::default();
         let mut whole = Vec::new();
-        // What automatic mode had before it was assigned is as old as its entry.
-        let since = |uid: &'a str, assignment: &Assignment, entry: &'a Entry| match assignment.pinned {
-            None if selects(consumer, entry) => uid.min(&entry.uid),
-            _ => uid,
+        // What automatic mode had before it was assigned is as old as that.
+        let since = |uid: &'a str, assignment: &Assignment, entry: &'a Entry| {
+            let since = (assignment.since, uid);
+            let selected = assignment.pinned.is_none().then(|| selected_since(consumer, entry));
+            selected.flatten().map_or(since, |selected| since.min(selected))
         };
         for (uid, assignment) in assigned {
             let Some(candidate) = entry(&assignment.entry_uid).filter(|candidate| !candidate.entry.deleted) else {
@@ -263,11 +266,11 @@ impl Table {
             }
         }
         // A tool that was there with all others, and is assigned by itself now, is as old as they are.
-        let mut oldest: HashMap<_, &str> = HashMap::new();
+        let mut oldest: HashMap<_, Since<'_>> = HashMap::new();
         for (_, since, assignment, candidate) in &whole {
             let of_whole = oldest.entry(source::place(&candidate.entry.uid, assignment.pinned.as_ref()));
-            let known = of_whole.or_insert(since);
-            *known = (*known).min(since);
+            let known = of_whole.or_insert(*since);
+            *known = (*known).min(*since);
         }
         for one in &mut wanted {
             let of_whole = oldest.get(&one.source.place()).copied();
@@ -291,11 +294,11 @@ impl Table {
                 since,
             }));
         }
-        let selected = automatic
+        let others_of = automatic
             .into_iter()
-            .filter(|candidate| selects(consumer, candidate.entry) && !covered.contains(&*candidate.entry.uid));
-        for candidate in selected {
-            let since = &candidate.entry.uid;
+            .filter(|candidate| !covered.contains(&*candidate.entry.uid));
+        let selected = others_of.filter_map(|one| Some((selected_since(consumer, one.entry)?, one)));
+        for (since, candidate) in selected {
             let source = sources.of_whole(candidate.entry, None, since);
             wanted.extend(others(candidate).map(|tool| Wanted {
                 entry: candidate.entry,
@@ -367,7 +370,10 @@ impl Table {
     }
 }
 
-/// Whether automatic mode assigns the tools of this entry: at least one key: value pair is the same.
-fn selects(consumer: &Consumer, entry: &Entry) -> bool {
-    consumer.automatic && !entry.deleted && entry.lifecycle != Lifecycle::Draft && consumer.labels.share(&entry.labels)
+/// Since when automatic mode assigns the tools of this entry: since at least one key: value pair is the same. `None`: it does not.
+fn selected_since<'a>(consumer: &Consumer, entry: &'a Entry) -> Option<Since<'a>> {
+    if !consumer.automatic || entry.deleted || entry.lifecycle == Lifecycle::Draft {
+        return None;
+    }
+    Some((consumer.labels.shared_since(&entry.labels)?, &entry.uid))
 }

@@ -16,7 +16,8 @@ fn everybody() -> Audience {
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs.iter().map(|&(key, value)| (key.into(), value.into())).collect()
+    let label = |&(key, value): &(&str, &str)| ((key.into(), value.into()), 0);
+    pairs.iter().map(label).collect()
 }
 
 fn entry(slug: &str, label: &str) -> Entry {
@@ -60,6 +61,7 @@ fn pinned(installation: &str) -> Option<Arc<Pinned>> {
 /// `tool` is `*` for all tools.
 fn assignment(entry: &str, tool: &str, pinned: Option<Arc<Pinned>>, name: Option<&str>) -> Assignment {
     Assignment {
+        since: 0,
         entry_uid: format!("uid-{entry}").into(),
         tool: (tool != "*").then(|| tool.into()),
         pinned,
@@ -302,6 +304,68 @@ fn a_name_stays_however_the_tool_is_assigned() {
         names(&table(&gateway, &before, &entries)),
         names(&table(&gateway, &after, &entries))
     );
+}
+
+/// Not since the entry was made: it may get the label later, or the gateway may.
+#[test]
+fn what_automatic_mode_adds_is_as_old_as_the_label_by_which_it_does() {
+    let labelled = |slug: &str, since: &[(&str, i64)]| Entry {
+        labels: since
+            .iter()
+            .map(|&(key, since)| ((key.into(), "x".into()), since))
+            .collect(),
+        ..entry(slug, "")
+    };
+    let gateway = |since: i64| Consumer {
+        automatic: true,
+        labels: [(("team".into(), "x".into()), since), (("other".into(), "x".into()), 2)]
+            .into_iter()
+            .collect(),
+        ..without_prefix()
+    };
+    let led = |gateway: &Consumer, assigned: &[Assignment], first: &[(&str, i64)], second: &[(&str, i64)]| {
+        let entries: [(Entry, &[&str]); 2] = [(labelled("a", first), &["who"]), (labelled("b", second), &["who"])];
+        let table = table(gateway, assigned, &entries);
+        let whole: Vec<&str> = table.whole().iter().map(|source| &*source.entry_uid).collect();
+        assert!(
+            table
+                .find("who")
+                .is_some_and(|route| *route.source.entry_uid == *whole[0])
+        );
+        whole[0].to_owned()
+    };
+    assert_eq!(led(&gateway(1), &[], &[("team", 3)], &[("team", 4)]), "uid-a");
+    assert_eq!(led(&gateway(1), &[], &[("team", 5)], &[("team", 4)]), "uid-b");
+    assert_eq!(
+        led(&gateway(6), &[], &[("team", 5)], &[("team", 4)]),
+        "uid-a",
+        "both joined then"
+    );
+    let two: [(&str, i64); 2] = [("team", 5), ("other", 3)];
+    assert_eq!(
+        led(&gateway(1), &[], &two, &[("team", 4)]),
+        "uid-a",
+        "by the other label"
+    );
+    let later = Assignment {
+        since: 9,
+        ..assignment("a", "*", None, None)
+    };
+    assert_eq!(
+        led(
+            &gateway(1),
+            std::slice::from_ref(&later),
+            &[("team", 5)],
+            &[("team", 4)]
+        ),
+        "uid-b"
+    );
+    assert_eq!(led(&gateway(1), &[later], &[("team", 3)], &[("team", 4)]), "uid-a");
+    let earlier = Assignment {
+        since: 3,
+        ..assignment("a", "*", None, None)
+    };
+    assert_eq!(led(&gateway(1), &[earlier], &[("team", 5)], &[("team", 4)]), "uid-a");
 }
 
 #[test]

@@ -120,13 +120,12 @@ impl Dependents {
         if !same_tools {
             stale.extend(self.by_entry.get(&entry.uid).cloned());
         }
-        // If nothing else has changed, labels that were there before and still are make no difference.
+        // If nothing else has changed, labels that were there before and still are make no difference, unless they select since another revision.
         let drafts = |entry: Option<&Entry>| entry.map(|entry| entry.lifecycle == Lifecycle::Draft);
         let same = same_tools && drafts(before) == drafts(now);
         let unchanged = |label: &Label| {
-            same && [before, now]
-                .into_iter()
-                .all(|entry| entry.is_some_and(|entry| entry.labels.contains(label)))
+            let [was, is] = [before, now].map(|entry| entry.and_then(|entry| entry.labels.since(label)));
+            same && was.is_some() && was == is
         };
         let labels = [before, now]
             .into_iter()

@@ -32,7 +32,7 @@ pub(super) fn entry(entry: &pb::Entry, strings: &mut Strings) -> Option<Entry> {
         uid: strings.get(&entry.uid),
         display_name,
         slug,
-        labels: labels(&entry.labels, strings),
+        labels: labels(&entry.labels, &entry.label_revisions, strings),
         audience: audience(entry.visibility.as_ref(), &entry.creator, strings),
         lifecycle: match entry.lifecycle() {
             EntryLifecycle::Approved => Lifecycle::Approved,
@@ -116,7 +116,7 @@ pub(super) fn gateway(gateway: &pb::Gateway, strings: &mut Strings) -> Option<Co
             gateway.display_name.clone()
         },
         description: gateway.description.clone(),
-        labels: labels(&gateway.labels, strings),
+        labels: labels(&gateway.labels, &gateway.label_revisions, strings),
         automatic: gateway.assignment_mode() == AssignmentMode::Automatic,
         audience: audience(gateway.visibility.as_ref(), &gateway.creator, strings),
         passthrough_headers: gateway
@@ -142,7 +142,7 @@ pub(super) fn agent(agent: &pb::Agent, strings: &mut Strings) -> Option<Consumer
             agent.display_name.clone()
         },
         description: agent.description.clone(),
-        labels: labels(&agent.labels, strings),
+        labels: labels(&agent.labels, &agent.label_revisions, strings),
         automatic: agent.assignment_mode() == AssignmentMode::Automatic,
         audience: audience(agent.visibility.as_ref(), &agent.creator, strings),
         passthrough_headers: agent
@@ -173,6 +173,7 @@ pub(super) fn assignment(assignment: &pb::ToolAssignment, strings: &mut Strings)
         Some(tool_assignment::Binding::ResolveAtCallTime(_)) | None => None,
     };
     let made = Assignment {
+        since: assignment.create_revision,
         entry_uid: strings.get(&assignment.entry_uid),
         tool,
         pinned,
@@ -287,10 +288,11 @@ pub(super) fn id<'a>(name: &'a str, collection: &str) -> Option<&'a str> {
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
-fn labels(labels: &HashMap<String, String>, strings: &mut Strings) -> Labels {
+fn labels(labels: &HashMap<String, String>, since: &HashMap<String, i64>, strings: &mut Strings) -> Labels {
+    let since = |key| since.get(key).copied().unwrap_or_default();
     labels
         .iter()
-        .map(|(key, value)| (strings.get(key), strings.get(value)))
+        .map(|(key, value)| ((strings.get(key), strings.get(value)), since(key)))
         .collect()
 }
 

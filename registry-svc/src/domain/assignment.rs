@@ -103,6 +103,7 @@ pub(crate) fn apply_mask(
         consumer_uid: _,
         consented_visibility: _,
         consent_time: _,
+        create_revision: _,
     } = change;
     let mut next = current.clone();
     let mut mask = Mask::new(mask);

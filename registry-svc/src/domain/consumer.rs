@@ -121,6 +121,7 @@ pub(crate) fn apply_mask(current: &Gateway, change: Gateway, mask: Option<&Field
         update_time: _,
         creator: _,
         registry_revision: _,
+        label_revisions: _,
     } = change;
     let mut next = current.clone();
     let mut mask = Mask::new(mask);
@@ -163,6 +164,7 @@ macro_rules! convert {
                 update_time,
                 creator,
                 registry_revision,
+                label_revisions,
             } = message;
             $into {
                 name,
@@ -181,6 +183,7 @@ macro_rules! convert {
                 update_time,
                 creator,
                 registry_revision,
+                label_revisions,
             }
         }
     };
@@ -215,6 +218,7 @@ fn output_free(message: Gateway) -> Gateway {
         update_time: _,
         creator: _,
         registry_revision: _,
+        label_revisions: _,
     } = message;
     Gateway {
         display_name,

@@ -10,6 +10,7 @@ mod error;
 pub(crate) mod etag;
 pub(crate) mod field_mask;
 pub(crate) mod installation;
+pub(crate) mod label_revisions;
 mod room;
 pub(crate) mod text;
 pub(crate) mod time;

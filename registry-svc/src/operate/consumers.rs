@@ -1,6 +1,6 @@
 //! MCP gateways and agents: the same operations, on the former's message.
 
-use contracts::registry::{Agent, Gateway};
+use contracts::registry::{Agent, AssignmentMode, Gateway};
 use prost_types::FieldMask;
 
 use super::{Done, Registry, creation::Creation, slug_in, unchanged, visible_to};
@@ -10,7 +10,7 @@ use crate::{
         consumer::{ConsumerKind, ConsumerSpec, apply_mask, from_agent, into_agent},
         etag,
         field_mask::check_size,
-        new_uid,
+        label_revisions, new_uid,
         time::timestamp,
         visibility,
     },
@@ -65,6 +65,7 @@ pub(crate) async fn create(
         create_time: now,
         update_time: now,
         creator: caller.name(),
+        label_revisions: label_revisions::begin(&spec.message().labels, tx.revision()),
         ..spec.into_message()
     };
     consumers::put(&mut tx, kind, &mut consumer, &teams).await?;
@@ -154,12 +155,20 @@ pub(crate) async fn update(
         return unchanged(registry, tx, object(kind), current.registry_revision, current).await;
     }
     let teams = teams_of(&mut tx, kind, &next).await?;
+    let (was, becomes) = (spec.message(), next.message());
+    let label_revisions = match becomes.assignment_mode() {
+        AssignmentMode::Automatic if was.assignment_mode() != AssignmentMode::Automatic => {
+            label_revisions::begin(&becomes.labels, tx.revision())
+        }
+        _ => label_revisions::follow(&was.labels, &current.label_revisions, &becomes.labels, tx.revision()),
+    };
     let mut consumer = Gateway {
         name: current.name,
         uid: current.uid,
         create_time: current.create_time,
         update_time: Some(timestamp(tx.now())),
         creator: current.creator,
+        label_revisions,
         ..next.into_message()
     };
     consumers::put(&mut tx, kind, &mut consumer, &teams).await?;

@@ -20,7 +20,7 @@ use crate::{
         entry::{EntrySpec, apply_mask, query_words, without_outputs},
         etag,
         field_mask::check_size,
-        new_uid,
+        label_revisions, new_uid,
         text::{check_labels, id_in},
         time::timestamp,
         visibility,
@@ -70,6 +70,7 @@ pub(crate) async fn create(
         updater: caller.name(),
         create_time: Some(now),
         update_time: Some(now),
+        label_revisions: label_revisions::begin(&spec.message().labels, tx.revision()),
         ..spec.message().clone()
     };
     entries::put(&mut tx, &mut entry).await?;
@@ -204,6 +205,12 @@ pub(crate) async fn update(
         conditions: conditions::of_entry(next.has_shared_runtime(), current.conditions),
         credential_generation: current.credential_generation,
         discovered: current.discovered,
+        label_revisions: label_revisions::follow(
+            &current.labels,
+            &current.label_revisions,
+            &next.message().labels,
+            tx.revision(),
+        ),
         ..next.message().clone()
     };
     entries::put(&mut tx, &mut entry).await?;

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         Caller, Error,
         entry::{lifecycle_word, may_become},
+        label_revisions,
     },
     store::{Object, Tx, entries::index_lifecycle},
 };
@@ -35,6 +36,9 @@ pub(crate) async fn step(
         return Err(Error::IllegalTransition(format!(
             "{name} is {from}, so it cannot become {to}"
         )));
+    }
+    if entry.lifecycle() == EntryLifecycle::Draft {
+        entry.label_revisions = label_revisions::begin(&entry.labels, tx.revision());
     }
     entry.set_lifecycle(to);
     index_lifecycle(&mut tx, &entry).await?;

@@ -4,7 +4,7 @@ use prost::Message;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 /// The schema version of the documents that this program writes. It grows whenever a message that is kept gets a field.
-pub const SCHEMA_VERSION: i64 = 8;
+pub const SCHEMA_VERSION: i64 = 9;
 
 /// A newer program wrote a document: to decode it here would lose what only that one knows.
 #[derive(Debug, thiserror::Error)]

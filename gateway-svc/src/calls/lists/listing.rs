@@ -302,14 +302,13 @@ impl Listing {
 
 fn prompt_names(prefixed: bool, listed: &[(Arc<str>, Vec<Item>)]) -> Vec<String> {
     // Those of a source are of the same age.
-    let ages: Vec<String> = (0..listed.len()).map(|index| format!("{index:08}")).collect();
     let mut named = Vec::new();
-    for ((entry, items), since) in listed.iter().zip(&ages) {
+    for ((entry, items), age) in listed.iter().zip(0..) {
         named.extend(items.iter().map(|item| Named {
             prefix: prefixed.then_some(&**entry),
             tool: &item.own,
             explicit: None,
-            since,
+            since: (age, ""),
             identity: item.source.identity("", &item.own),
         }));
     }

@@ -61,6 +61,40 @@ fn labels_move_tools_at_once() {
     assert_eq!(both(&fourth), (time, vec![]), "not in automatic mode any more");
 }
 
+/// An entry that was made before the others, and gets their label after them.
+#[test]
+fn an_older_entry_that_is_labelled_later_takes_no_name() {
+    let since = |slug: &str, revision: i64| pb::Entry {
+        label_revisions: [("area".to_owned(), revision)].into(),
+        ..labelled(slug, "core")
+    };
+    let core = pb::Gateway {
+        omit_entry_prefix: Some(true),
+        ..automatic("core", "core")
+    };
+    let mut writer = Registry::default()
+        .with(entry(labelled("a", "none")))
+        .tools("e-a", &["who"])
+        .with(entry(since("b", 3)))
+        .tools("e-b", &["who"])
+        .with(gateway(core))
+        .writer();
+    let leads = |snapshot: &Snapshot| {
+        let table = snapshot.table(&gateway_ref("core")).unwrap();
+        table.find("who").unwrap().source.entry_uid.to_string()
+    };
+    let (first, _) = after(&mut writer, []);
+    assert_eq!(leads(&first), "e-b");
+    let with_tools = |revision| pb::Entry {
+        discovered: vec![discovered("e-a", &["who"]).0],
+        ..since("a", revision)
+    };
+    let (second, _) = after(&mut writer, [put_change(entry(with_tools(4)))]);
+    assert_eq!((leads(&second), names(&second, "core").len()), ("e-b".to_owned(), 2));
+    let (third, _) = after(&mut writer, [put_change(entry(with_tools(2)))]);
+    assert_eq!(leads(&third), "e-a", "the same label, since another revision");
+}
+
 /// What a change does to the tables of four gateways.
 #[test]
 fn only_the_tables_concerned_are_built_anew() {

@@ -41,6 +41,7 @@ pub(crate) fn apply_mask(
         credential_generation: _,
         discovered: _,
         rollout: _,
+        label_revisions: _,
     } = change;
     let mut entry = current.clone();
     let mut mask = Mask::new(mask);

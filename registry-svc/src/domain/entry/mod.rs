@@ -14,6 +14,8 @@ mod tenancy;
 mod tests;
 mod transport;
 
+use std::collections::HashMap;
+
 use contracts::registry as pb;
 use pb::{InstallField, entry, entry_revision};
 use prost::Message as _;
@@ -215,6 +217,7 @@ pub(crate) fn without_outputs(entry: pb::Entry) -> pb::Entry {
         credential_generation: 0,
         discovered: Vec::new(),
         rollout: None,
+        label_revisions: HashMap::new(),
         ..entry
     }
 }

@@ -79,6 +79,7 @@ pub(super) async fn plan(
                     consumer_uid: consumer.uid.clone(),
                     consent_time: consented_visibility.as_ref().and(now),
                     consented_visibility,
+                    create_revision: tx.revision(),
                     ..ToolAssignment::default()
                 });
             }
