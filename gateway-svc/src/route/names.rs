@@ -41,12 +41,17 @@ struct Taken {
 /// One unique name each, of `[A-Za-z0-9_-]{1,64}`, in the order of `tools`, whose identities differ.
 ///
 /// Of those with the same name, the oldest keeps it, and the others get a hash at the end, as names do that are too long or reserved. Where none is
-/// the oldest, nobody has the name. A chosen name is as one that is older than all others, unless it is reserved.
+/// the oldest, nobody has the name. A chosen name is as one that is older than all others, unless it is reserved. What an older one would be called
+/// with a hash is its own, too: it may have been.
 pub(crate) fn assign(tools: &[Named<'_>], reserved: &[&str]) -> Vec<String> {
     let age = |index: usize| (tools[index].explicit.is_none(), tools[index].since);
     let mut by_age: Vec<usize> = (0..tools.len()).collect();
     by_age.sort_by(|&one, &other| age(one).cmp(&age(other)));
     let mut taken: HashMap<String, Taken> = HashMap::with_capacity(tools.len());
+    let was_older = |taken: &HashMap<String, Taken>, name: &str, index: usize| {
+        let known = || without_hash(name).and_then(|plain| Some((plain, taken.get(plain)?.by?)));
+        known().is_some_and(|(plain, by)| age(by) < age(index) && is_with_hash(name, plain, tools[by].identity))
+    };
     let mut round = 0;
     for alike in by_age.chunk_by(|&one, &other| age(one) == age(other)) {
         let (mut nameless, mut level) = (alike.to_vec(), 0);
@@ -59,7 +64,8 @@ pub(crate) fn assign(tools: &[Named<'_>], reserved: &[&str]) -> Vec<String> {
                 } else {
                     suffixed(&tools[index], level)
                 };
-                if !(1..=MAX_NAME).contains(&name.len()) || reserved.contains(&&*name) {
+                let free = !reserved.contains(&&*name) && !was_older(&taken, &name, index);
+                if !(1..=MAX_NAME).contains(&name.len()) || !free {
                     next.push(index);
                     continue;
                 }
@@ -252,6 +258,17 @@ mod tests {
         assert_eq!(assign(&[aged("2", "new")], &[]), ["who"]);
         let third = assign(&[aged("3", "newest"), aged("2", "new"), aged("1", "old")], &[]);
         assert_eq!(third[1..], both[..]);
+        let alike = |since| Named {
+            tool: &both[0],
+            ..aged(since, "alike")
+        };
+        let left = assign(&[aged("2", "new"), alike("3")], &[]);
+        assert_eq!(left[0], "who");
+        assert_ne!(left[1], both[0], "clients may still call the newer one by it");
+        assert_eq!(assign(&[aged("2", "new"), alike("1")], &[]), ["who", &*both[0]]);
+        let of_one = assign(&[aged("2", "new"), alike("2")], &[]);
+        assert_eq!(of_one, ["who", &*both[0]], "in either order");
+        assert_eq!(assign(&[alike("2"), aged("2", "new")], &[]), [&*both[0], "who"]);
         assert!(without_hash("who").is_none() && without_hash("who_a").is_none());
     }
 

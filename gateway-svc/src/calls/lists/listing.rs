@@ -98,7 +98,7 @@ impl Listing {
     pub(super) fn of(kind: ListKind, prefixed: bool, listed: Vec<Listed>) -> Self {
         let mut sources = Vec::with_capacity(listed.len());
         let (mut items, mut unlisted) = (Vec::new(), Vec::new());
-        for one in listed {
+        for (index, one) in listed.into_iter().enumerate() {
             let tag = uris::tag(&one.source, &one.entry);
             let answered = one.items.is_some();
             let mut own: Vec<Item> = one.items.unwrap_or_default();
@@ -110,7 +110,7 @@ impl Listing {
                 .filter(|_| !one.shows.is_empty())
                 .collect();
             let shows = one.shows.iter().filter(|uri| !known.contains(uri));
-            unlisted.extend(shows.map(|uri| Item::unlisted(&one.source, uri)));
+            unlisted.extend(shows.map(|uri| (index, Item::unlisted(&one.source, uri))));
             items.push((one.entry, own));
             sources.push(Asked {
                 source: one.source,
@@ -134,25 +134,23 @@ impl Listing {
                 made.name(exposed.into_iter().map(Arc::from));
             }
             ListKind::Resources | ListKind::Templates => {
-                made.items = items.into_iter().flat_map(|(_, own)| own).chain(unlisted).collect();
-                made.name_uris();
+                let of_each = items.into_iter().enumerate();
+                let listed = of_each.flat_map(|(index, (_, own))| own.into_iter().map(move |item| (index, item)));
+                let (of, all): (Vec<usize>, Vec<Item>) = listed.chain(unlisted).unzip();
+                made.items = all;
+                made.name_uris(&of);
             }
         }
         made.size = made.items.iter().map(Item::size).sum::<usize>() + 256;
         made
     }
 
-    fn name_uris(&mut self) {
+    /// `of` says of each item which of the sources has it.
+    fn name_uris(&mut self, of: &[usize]) {
         // What is not listed is as old as what is.
         let mut places: Vec<Vec<usize>> = vec![Vec::new(); self.sources.len()];
-        let mut of_source = HashMap::new();
-        for (index, asked) in self.sources.iter().enumerate() {
-            of_source.insert(Arc::as_ptr(&asked.source), index);
-        }
-        for (index, item) in self.items.iter().enumerate() {
-            if let Some(&source) = of_source.get(&Arc::as_ptr(&item.source)) {
-                places[source].push(index);
-            }
+        for (index, &source) in of.iter().enumerate() {
+            places[source].push(index);
         }
         let of_each = self.sources.iter().zip(&places);
         let owns = of_each.map(|(asked, places)| (&*asked.tag, places.iter().map(|&at| &self.items[at].own).collect()));

@@ -1,6 +1,9 @@
 //! URIs under which clients know what several servers have.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
@@ -29,20 +32,23 @@ pub(super) fn may_be_tagged(uri: &str) -> bool {
 }
 
 /// The URIs of sources as clients know them, from the oldest source to the newest: each has a tag, and URIs. They stay what they are, since
-/// servers and clients read them; but one that an older source has gets the tag.
+/// servers and clients read them; but one that an older source has gets the tag, and so does one with the tag of an older source, by which that is found.
 pub(super) fn exposed<'a>(sources: impl IntoIterator<Item = (&'a str, Vec<&'a Arc<str>>)>) -> Vec<Arc<str>> {
     // Whose each is, and what that source calls it.
     let mut taken: HashMap<Arc<str>, (usize, &Arc<str>)> = HashMap::new();
+    let mut older: HashSet<&str> = HashSet::new();
     let mut all = Vec::new();
     for (index, (tag, uris)) in sources.into_iter().enumerate() {
         for own in uris {
             let mut exposed = Arc::clone(own);
-            while taken.get(&exposed).is_some_and(|known| *known != (index, own)) {
+            let is_older = |exposed: &str| exposed.rfind('#').is_some_and(|at| older.contains(&exposed[at..]));
+            while is_older(&exposed) || taken.get(&exposed).is_some_and(|known| *known != (index, own)) {
                 exposed = format!("{exposed}{tag}").into();
             }
             taken.insert(Arc::clone(&exposed), (index, own));
             all.push(exposed);
         }
+        older.insert(tag);
     }
     all
 }
@@ -92,5 +98,12 @@ mod tests {
             let before = named(&sources[..joined]);
             assert_eq!(before, all[..before.len()]);
         }
+    }
+
+    /// It may have had the tag, and clients may still say so.
+    #[test]
+    fn what_an_older_source_is_found_by_is_its_own() {
+        let left: [(&str, &[&str]); 2] = [("#b", &["u:1"]), ("#c", &["u:1#b", "u:2#b", "u:3#d"])];
+        assert_eq!(named(&left), ["u:1", "u:1#b#c", "u:2#b#c", "u:3#d"]);
     }
 }
