@@ -126,8 +126,12 @@ impl Naming {
         let Some((own, at)) = updated() else {
             return Some(message);
         };
-        let known = self.calls.shown_uris(&self.guest.visitor());
-        let exposed = known.updated(Of::Installation(&self.speaker.installation), &own)?;
+        let (visitor, installation) = (self.guest.visitor(), &*self.speaker.installation);
+        let subscribed = self.calls.subscribed_as(&visitor.client, installation, &own);
+        let exposed = match subscribed.first() {
+            Some(words) => words.to_string(),
+            None => (self.calls.shown_uris(&visitor)).updated(Of::Installation(installation), &own)?,
+        };
         Some(if exposed == own {
             message
         } else {
@@ -196,10 +200,10 @@ impl Calls {
     /// What the client knows, before it gets what this server says.
     async fn known_to(&self, visitor: &Visitor<'_>, speaker: &Speaker) -> Known {
         let server = Of::Installation(&speaker.installation);
-        let known = self.known_in_time(visitor, [server].into_iter(), true).await;
-        if !self.shown_uris(visitor).is_of(server) {
-            // The next answer does not wait for the same in vain.
-            speaker.source.seen(false);
+        let waits = self.waits_for_uris(visitor);
+        let known = self.known_in_time(visitor, [server].into_iter(), waits).await;
+        if waits && !self.shown_uris(visitor).is_of(server) {
+            self.waited_in_vain(visitor);
         }
         known
     }

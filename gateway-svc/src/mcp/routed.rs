@@ -48,6 +48,8 @@ impl Visit {
         let found = match (&reference, method) {
             (Some(Reference { member: "name", .. }), _) | (None, "prompts/get") => calls.prompt(visitor, &key).await,
             (Some(_), _) => calls.template(visitor, &key).await,
+            (None, "resources/subscribe") => calls.subscribable(visitor, &key, true).await,
+            (None, "resources/unsubscribe") => calls.subscribable(visitor, &key, false).await,
             (None, _) => calls.resource(visitor, &key).await,
         };
         let found = found.map_err(Unrouted::Failed)?;

@@ -76,7 +76,7 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
                 Heard::ToolsChanged(installation) => tools.shows_all(&installation).then(|| List::Tools.changed()),
                 Heard::Notification { installation, text } => Some(questions.tasks().notification(text, &installation)),
                 Heard::Updated(updated) => {
-                    let uri = mcp.calls.exposed_uri(&session.client(), &subject, &consumer, &updated);
+                    let uri = mcp.calls.exposed_uri(&session.client(), &subject, &consumer, &updated, |_| true);
                     uri.map(|uri| updated.message(&uri, b""))
                 }
                 Heard::Request(asking) => questions.ask(asking),

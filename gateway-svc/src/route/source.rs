@@ -58,7 +58,7 @@ impl Uris {
 }
 
 impl Source {
-    pub(super) const fn new(entry_uid: Arc<str>, pinned: Option<Arc<Pinned>>) -> Self {
+    pub(crate) const fn new(entry_uid: Arc<str>, pinned: Option<Arc<Pinned>>) -> Self {
         Self {
             entry_uid,
             pinned,

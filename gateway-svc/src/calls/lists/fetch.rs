@@ -45,10 +45,10 @@ impl Calls {
         let (mut lists, mut failed) = (Vec::new(), None);
         while let Some((reached, listed)) = asked.next().await {
             let Reached { source, entry, .. } = &reached;
-            let items = match listed {
-                Ok(Ok(items)) => Some(items),
+            let (items, answered) = match listed {
+                Ok(Ok(items)) => (Some(items), true),
                 // It offers none.
-                Ok(Err(CallError::NotOffered)) => None,
+                Ok(Err(CallError::NotOffered)) => (None, true),
                 late_or_failed => {
                     let late = UpstreamError::Timeout {
                         what: "list what it has",
@@ -60,10 +60,11 @@ impl Calls {
                     };
                     tracing::info!(entry = %entry, list = kind.method(), error = ?error, "a server did not list what it has");
                     failed = error.or(failed);
-                    before.as_ref().and_then(|before| before.of_source(source))
+                    (before.as_ref().and_then(|before| before.of_source(source)), false)
                 }
             };
-            lists.push(Listed::new(reached, kind, items));
+            let listed = Listed::new(reached, kind, items);
+            lists.push(if answered { listed } else { listed.failed() });
         }
         drop(asked);
         if let Some(error) = failed.filter(|_| lists.iter().all(|list| list.items.is_none())) {
@@ -118,7 +119,7 @@ impl Calls {
 
     /// Whether the server of this resource tells the client of its changes from now on.
     pub(crate) async fn subscribe(&self, visitor: &Visitor<'_>, uri: &str) -> bool {
-        let Ok(found) = self.resource(visitor, uri).await else {
+        let Ok(found) = self.subscribable(visitor, uri, true).await else {
             return false;
         };
         let own = Value::from(&*found.own).to_string();

@@ -40,6 +40,8 @@ struct Asked {
     /// What its URIs get that an older source has.
     tag: Box<str>,
     answered: bool,
+    /// It failed, and what it lists is not known.
+    failed: bool,
 }
 
 /// What one server lists.
@@ -51,6 +53,8 @@ pub(super) struct Listed {
     pub(super) installation: Arc<str>,
     /// `None`: it lists nothing, or did not answer.
     pub(super) items: Option<Vec<Item>>,
+    /// The latter.
+    pub(super) failed: bool,
     /// URIs of resources that it has, whether or not it lists them.
     pub(super) shows: Vec<Arc<str>>,
 }
@@ -70,8 +74,14 @@ impl Listed {
             entry,
             installation,
             items,
+            failed: false,
             shows,
         }
+    }
+
+    /// It did not answer.
+    pub(super) fn failed(self) -> Self {
+        Self { failed: true, ..self }
     }
 }
 
@@ -117,6 +127,7 @@ impl Listing {
                 installation: one.installation,
                 tag,
                 answered,
+                failed: one.failed && !answered,
             });
         }
         let mut made = Self {
@@ -274,20 +285,20 @@ impl Listing {
         }
     }
 
-    /// Says of each source whether clients know something of it by another URI. Not that none is, before all resources are known; nor if the list is
-    /// of only some of the `all` sources that there are: other callers have others.
+    /// Says of each source whether clients know something of it by another URI. Not that none is, before all resources are known, also those of the
+    /// older sources; nor if the list is of only some of the `all` sources that there are: other callers have others.
     pub(super) fn tell_sources(&self, kind: ListKind, all: usize) {
         let renamed = self.renamed.values().flatten().map(|&index| &self.items[index].source);
         renamed
             .filter(|_| kind != ListKind::Prompts)
             .for_each(|source| source.seen(true));
-        for asked in self
-            .sources
-            .iter()
-            .filter(|asked| asked.answered && kind == ListKind::Resources && self.sources.len() == all)
-        {
-            asked.source.seen(false);
+        if kind != ListKind::Resources || self.sources.len() != all {
+            return;
         }
+        let known = self.sources.iter().take_while(|asked| !asked.failed);
+        known
+            .filter(|asked| asked.answered)
+            .for_each(|asked| asked.source.seen(false));
     }
 
     fn asked(&self, server: Of<'_>) -> Option<&Asked> {

@@ -11,6 +11,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod uris;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ pub(crate) use item::{Found, Item, ListKind};
 pub(super) use known::Known;
 use listing::Listing;
 pub(super) use listing::Of;
+use words::Words;
 
 use super::{Calls, Visitor};
 use crate::{
@@ -32,9 +34,17 @@ use crate::{
 /// How long what a client was shown is remembered after it was last used, and how many bytes of all clients.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 const REMEMBERED_BYTES: u64 = 128 << 20;
+/// How long no answer waits for lists that another has waited for in vain, and for how many clients that is known.
+const IN_VAIN: Duration = Duration::from_secs(60);
+const WAITED: u64 = 20_000;
 
-/// Lists as clients were shown them.
-pub(super) struct Lists(Cache<Key, Arc<Listing>>);
+/// Lists as clients were shown them, and what they have subscribed to by which URI.
+pub(super) struct Lists {
+    shown: Cache<Key, Arc<Listing>>,
+    words: Words,
+    /// Whose answers have waited for lists in vain.
+    waited: Cache<Key, ()>,
+}
 
 /// Client, subject, gateway or agent, and which of its lists.
 type Key = (Client, Arc<str>, String, ListKind);
@@ -42,31 +52,30 @@ type Key = (Client, Arc<str>, String, ListKind);
 impl Default for Lists {
     fn default() -> Self {
         let weight = |_: &Key, listing: &Arc<Listing>| u32::try_from(listing.size).unwrap_or(u32::MAX);
-        Self(
-            Cache::builder()
-                .weigher(weight)
-                .max_capacity(REMEMBERED_BYTES)
-                .time_to_idle(REMEMBERED)
-                .build(),
-        )
+        let shown = Cache::builder().weigher(weight).max_capacity(REMEMBERED_BYTES);
+        Self {
+            shown: shown.time_to_idle(REMEMBERED).build(),
+            words: Words::default(),
+            waited: Cache::builder().max_capacity(WAITED).time_to_live(IN_VAIN).build(),
+        }
     }
 }
 
 impl Lists {
     fn get(&self, visitor: &Visitor<'_>, kind: ListKind) -> Option<Arc<Listing>> {
-        self.0.get(&key(visitor, kind))
+        self.shown.get(&key(visitor, kind))
     }
 
     fn remember(&self, visitor: &Visitor<'_>, kind: ListKind, listing: &Arc<Listing>) {
-        self.0.insert(key(visitor, kind), Arc::clone(listing));
+        self.shown.insert(key(visitor, kind), Arc::clone(listing));
     }
 
     /// What a client was shown of resources.
     fn known(&self, client: &Client, subject: &Arc<str>, consumer: &ConsumerRef) -> Known {
         let of = |kind| (client.clone(), Arc::clone(subject), consumer.to_string(), kind);
         Known {
-            resources: self.0.get(&of(ListKind::Resources)),
-            templates: self.0.get(&of(ListKind::Templates)),
+            resources: self.shown.get(&of(ListKind::Resources)),
+            templates: self.shown.get(&of(ListKind::Templates)),
         }
     }
 }
@@ -85,6 +94,16 @@ impl Calls {
             resources: listed.ok().or(known.resources),
             ..known
         }
+    }
+
+    /// Whether an answer for this client is to wait for lists of resources; what became of it is told to [`Self::waited_in_vain`].
+    pub(super) fn waits_for_uris(&self, visitor: &Visitor<'_>) -> bool {
+        !self.lists.waited.contains_key(&key(visitor, ListKind::Resources))
+    }
+
+    /// An answer has waited, and the lists did not come.
+    pub(super) fn waited_in_vain(&self, visitor: &Visitor<'_>) {
+        self.lists.waited.insert(key(visitor, ListKind::Resources), ());
     }
 
     /// What a client was shown of resources.
@@ -140,16 +159,47 @@ impl Calls {
         })
     }
 
-    /// The URI that a client knows a resource by that has changed. `None`: what has changed is not the server's.
+    /// Which server has a resource that the client subscribes to, or unsubscribes from, by this URI. It is told of changes by the same.
+    pub(crate) async fn subscribable(
+        &self,
+        visitor: &Visitor<'_>,
+        uri: &str,
+        subscribes: bool,
+    ) -> Result<Found, CallError> {
+        let found = self.resource(visitor, uri).await?;
+        match subscribes {
+            true => self.lists.words.subscribed(&visitor.client, &found, uri),
+            false => self.lists.words.unsubscribed(&visitor.client, &found),
+        }
+        Ok(found)
+    }
+
+    /// The URI by which a client is told that a resource has changed: one by which it has subscribed, or else knows it. `None`: what has changed is
+    /// not the server's, or this is not `wanted`.
     pub(crate) fn exposed_uri(
         &self,
         client: &Client,
         subject: &Arc<str>,
         consumer: &ConsumerRef,
         updated: &Updated,
+        wanted: impl Fn(&str) -> bool,
     ) -> Option<String> {
+        let Updated { installation, uri, .. } = updated;
+        let words = self.subscribed_as(client, installation, uri);
+        if let Some(words) = words.iter().find(|words| wanted(words)) {
+            return Some(words.to_string());
+        }
         let known = self.lists.known(client, subject, consumer);
-        known.updated(Of::Installation(&updated.installation), &updated.uri)
+        let known = known.updated(Of::Installation(installation), uri);
+        known.filter(|known| wanted(known))
+    }
+
+    /// By which URIs a client has subscribed to what this installation's server calls `own`, the last first.
+    pub(super) fn subscribed_as(&self, client: &Client, installation: &str, own: &str) -> Vec<Arc<str>> {
+        let snapshot = self.store.load().ok();
+        let made = snapshot.and_then(|snapshot| snapshot.installation(installation).map(Arc::clone));
+        made.map(|made| self.lists.words.of(client, &made.entry_uid, installation, own))
+            .unwrap_or_default()
     }
 
     /// Which server has this template.

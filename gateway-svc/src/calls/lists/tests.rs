@@ -37,8 +37,8 @@ fn reached() -> Vec<Reached> {
     resolve::whole(&registry.snapshot(), &person("alice"), &gateway).unwrap()
 }
 
-fn listing(kind: ListKind, of_each: [Option<&[&str]>; 3]) -> Listing {
-    let listed = reached().into_iter().zip(of_each).map(|(reached, items)| {
+fn listed(kind: ListKind, of_each: [Option<&[&str]>; 3]) -> impl Iterator<Item = Listed> {
+    reached().into_iter().zip(of_each).map(move |(reached, items)| {
         let (member, key) = match kind {
             ListKind::Templates => ("resourceTemplates", "uriTemplate"),
             _ => ("resources", "uri"),
@@ -49,8 +49,11 @@ fn listing(kind: ListKind, of_each: [Option<&[&str]>; 3]) -> Listing {
             item::read(&page, kind, &reached.source, 100).unwrap().items
         });
         Listed::new(reached, kind, items)
-    });
-    Listing::of(kind, true, listed.collect())
+    })
+}
+
+fn listing(kind: ListKind, of_each: [Option<&[&str]>; 3]) -> Listing {
+    Listing::of(kind, true, listed(kind, of_each).collect())
 }
 
 fn uris(listing: &Listing) -> Vec<&str> {
@@ -137,4 +140,21 @@ fn a_server_that_is_alone_may_have_more_than_it_lists() {
             .is_none()
     );
     assert!(listing(ListKind::Resources, [None, None, None]).only().is_none());
+}
+
+/// It may list what a newer one has.
+#[test]
+fn nothing_is_said_of_what_is_newer_than_a_server_that_did_not_answer() {
+    for fails in [true, false] {
+        let of_each: [Option<&[&str]>; 3] = [Some(&["u:1"]), None, Some(&["u:2"])];
+        let all = listed(ListKind::Resources, of_each).map(|listed| match listed.items {
+            None if fails => listed.failed(),
+            _ => listed,
+        });
+        let listing = Listing::of(ListKind::Resources, true, all.collect());
+        listing.tell_sources(ListKind::Resources, 3);
+        let told = ["u:1", "u:2"].map(|uri| listing.find(uri).unwrap().source.uris());
+        let newest = if fails { Uris::Unknown } else { Uris::Same };
+        assert_eq!(told, [Uris::Same, newest]);
+    }
 }

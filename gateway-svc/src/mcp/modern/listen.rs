@@ -272,9 +272,10 @@ impl Told {
             }
             Heard::Updated(updated) => {
                 let calls = &self.mcp.calls;
-                let uri = calls.exposed_uri(&self.client, &self.subject, &self.consumer, &updated)?;
+                let wanted = |uri: &str| self.wanted.names(uri);
+                let uri = calls.exposed_uri(&self.client, &self.subject, &self.consumer, &updated, wanted)?;
                 let stream = format!(r#","{SUBSCRIPTION}":{}"#, self.id);
-                (self.wanted.names(&uri)).then(|| updated.message(&uri, stream.as_bytes()))
+                Some(updated.message(&uri, stream.as_bytes()))
             }
             Heard::Request(asking) => {
                 asking.refuse("clients of this revision are asked in results only");

@@ -233,6 +233,33 @@ async fn what_a_server_names_of_its_own_leads_to_it() {
     }
 }
 
+/// What one client's servers do not list says nothing of what others know.
+#[tokio::test]
+async fn lists_that_do_not_come_say_nothing() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let still_fails = Arc::clone(&fails);
+    let (mut world, alone) = World::two(move |message, headers| {
+        if message["method"] == "resources/list" && still_fails.load(Ordering::SeqCst) {
+            let error = json!({"code": -32603, "message": "not now"});
+            return raw(json!({"jsonrpc": "2.0", "id": message["id"], "error": error}).to_string());
+        }
+        answer(&message, &headers)
+    })
+    .await;
+    world.newer_joins(alone).await;
+    let [first, second] = [world.open_two().await, world.open_two().await];
+    let document = async |session: &str| {
+        let tools = world.two_say(Some(session), "tools/list", json!({})).await;
+        let name = json!({"name": tools["tools"][1]["name"]});
+        let said = world.two_say(Some(session), "tools/call", name).await;
+        assert_eq!(said["content"][0]["text"], "newer");
+        said["content"][1]["uri"].clone()
+    };
+    assert_eq!(document(&first).await, "doc://a");
+    fails.store(false, Ordering::SeqCst);
+    assert_eq!(document(&second).await, of_newer("doc://a"));
+}
+
 /// Of a server that has joined later: a template that everything fits.
 #[tokio::test]
 async fn a_template_of_everything_gets_what_nobody_else_has() {
@@ -303,4 +330,43 @@ async fn a_server_tells_of_its_own_resources_alone() {
     for uri in [&subscribed, "doc://only-newer", "doc://only-newer/part"] {
         assert_eq!(events.next().await, updated(uri));
     }
+}
+
+/// Also of a resource that no server lists, and whatever the client has seen meanwhile.
+#[tokio::test]
+async fn a_client_is_told_of_changes_by_the_uri_that_it_has_subscribed_to() {
+    let (write, respond) = written();
+    let (mut world, alone) = World::two(move |message, headers| match message["method"].as_str() {
+        Some("GET") if headers["x-path"] == "/newer" => respond(),
+        Some("GET") => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        _ => answer(&message, &headers),
+    })
+    .await;
+    world.newer_joins(alone).await;
+    world.streams.store(true, Ordering::SeqCst);
+    let session = world.open_two().await;
+    let get = method("GET").at(GATEWAY).by("alice").session(&session);
+    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    let updated =
+        |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+    let made = of_newer("t://5");
+    for method in ["resources/subscribe", "resources/templates/list", "resources/list"] {
+        let answered = world.two_say(Some(&session), method, json!({"uri": made})).await;
+        assert!(answered.is_object(), "{answered}");
+        write.send(updated("t://5")).unwrap();
+        assert_eq!(events.next().await, updated(&made), "after {method}");
+    }
+    let only = of_newer("doc://only-newer");
+    for uri in [&only, "doc://only-newer"] {
+        let params = json!({"uri": uri});
+        world
+            .two_say(Some(&session), "resources/subscribe", params.clone())
+            .await;
+        write.send(updated("doc://only-newer")).unwrap();
+        assert_eq!(events.next().await, updated(uri));
+    }
+    let params = json!({"uri": only});
+    world.two_say(Some(&session), "resources/unsubscribe", params).await;
+    write.send(updated("doc://only-newer")).unwrap();
+    assert_eq!(events.next().await, updated("doc://only-newer"), "as it is listed");
 }
