@@ -1,5 +1,7 @@
 //! Maps errors to gRPC statuses.
 
+use std::time::Duration;
+
 use contracts::credential::ErrorReason;
 use service_kit::status::{Reason, StatusBuilder, Violations, internal, not_found};
 use tonic::{Code, Status};
@@ -67,6 +69,13 @@ impl From<Error> for Status {
                 format!("{message}; retry later"),
             )
             .build(),
+            Error::AuthorizationServerPauses { why, again } => {
+                let seconds = again.as_secs_f64().ceil().max(1.0);
+                let message = format!("{why}; retry in {seconds} s");
+                of(Code::Unavailable, ErrorReason::AuthorizationServerUnavailable, message)
+                    .retry_after(Duration::from_secs_f64(seconds))
+                    .build()
+            }
             Error::AuthorizationServerBusy(message) => of(
                 Code::Unavailable,
                 ErrorReason::AuthorizationServerBusy,
@@ -171,6 +180,7 @@ pub(super) fn from_registry(status: Status) -> Status {
 #[cfg(test)]
 mod tests {
     use service_kit::status::reason_of;
+    use tonic_types::StatusExt as _;
 
     use super::*;
     use crate::domain::authorization::servers::ServerError;
@@ -195,7 +205,16 @@ mod tests {
             let told = Status::from(Error::from(error));
             assert_eq!((told.code(), told.message()), (Code::Unavailable, "why; retry later"));
             assert_eq!(reason_of(&told, ErrorReason::from_str_name), Some(reason));
+            assert!(told.get_details_retry_info().is_none());
         }
+        let pauses = ServerError::Busy {
+            why: why(),
+            pause: Duration::from_millis(119_001),
+        };
+        let told = Status::from(Error::from(pauses));
+        assert_eq!(told.message(), "why; retry in 120 s");
+        let wait = told.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(wait, Some(Duration::from_secs(120)));
     }
 
     /// What the registry answers is passed on under this service's name, so its contract has the same reasons.

@@ -1,5 +1,7 @@
 //! Why a call fails.
 
+use std::time::Duration;
+
 use service_kit::status::Violations;
 
 use super::{authorization::servers::ServerError, destination::Moved, owner::Source, ports::StoreError};
@@ -43,6 +45,9 @@ pub(crate) enum Error {
     /// An authorization server did not answer, or answered with a fault of its own.
     #[error("{0}")]
     AuthorizationServerUnavailable(String),
+    /// An authorization server asks for a pause, and is not asked before it is over.
+    #[error("{why}")]
+    AuthorizationServerPauses { why: String, again: Duration },
     /// An authorization server was not asked, since many others wait for it.
     #[error("{0}")]
     AuthorizationServerBusy(String),
@@ -76,9 +81,8 @@ impl From<ServerError> for Error {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Full(why) => Self::AuthorizationServerBusy(why),
-            ServerError::Unreachable(why) | ServerError::Unavailable(why) | ServerError::Busy { why, .. } => {
-                Self::AuthorizationServerUnavailable(why)
-            }
+            ServerError::Busy { why, pause } => Self::AuthorizationServerPauses { why, again: pause },
+            ServerError::Unreachable(why) | ServerError::Unavailable(why) => Self::AuthorizationServerUnavailable(why),
             ServerError::Refused { description, .. } => Self::AuthorizationServerRefused(format!(
                 "the authorization server refuses: {description}; an admin must change the entry or the authorization server"
             )),

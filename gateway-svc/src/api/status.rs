@@ -1,5 +1,7 @@
 //! Errors as gRPC statuses. The one place for this service.
 
+use std::time::Duration;
+
 use contracts::gateway::ErrorReason;
 use service_kit::status::{Reason, StatusBuilder, Violations, internal, not_found};
 use tonic::{Code, Status};
@@ -7,7 +9,7 @@ use tonic::{Code, Status};
 use crate::{
     discovery::Failure,
     domain::{
-        CallError, Condition, ConditionState, CredentialFault, Links, RESTARTED, Repair, RepairReason, Running,
+        CallError, Condition, ConditionState, CredentialFault, FREE, Links, RESTARTED, Repair, RepairReason, Running,
         UpstreamFault,
     },
     identity::Refusal,
@@ -37,19 +39,17 @@ pub(super) fn of_call(error: CallError) -> Status {
             violations.add("arguments_json", what);
             violations.into()
         }
-        CallError::Upstream { entry, fault, .. } => {
+        CallError::Upstream {
+            entry, fault, again, ..
+        } => {
             let (code, reason) = of_fault(fault);
-            let status = of(code, reason, message).with("entry", format!("entries/{entry}"));
-            match fault.retry_after() {
-                Some(wait) => status.retry_after(wait).build(),
-                None => status.build(),
-            }
+            at_entry(of(code, reason, message), &entry, again)
         }
-        CallError::Credential { entry, fault, .. } => {
+        CallError::Credential {
+            entry, fault, again, ..
+        } => {
             let (code, reason) = of_credential_fault(fault);
-            of(code, reason, message)
-                .with("entry", format!("entries/{entry}"))
-                .build()
+            at_entry(of(code, reason, message), &entry, again)
         }
         CallError::UpstreamError {
             entry,
@@ -72,6 +72,15 @@ pub(super) fn of_call(error: CallError) -> Status {
         CallError::CredentialsUnavailable => of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build(),
         CallError::RegistryUnavailable => of(Code::Unavailable, ErrorReason::RegistryUnavailable, message).build(),
         CallError::Internal => internal(),
+    }
+}
+
+/// What failed at an entry's server, and when to try again, if that is known.
+fn at_entry(status: StatusBuilder, entry: &str, again: Option<Duration>) -> Status {
+    let status = status.with("entry", format!("entries/{entry}"));
+    match again {
+        Some(wait) => status.retry_after(wait).build(),
+        None => status.build(),
     }
 }
 
@@ -141,10 +150,8 @@ pub(super) fn of_discovery(failure: &Failure, running: &Running, links: &Links) 
     let (code, reason) = of_discovery_reason(reason, running.revision.vends_headers);
     let entry = format!("entries/{}", running.entry.slug);
     let mut status = of(code, reason, message).with("entry", entry);
-    if reason == ErrorReason::UpstreamBusy
-        && let Some(wait) = UpstreamFault::Busy.retry_after()
-    {
-        status = status.retry_after(wait);
+    if reason == ErrorReason::UpstreamBusy {
+        status = status.retry_after(FREE);
     }
     if code == Code::FailedPrecondition {
         status = status.link(
@@ -296,21 +303,22 @@ mod tests {
 
     #[test]
     fn a_caller_of_a_busy_server_learns_when_to_retry() {
-        let of = |fault| {
+        let of = |fault, again| {
             of_call(CallError::Upstream {
                 entry: "mail".into(),
                 fault,
                 message: "all processes of Mail are in use".to_owned(),
+                again,
             })
         };
-        let busy = of(UpstreamFault::Busy);
+        let busy = of(UpstreamFault::Busy, Some(FREE));
         assert_eq!(
             (busy.code(), reason_of(&busy, ErrorReason::from_str_name)),
             (Code::Unavailable, Some(ErrorReason::UpstreamBusy))
         );
         let wait = busy.get_details_retry_info().and_then(|info| info.retry_delay);
-        assert_eq!(wait, Some(std::time::Duration::from_secs(5)));
-        assert!(of(UpstreamFault::Unreachable).get_details_retry_info().is_none());
+        assert_eq!(wait, Some(Duration::from_secs(5)));
+        assert!(of(UpstreamFault::Unreachable, None).get_details_retry_info().is_none());
     }
 
     /// As calls are told.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{CallError, Entry, UpstreamFault},
+    domain::{CallError, Entry, FREE, UpstreamFault},
     upstream::UpstreamError,
 };
 
@@ -27,10 +27,15 @@ pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
     };
     tracing::info!(entry = %entry.slug, upstream.fault = fault.name(), error = %error, "a call failed at the upstream");
     let message = error.for_caller(&entry.display_name);
+    let again = match &error {
+        UpstreamError::Away(away) => Some(away.retry_after()),
+        _ => (fault == UpstreamFault::Busy).then_some(FREE),
+    };
     CallError::Upstream {
         entry: Arc::clone(&entry.slug),
         fault,
         message,
+        again,
     }
 }
 
@@ -52,10 +57,14 @@ mod tests {
             (UpstreamError::RuntimeEnded, UpstreamFault::Unreachable),
         ] {
             let failed = upstream_failed(error.clone(), entry);
-            let CallError::Upstream { fault, message, .. } = failed else {
+            let CallError::Upstream {
+                fault, message, again, ..
+            } = failed
+            else {
                 panic!("{failed:?}")
             };
             assert_eq!(fault, expected, "{error:?}");
+            assert_eq!(again, (fault == UpstreamFault::Busy).then_some(FREE), "{error:?}");
             assert!(message.contains("The time"), "{message}");
         }
     }

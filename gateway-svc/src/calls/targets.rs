@@ -126,6 +126,7 @@ pub(crate) fn target(
             "The MCP server of {} has no address that can be called. Try again in a moment. If this happens again, an admin must check its entry.",
             entry.display_name
         ),
+        again: None,
     })?;
     let generation = [installation.generation, generations.installation, generations.entry];
     let uid = Arc::clone(&installation.uid);

@@ -144,6 +144,7 @@ fn still_starting(error: CallError) -> CallError {
             entry: repair.entry,
             fault: UpstreamFault::Unreachable,
             message: repair.message,
+            again: None,
         },
         other => other,
     }

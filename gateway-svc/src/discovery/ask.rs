@@ -154,7 +154,9 @@ fn not_vended(name: &str, error: &VendError) -> Failure {
         VendError::ScopesRequired(_) => "SCOPE_REQUIRED",
         VendError::CallerTokenRequired { .. } => "CALLER_TOKEN_REQUIRED",
         VendError::CallerTokenRefused => "CALLER_TOKEN_REFUSED",
-        VendError::AuthorizationServerUnavailable | VendError::Busy => "AUTHORIZATION_SERVER_UNAVAILABLE",
+        VendError::AuthorizationServerUnavailable | VendError::AuthorizationServerPauses(_) | VendError::Busy => {
+            "AUTHORIZATION_SERVER_UNAVAILABLE"
+        }
     };
     Failure::Installation {
         reason,

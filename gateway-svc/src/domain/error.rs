@@ -41,6 +41,8 @@ pub(crate) enum CallError {
         fault: UpstreamFault,
         /// For people: who is at fault and what to do.
         message: String,
+        /// When the call should be sent again, where that is known.
+        again: Option<Duration>,
     },
     /// The upstream answered with a JSON-RPC error, which is passed on to the caller as it is.
     #[error("the server of {entry} answered with the error {code}: {message}")]
@@ -83,6 +85,8 @@ pub(crate) enum CallError {
         fault: CredentialFault,
         /// For people: who can do what.
         message: String,
+        /// When the call should be sent again, where that is known.
+        again: Option<Duration>,
     },
     /// credential-svc did not answer.
     #[error("credentials are unavailable; retry")]
@@ -97,6 +101,9 @@ pub(crate) enum CallError {
 
 /// When a call that failed with [`CallError::Stopping`] should be sent again: to another replica, or to this one once it is started again.
 pub(crate) const RESTARTED: Duration = Duration::from_secs(5);
+
+/// When a call should be sent again that found the server without a process free for it. As long as bridges say in `retry-after`.
+pub(crate) const FREE: Duration = Duration::from_secs(5);
 
 /// In which way an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,14 +206,6 @@ impl UpstreamFault {
             Self::Timeout => "upstream_timeout",
             Self::Invalid => "upstream_invalid",
             Self::Unauthorized => "upstream_unauthorized",
-        }
-    }
-
-    /// When the call should be sent again, where that is known. As long as bridges say in `retry-after`.
-    pub(crate) const fn retry_after(self) -> Option<Duration> {
-        match self {
-            Self::Busy => Some(Duration::from_secs(5)),
-            Self::Unreachable | Self::Timeout | Self::Invalid | Self::Unauthorized => None,
         }
     }
 }

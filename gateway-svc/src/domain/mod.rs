@@ -17,7 +17,7 @@ pub(crate) use caller::{Caller, CallerToken, CallerUser, GatewayToken, Subject};
 pub(crate) use consumer::{Audience, Consumer, ConsumerKind, ConsumerRef};
 pub(crate) use definition::Definition;
 pub(crate) use entry::{Entry, Lifecycle};
-pub(crate) use error::{CallError, CredentialFault, RESTARTED, Repair, RepairReason, UpstreamFault};
+pub(crate) use error::{CallError, CredentialFault, FREE, RESTARTED, Repair, RepairReason, UpstreamFault};
 pub(crate) use installation::{Condition, ConditionState, Installation, Owner};
 pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;

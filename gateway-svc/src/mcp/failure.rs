@@ -1,5 +1,7 @@
 //! What a client gets when a call fails.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::rpc::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, result};
@@ -62,16 +64,18 @@ pub(super) fn of(error: &CallError, of_tool: bool, declares_output: impl FnOnce(
             &format!("{} {}", repair.message, repair.install_url),
             json!({"error": repair.reason.name(), "entry": &*repair.entry, "install_url": repair.install_url}),
         ),
-        CallError::Upstream { entry, fault, message } => {
-            let mut structured = json!({"error": fault.name(), "entry": &**entry});
-            if let Some(wait) = fault.retry_after() {
-                structured["retry_after_seconds"] = wait.as_secs().into();
-            }
-            tool_result(message, structured)
-        }
-        CallError::Credential { entry, fault, message } => {
-            tool_result(message, json!({"error": fault.name(), "entry": &**entry}))
-        }
+        CallError::Upstream {
+            entry,
+            fault,
+            message,
+            again,
+        } => tool_result(message, at_entry(fault.name(), entry, *again)),
+        CallError::Credential {
+            entry,
+            fault,
+            message,
+            again,
+        } => tool_result(message, at_entry(fault.name(), entry, *again)),
         CallError::UpstreamError {
             code, message, error, ..
         } => {
@@ -106,6 +110,15 @@ pub(super) fn of(error: &CallError, of_tool: bool, declares_output: impl FnOnce(
         | CallError::RegistryUnavailable
         | CallError::Internal => rpc(INTERNAL_ERROR, error.to_string()),
     })
+}
+
+/// What failed at an entry's server, and when to try again, if that is known.
+fn at_entry(error: &str, entry: &str, again: Option<Duration>) -> serde_json::Value {
+    let mut structured = json!({"error": error, "entry": entry});
+    if let Some(wait) = again {
+        structured["retry_after_seconds"] = wait.as_secs().into();
+    }
+    structured
 }
 
 /// A tool's result that says what failed: to people and models, and to programs. `declares_output`: see [`of`].
@@ -225,6 +238,7 @@ mod tests {
             entry: "mail".into(),
             fault: UpstreamFault::Timeout,
             message: "Mail is at fault".to_owned(),
+            again: None,
         };
         let message = parsed(&error, &session(Revision::LATEST, true));
         assert_eq!(
@@ -235,6 +249,7 @@ mod tests {
             entry: "mail".into(),
             fault: UpstreamFault::Busy,
             message: "Mail is busy".to_owned(),
+            again: Some(crate::domain::FREE),
         };
         let message = parsed(&error, &session(Revision::LATEST, true));
         assert_eq!(

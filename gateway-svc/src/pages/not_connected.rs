@@ -5,6 +5,7 @@ use contracts::credential::ErrorReason;
 use serde::{Deserialize, Serialize};
 use service_kit::status::reason_of;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::problem::Problem;
 use crate::sentence::as_sentence;
@@ -39,6 +40,8 @@ pub(super) enum Why {
     Denied,
     /// The authorization server does not answer.
     Away,
+    /// The authorization server asks for a pause.
+    Pauses,
     /// So many wait for the authorization server that it was not asked.
     Busy,
     /// The authorization server cannot be used as the entry says.
@@ -78,7 +81,10 @@ impl NotConnected {
         let why = match (status.code(), reason_of(status, Reason::from_str_name)) {
             (_, Some(Reason::AuthorizationStateInvalid)) => return Why::Over.into(),
             (_, Some(Reason::AuthorizationDenied)) => Why::Denied,
-            (_, Some(Reason::AuthorizationServerUnavailable)) => Why::Away,
+            (_, Some(Reason::AuthorizationServerUnavailable)) => match status.get_details_retry_info() {
+                Some(_) => Why::Pauses,
+                None => Why::Away,
+            },
             (_, Some(Reason::AuthorizationServerBusy)) => Why::Busy,
             (_, Some(Reason::AuthorizationServerRefused)) => Why::Unusable,
             (_, Some(Reason::DestinationStale | Reason::DestinationChanged)) => return Why::Moved.into(),
@@ -144,6 +150,11 @@ impl NotConnected {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The authorization server does not answer",
                 "Neither you nor Chandlery is at fault. Connect again in a moment; if it persists, ask the people who run that server.",
+            ),
+            Why::Pauses => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The authorization server asks for a pause",
+                "It limits requests, or is busy. Connect again when it says; if it persists, ask the people who run that server.",
             ),
             Why::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,

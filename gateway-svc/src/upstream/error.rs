@@ -93,6 +93,11 @@ pub(crate) enum Failure {
 }
 
 impl Away {
+    /// When a request should be sent again: in whole seconds, and not at once while others try.
+    pub(crate) fn retry_after(&self) -> Duration {
+        Duration::from_secs((self.again.as_secs_f32().ceil() as u64).max(1))
+    }
+
     /// The failure alone, which remains the same from one request to the next.
     pub(crate) fn failure(&self) -> UpstreamError {
         UpstreamError::Unreachable(match self.what {

@@ -1,6 +1,6 @@
 //! Why nothing was vended, and what the caller of a tool learns of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contracts::credential::ErrorReason;
 use service_kit::status::reason_of;
@@ -48,6 +48,9 @@ pub(crate) enum VendError {
     /// The authorization server does not answer.
     #[error("its authorization server does not answer")]
     AuthorizationServerUnavailable,
+    /// The authorization server asks for a pause of this length.
+    #[error("its authorization server asks for a pause of {} s", .0.as_secs())]
+    AuthorizationServerPauses(Duration),
     /// Many other callers of the installation wait for theirs.
     #[error("its authorization server answers slowly, and many calls wait for it")]
     Busy,
@@ -80,7 +83,8 @@ impl VendError {
             (Code::FailedPrecondition, Some(ErrorReason::CallerTokenRequired)) => Self::CallerTokenRequired { given },
             (Code::FailedPrecondition, Some(ErrorReason::CallerTokenRefused)) => Self::CallerTokenRefused,
             (Code::Unavailable, Some(ErrorReason::AuthorizationServerUnavailable)) => {
-                Self::AuthorizationServerUnavailable
+                let pause = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                pause.map_or(Self::AuthorizationServerUnavailable, Self::AuthorizationServerPauses)
             }
             (Code::Unavailable, Some(ErrorReason::AuthorizationServerBusy)) => Self::Busy,
             (code, _) => {
@@ -99,6 +103,7 @@ impl VendError {
             entry: Arc::clone(&entry.slug),
             fault,
             message,
+            again: None,
         };
         let (reason, message) = match self {
             Self::Unavailable => return CallError::CredentialsUnavailable,
@@ -108,6 +113,18 @@ impl VendError {
                     "The authorization server of {name} does not answer, so there is no token for this call. Neither {name} nor Chandlery is at fault. Try again in a moment."
                 );
                 return without_link(CredentialFault::AuthorizationServerUnavailable, message);
+            }
+            Self::AuthorizationServerPauses(again) => {
+                let seconds = again.as_secs();
+                let message = format!(
+                    "The authorization server of {name} asks for a pause: it limits requests, or is busy. So there is no token for this call. Try again in {seconds} s."
+                );
+                return CallError::Credential {
+                    entry: Arc::clone(&entry.slug),
+                    fault: CredentialFault::AuthorizationServerUnavailable,
+                    message,
+                    again: Some(again),
+                };
             }
             Self::Busy => {
                 let message = format!(

@@ -280,6 +280,7 @@ async fn refusals_become_errors_with_a_link() {
     let scopes = Reason::of(ErrorReason::ScopeRequired, ErrorReason::as_str_name);
     let scopes = StatusBuilder::new(Code::FailedPrecondition, scopes, "no").with("scopes", "mail.read mail.write");
     let away = Reason::of(ErrorReason::AuthorizationServerUnavailable, ErrorReason::as_str_name);
+    let pauses = StatusBuilder::new(Code::Unavailable, away, "no").retry_after(Duration::from_secs(120));
     let away = StatusBuilder::new(Code::Unavailable, away, "no");
     let busy = Reason::of(ErrorReason::AuthorizationServerBusy, ErrorReason::as_str_name);
     let busy = StatusBuilder::new(Code::Unavailable, busy, "no");
@@ -297,11 +298,12 @@ async fn refusals_become_errors_with_a_link() {
         Err(Status::unavailable("down")),
         Err(refused.build()),
         Err(busy.build()),
+        Err(pauses.build()),
         vended(1, "works", 300),
     ]);
     let installation = with_account();
     let mut seen = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..11 {
         let error = vendor.headers(&installation, None, None).await.unwrap_err();
         seen.push(told(error, &installation));
     }
@@ -318,6 +320,7 @@ async fn refusals_become_errors_with_a_link() {
             "authorization_server_unavailable",
             "unavailable",
             "credential_expired",
+            "authorization_server_unavailable",
             "authorization_server_unavailable"
         ]
     );
@@ -329,6 +332,10 @@ async fn refusals_become_errors_with_a_link() {
         (8, "Connecting the account again does not change that"),
         (6, "Neither The time nor Chandlery is at fault"),
         (9, "answers slowly, and many calls wait for it"),
+        (
+            10,
+            "asks for a pause: it limits requests, or is busy. So there is no token for this call. Try again in 120 s.",
+        ),
     ] {
         assert!(seen[index].1.contains(text), "{}", seen[index].1);
     }

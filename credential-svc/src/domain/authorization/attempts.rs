@@ -47,7 +47,8 @@ impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Full(why) => Self::AuthorizationServerBusy(why),
-            Trouble::Unavailable(why) | Trouble::Busy { why, .. } => Self::AuthorizationServerUnavailable(why),
+            Trouble::Unavailable(why) => Self::AuthorizationServerUnavailable(why),
+            Trouble::Busy { why, pause } => Self::AuthorizationServerPauses { why, again: pause },
             Trouble::Refused(message) => Self::Unusable {
                 message,
                 condition: "AUTHORIZATION_SERVER_REFUSED",
@@ -101,10 +102,20 @@ impl<K: Clone + Debug + Eq + Hash + Send + Sync> Attempts<K> {
         Self(cache.build())
     }
 
-    /// Why no attempt is made now.
+    /// Why no attempt is made now; of a pause, what is left of it.
     pub(super) fn trouble(&self, key: &K, basis: Basis, now: i64) -> Option<Trouble> {
         let last = self.0.get(key)?.trouble?;
-        (last.basis == basis && last.until > now).then_some(last.trouble)
+        let left = u64::try_from(last.until.saturating_sub(now)).unwrap_or_default();
+        if last.basis != basis || left == 0 {
+            return None;
+        }
+        Some(match last.trouble {
+            Trouble::Busy { why, .. } => Trouble::Busy {
+                why,
+                pause: Duration::from_micros(left),
+            },
+            other => other,
+        })
     }
 
     /// An attempt failed.

@@ -139,9 +139,10 @@ impl From<ExchangeError> for Error {
                 condition: "AUTHORIZATION_SERVER_REFUSED",
             },
             ExchangeError::Full(message) => Self::AuthorizationServerBusy(message),
-            ExchangeError::Away(message)
-            | ExchangeError::Unavailable(message)
-            | ExchangeError::Busy { why: message, .. } => Self::AuthorizationServerUnavailable(message),
+            ExchangeError::Busy { why, pause } => Self::AuthorizationServerPauses { why, again: pause },
+            ExchangeError::Away(message) | ExchangeError::Unavailable(message) => {
+                Self::AuthorizationServerUnavailable(message)
+            }
         }
     }
 }

@@ -313,13 +313,16 @@ pub(in crate::store) async fn a_server_that_asks_for_a_pause_gets_it<B: Bench>()
     })]);
     service.advance(LIFE);
     let one_second = Duration::from_secs(1);
+    let mut left = pause;
     for passes in [Duration::ZERO, pause - one_second] {
         service.advance(passes);
         let error = service.token().await.unwrap_err();
-        assert!(
-            matches!(&error, Error::AuthorizationServerUnavailable(why) if why.contains("429")),
-            "{error:?}"
-        );
+        left -= passes;
+        let Error::AuthorizationServerPauses { why, again } = error else {
+            panic!("{error:?}")
+        };
+        assert!(why.contains("429"), "{why}");
+        assert_eq!(again, left);
     }
     assert_eq!(renewals(&world), 1);
     service.advance(one_second);
