@@ -129,6 +129,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         pages: PageTokens::new(&config.page_token_key),
         access: Access::new(deps.registry.clone()),
         users: UserServiceClient::new(deps.registry.clone()),
+        clock: deps.clock.clone(),
     };
     let facade = Facade::new(
         FacadeConfig {

@@ -6,7 +6,7 @@ use contracts::{
     gateway::{
         CallToolRequest, CallToolResponse, ListToolsRequest, ResolutionOutcome, ResolutionRule, SearchToolsRequest,
     },
-    registry::{Installation, installation::Scope},
+    registry::{EntryRevision, Installation, RemoteServer, entry_revision, installation::Scope},
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use pretty_assertions::assert_eq;
@@ -260,6 +260,57 @@ async fn explains_every_step_also_to_admins_only_for_others() {
         .await
         .unwrap_err();
     assert_eq!(curious.code(), Code::PermissionDenied);
+}
+
+/// Until it answers, calls fail at once, and say when to try again.
+#[tokio::test]
+async fn a_server_that_is_away_is_explained() {
+    let world = World::new(echo).await;
+    let explained = async || {
+        let explained = world.tools().explain_resolution(world.by("alice", explain(""))).await;
+        explained.unwrap().into_inner()
+    };
+    assert_eq!(explained().await.pause, None);
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let server = entry_revision::Server::Remote(RemoteServer {
+        url: format!("http://{address}/mcp"),
+        ..RemoteServer::default()
+    });
+    let moved = EntryRevision {
+        number: 2,
+        server: Some(server),
+        ..world.revision()
+    };
+    let mut installation = world.installation("i-alice", "alice", true);
+    installation.running_entry_revision = 2;
+    world
+        .change(|objects| {
+            objects.put(moved);
+            objects.put(installation);
+        })
+        .await;
+    let refused = loop {
+        let refused = world.tools().call_tool(world.by("alice", call(""))).await.unwrap_err();
+        assert_eq!(reason(&refused), "UPSTREAM_UNREACHABLE");
+        if refused.message().contains("in a row") {
+            break refused;
+        }
+        assert!(refused.get_details_retry_info().is_none());
+    };
+    let wait = refused.get_details_retry_info().and_then(|info| info.retry_delay);
+    assert!(wait.is_some_and(|wait| (1..=5).contains(&wait.as_secs())), "{wait:?}");
+    let explained = explained().await;
+    assert_eq!(explained.reason, "UPSTREAM_UNREACHABLE");
+    let pause = explained.pause.unwrap();
+    let (since, until) = (pause.since_time.unwrap(), pause.retry_time.unwrap());
+    assert!(
+        pause.failures >= 5 && (since.seconds, since.nanos) < (until.seconds, until.nanos),
+        "{pause:?}"
+    );
+    assert_eq!(pause.detail, "it cannot be reached");
 }
 
 /// The list is complete over all pages.

@@ -1,11 +1,14 @@
 //! From domain types to messages.
 
+use std::time::SystemTime;
+
 use contracts::gateway::{self as pb, ErrorReason};
 use service_kit::status::{Reason, internal};
 use tonic::Status;
 
 use super::status::of_repair_reason;
 use crate::{
+    calls::Pause,
     domain::{ConsumerRef, ExposedTool, Links},
     json::Object,
     resolve::{Explanation, Outcome, Rule, Step},
@@ -36,20 +39,21 @@ pub(super) fn result(result: &[u8]) -> Result<pb::CallToolResponse, Status> {
     Ok(pb::CallToolResponse { result_json, is_error })
 }
 
-/// Where a call would go.
-pub(super) fn explanation(explanation: Explanation) -> pb::ExplainResolutionResponse {
+/// Where a call would go, and whether it would fail there at once, `now`.
+pub(super) fn explanation(
+    explanation: Explanation,
+    pause: Option<Pause>,
+    now: SystemTime,
+) -> pb::ExplainResolutionResponse {
+    let reason = explanation.reason.map(of_repair_reason);
+    let reason = reason.or(pause.as_ref().map(|_| ErrorReason::UpstreamUnreachable));
     pb::ExplainResolutionResponse {
         installation: explanation
             .chosen
             .map(|installation| installation.resource_name())
             .unwrap_or_default(),
-        reason: explanation
-            .reason
-            .map(|reason| {
-                Reason::of(of_repair_reason(reason), ErrorReason::as_str_name)
-                    .as_str()
-                    .to_owned()
-            })
+        reason: reason
+            .map(|reason| Reason::of(reason, ErrorReason::as_str_name).as_str().to_owned())
             .unwrap_or_default(),
         steps: explanation.steps.into_iter().map(step).collect(),
         install_url: explanation.install_url.unwrap_or_default(),
@@ -60,6 +64,12 @@ pub(super) fn explanation(explanation: Explanation) -> pb::ExplainResolutionResp
             per_caller: credential.per_caller,
             ready: credential.ready,
             detail: credential.detail,
+        }),
+        pause: pause.map(|pause| pb::ServerPause {
+            since_time: Some((now - pause.lasts).into()),
+            retry_time: Some((now + pause.again).into()),
+            failures: pause.failures.into(),
+            detail: pause.how,
         }),
     }
 }

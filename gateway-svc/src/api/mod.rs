@@ -16,7 +16,7 @@ use contracts::{
 };
 use registry_client::access::Access;
 use service_kit::{
-    UserId, identity,
+    Clock, UserId, identity,
     page_token::{self, PageTokens},
     status::{Violations, not_found, page_size},
     turns::in_place,
@@ -55,6 +55,8 @@ pub(crate) struct Tools {
     pub(crate) access: Access,
     /// The registry's users.
     pub(crate) users: UserServiceClient<Channel>,
+    /// The time of day.
+    pub(crate) clock: Clock,
 }
 
 #[tonic::async_trait]
@@ -201,7 +203,13 @@ impl ToolService for Tools {
         if without_jwt {
             explanation.credential = explanation.credential.map(resolve::ExplainedCredential::without_jwt);
         }
-        Ok(Response::new(convert::explanation(explanation)))
+        let running = explanation.chosen.as_ref().and_then(|chosen| snapshot.running(chosen));
+        let pause = running.and_then(|running| self.calls.pause(&running, &subject.subject_name()));
+        Ok(Response::new(convert::explanation(
+            explanation,
+            pause,
+            self.clock.now(),
+        )))
     }
 }
 

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, stream};
 use super::{Calls, Visitor, targets};
 use crate::{
     domain::{CallerToken, Running},
-    upstream::{Scope, Target},
+    upstream::{Scope, Target, Whose},
     vend::Vended,
 };
 
@@ -42,7 +42,11 @@ impl Calls {
             let scope = Scope::Client(visitor.client.clone());
             let headers = vended.headers.clone();
             let target = targets::target(&running, vended.generations, visitor.revision, headers, scope);
-            target.ok().map(Arc::new)
+            let whose = vended.caller.map(|_| Whose {
+                subject: Arc::clone(visitor.subject),
+                headers: None,
+            });
+            Some(Arc::new(target.ok()?.sent_by(whose)))
         })
     }
 

@@ -8,7 +8,7 @@ use super::{DESTINATION_CHANGED, Failure, ListTools, STOPPING};
 use crate::{
     calls,
     domain::{CallerToken, DiscoveredTool, DiscoveredTools, Running},
-    upstream::{ListedTool, Revision, Scope, ToolList, UpstreamError, Upstreams},
+    upstream::{ListedTool, Revision, Scope, ToolList, UpstreamError, Upstreams, Whose},
     vend::{Refused, VendError, Vendor},
 };
 
@@ -37,11 +37,11 @@ impl Asker {
         let mut widen = again;
         loop {
             let headers = vended.headers.clone();
-            let scope = match caller.filter(|_| vended.caller.is_some()) {
-                Some(caller) => Scope::Caller {
-                    subject: caller.user.id.resource_name().into(),
-                    headers: None,
-                },
+            let own = caller.filter(|_| vended.caller.is_some());
+            let subject: Option<Arc<str>> = own.map(|caller| caller.user.id.resource_name().into());
+            let whose = subject.map(|subject| Whose { subject, headers: None });
+            let scope = match whose.clone() {
+                Some(Whose { subject, headers }) => Scope::Caller { subject, headers },
                 None => Scope::Shared,
             };
             let target =
@@ -52,7 +52,7 @@ impl Asker {
                         planned: false,
                     }
                 })?;
-            match self.upstreams.list_tools(&Arc::new(target)).await {
+            match self.upstreams.list_tools(&Arc::new(target.sent_by(whose))).await {
                 Ok(list) => return Ok(list),
                 Err(UpstreamError::Unauthorized) if again => {
                     again = false;

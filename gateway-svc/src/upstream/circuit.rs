@@ -2,6 +2,9 @@
 //!
 //! Only what says nothing about the request counts as a failure: no connection, no TLS, a 502, 503 or 504 of something in between, and silence. Before
 //! silence or such a status counts for more than their own calls, and before a server that was away gets calls again, it is asked whether it is there.
+//!
+//! Where callers send a credential or headers of their own, silence and such a status may come of these. Each has a circuit of their own for that, and
+//! they share that of connections.
 
 use std::{
     sync::{
@@ -16,7 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     error::{Away, Failure, UpstreamError},
-    target::{Endpoint, Target},
+    target::{Endpoint, Target, Whose},
 };
 
 /// After so many failures in a row, calls are refused; and how much time may be between two of them.
@@ -26,10 +29,13 @@ const WINDOW: Duration = Duration::from_secs(600);
 const LONGEST: Duration = Duration::from_secs(30);
 const SERVERS: u64 = 20_000;
 
+/// Uid of an installation, and for whom alone its server fails.
+type Key = (Arc<str>, Option<Whose>);
+
 /// The servers that fail.
 #[derive(Debug)]
 pub(super) struct Circuits {
-    failing: Cache<Arc<str>, Arc<Circuit>>,
+    failing: Cache<Key, Arc<Circuit>>,
     /// How many these are. As a rule none, and nothing is looked up.
     count: Arc<AtomicUsize>,
     /// The time until a server is tried again, at first.
@@ -39,6 +45,7 @@ pub(super) struct Circuits {
 /// The server of an installation, from its first failure to its next answer.
 #[derive(Debug)]
 struct Circuit {
+    key: Key,
     endpoint: Endpoint,
     state: Mutex<State>,
     count: Arc<AtomicUsize>,
@@ -81,15 +88,15 @@ impl Circuit {
 }
 
 impl State {
-    fn refusal(&self, now: Instant) -> UpstreamError {
+    fn refusal(&self, now: Instant) -> Box<Away> {
         let again = self.away.as_ref().map(|wait| wait.until.saturating_duration_since(now));
-        UpstreamError::Away(Box::new(Away {
+        Box::new(Away {
             failures: self.failures,
             lasts: now.saturating_duration_since(self.since),
             what: self.what,
             why: self.why.clone(),
             again: again.unwrap_or_default(),
-        }))
+        })
     }
 }
 
@@ -103,12 +110,43 @@ impl Circuits {
         }
     }
 
-    fn of(&self, target: &Target) -> Option<Arc<Circuit>> {
+    fn of(&self, installation: &Arc<str>, endpoint: &Endpoint, whose: Option<&Whose>) -> Option<Arc<Circuit>> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let known = self.failing.get(target.installation());
-        known.filter(|circuit| circuit.endpoint == target.key.endpoint)
+        let known = self.failing.get(&(Arc::clone(installation), whose.cloned()));
+        known.filter(|circuit| circuit.endpoint == *endpoint)
+    }
+
+    /// Those that decide about the requests of this caller, or of one who sends what all others do: their own, and if connections fail, everybody's.
+    fn about(
+        &self,
+        installation: &Arc<str>,
+        endpoint: &Endpoint,
+        whose: Option<&Whose>,
+    ) -> impl Iterator<Item = Arc<Circuit>> {
+        let own = self.of(installation, endpoint, whose);
+        let all = whose.and_then(|_| self.of(installation, endpoint, None));
+        own.into_iter()
+            .chain(all.filter(|all| all.state().what == Failure::Connect))
+    }
+
+    fn about_target(&self, target: &Target) -> impl Iterator<Item = Arc<Circuit>> {
+        self.about(target.installation(), &target.key.endpoint, target.whose.as_ref())
+    }
+
+    /// Why requests to this server are refused now, if they are.
+    pub(super) fn refusal(
+        &self,
+        installation: &Arc<str>,
+        endpoint: &Endpoint,
+        whose: Option<&Whose>,
+    ) -> Option<Box<Away>> {
+        let refuses = |circuit: Arc<Circuit>| {
+            let state = circuit.state();
+            state.away.is_some().then(|| state.refusal(Instant::now()))
+        };
+        self.about(installation, endpoint, whose).find_map(refuses)
     }
 
     /// Whether a request may be sent to this server: with a trial, once that has shown that it is there.
@@ -116,34 +154,42 @@ impl Circuits {
     /// # Errors
     /// The server is away.
     pub(super) fn admit(&self, target: &Target) -> Result<Option<Trial>, UpstreamError> {
-        let Some(circuit) = self.of(target) else {
-            return Ok(None);
-        };
-        let (mut state, now) = (circuit.state(), Instant::now());
-        match &mut state.away {
-            None => Ok(None),
-            Some(wait) if wait.until <= now && !wait.trying => {
-                wait.trying = true;
-                drop(state);
-                Ok(Some(Trial(circuit)))
+        let mut trial = None;
+        for circuit in self.about_target(target) {
+            let (mut state, now) = (circuit.state(), Instant::now());
+            match &mut state.away {
+                None => {}
+                Some(wait) if wait.until <= now && !wait.trying => {
+                    wait.trying = true;
+                    drop(state);
+                    trial = Some(Trial(circuit));
+                }
+                Some(_) => return Err(UpstreamError::Away(state.refusal(now))),
             }
-            Some(_) => Err(state.refusal(now)),
         }
+        Ok(trial)
     }
 
     /// The server has answered.
     pub(super) fn answered(&self, target: &Target) {
-        let Some(circuit) = self.of(target) else { return };
-        self.failing.invalidate(target.installation());
-        if circuit.state().away.is_some() {
-            tracing::info!(installation.uid = %target.installation(), "a server that was away answers again");
+        for circuit in self.about_target(target) {
+            self.failing.invalidate(&circuit.key);
+            if circuit.state().away.is_some() {
+                tracing::info!(installation.uid = %target.installation(), "a server that was away answers again");
+            }
         }
     }
 
     /// The server has failed. Whether that was one failure too many: then it is to be given up, unless it answers something else.
     pub(super) fn failed(&self, target: &Target, what: Failure, why: &str) -> bool {
         let now = Instant::now();
-        let circuit = self.of(target).unwrap_or_else(|| {
+        let whose = whose(target, what);
+        if let (Some(_), Failure::Gateway(_)) = (whose, what) {
+            self.connected(target);
+        }
+        let known = self.of(target.installation(), &target.key.endpoint, whose);
+        let circuit = known.unwrap_or_else(|| {
+            let key = (Arc::clone(target.installation()), whose.cloned());
             self.count.fetch_add(1, Ordering::Relaxed);
             let state = State {
                 failures: 0,
@@ -154,12 +200,12 @@ impl Circuits {
                 away: None,
             };
             let circuit = Arc::new(Circuit {
+                key: key.clone(),
                 endpoint: target.key.endpoint.clone(),
                 state: Mutex::new(state),
                 count: Arc::clone(&self.count),
             });
-            self.failing
-                .insert(Arc::clone(target.installation()), Arc::clone(&circuit));
+            self.failing.insert(key, Arc::clone(&circuit));
             circuit
         });
         let mut state = circuit.state();
@@ -173,14 +219,25 @@ impl Circuits {
         state.away.is_none() && state.failures.is_multiple_of(FAILURES)
     }
 
-    /// Refuses calls of this server until it is tried again.
-    pub(super) fn give_up(&self, target: &Target) {
-        let Some(circuit) = self.of(target) else { return };
+    /// A connection to the server was made, whatever else has failed: that callers share.
+    fn connected(&self, target: &Target) {
+        let all = self.of(target.installation(), &target.key.endpoint, None);
+        if let Some(all) = all.filter(|all| all.state().what == Failure::Connect) {
+            self.failing.invalidate(&all.key);
+        }
+    }
+
+    /// Refuses calls of this server, which has failed so, until it is tried again.
+    pub(super) fn give_up(&self, target: &Target, what: Failure) {
+        let Some(circuit) = self.of(target.installation(), &target.key.endpoint, whose(target, what)) else {
+            return;
+        };
         let mut state = circuit.state();
         tracing::warn!(
             installation.uid = %target.installation(),
             failures = state.failures,
             failure = %state.what,
+            of_one_caller = circuit.key.1.is_some(),
             error = %state.why,
             "a server has failed too often in a row: calls are refused until it answers"
         );
@@ -192,7 +249,17 @@ impl Circuits {
     }
 }
 
+/// For whom alone a failure of this server counts.
+fn whose(target: &Target, what: Failure) -> Option<&Whose> {
+    target.whose.as_ref().filter(|_| what != Failure::Connect)
+}
+
 impl Trial {
+    /// How the server has failed.
+    pub(super) fn failure(&self) -> Failure {
+        self.0.state().what
+    }
+
     /// It is still away: this many seconds longer.
     pub(super) fn failed(&self) -> UpstreamError {
         let (mut state, now) = (self.0.state(), Instant::now());
@@ -200,7 +267,7 @@ impl Trial {
             wait.delay = (wait.delay * 2).min(LONGEST);
             wait.until = now + wait.delay;
         }
-        state.refusal(now)
+        UpstreamError::Away(state.refusal(now))
     }
 }
 

@@ -70,15 +70,15 @@ pub(crate) enum UpstreamError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Away {
     /// How often.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// For how long.
-    pub(super) lasts: Duration,
+    pub(crate) lasts: Duration,
     /// How, at last.
-    pub(super) what: Failure,
+    pub(crate) what: Failure,
     /// Why there is no connection, which may name an address; empty where it failed otherwise.
     pub(super) why: String,
-    /// When it is tried again; zero: it is being tried.
-    pub(super) again: Duration,
+    /// When it is tried again; zero: it is being tried, or is by the next call.
+    pub(crate) again: Duration,
 }
 
 /// How a server fails, whatever it is asked.

@@ -1,13 +1,15 @@
 //! What an exchange with a server says about whether it is there, and the question whether it is.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 
 use super::{
     circuit::Trial,
-    error::{Failure, UpstreamError},
+    error::{Away, Failure, UpstreamError},
     pool::Body,
     post::{media_type, message},
-    target::Target,
+    target::{Endpoint, Target, Whose},
     upstreams::Upstreams,
 };
 
@@ -28,31 +30,45 @@ impl Upstreams {
     /// The server has failed. One that answers something is not given up, whatever it fails to do.
     pub(super) async fn failed(&self, target: &Target, what: Failure, why: &str) {
         if !target.key.endpoint.hosted && self.inner.circuits.failed(target, what, why) {
-            if what != Failure::Connect && self.is_there(target).await {
+            if what != Failure::Connect && self.is_there(target, what).await {
                 self.inner.circuits.answered(target);
             } else {
-                self.inner.circuits.give_up(target);
+                self.inner.circuits.give_up(target, what);
             }
         }
     }
 
+    /// Why requests to an installation's server are refused now, if they are: those of a caller who sends headers of their own, or of all others.
+    pub(crate) fn away(
+        &self,
+        installation: &Arc<str>,
+        endpoint: &Endpoint,
+        whose: Option<&Whose>,
+    ) -> Option<Box<Away>> {
+        self.inner.circuits.refusal(installation, endpoint, whose)
+    }
+
     /// Asks a server that was away whether it is there: a request that fails by itself would tell nothing.
     pub(super) async fn try_again(&self, target: &Target, trial: Trial) -> Result<(), UpstreamError> {
-        if !self.is_there(target).await {
+        if !self.is_there(target, trial.failure()).await {
             return Err(trial.failed());
         }
         self.inner.circuits.answered(target);
         Ok(())
     }
 
-    /// Whether the server answers anything to a ping. A refusal is an answer, too. The caller's headers and credential are left out: what they alone
-    /// come to says nothing to others.
-    async fn is_there(&self, target: &Target) -> bool {
-        let target = &target.bare();
+    /// Whether the server, which has failed so, answers anything to a ping. A refusal is an answer, too. Headers and credential are left out: what they
+    /// alone come to says nothing to others. But a caller who sends their own asks for themselves, with these; and where no connection could be
+    /// made, one is enough, since without them the server may not be reached.
+    async fn is_there(&self, target: &Target, failed: Failure) -> bool {
+        let own = target.whose.is_some();
+        let connects = own && failed == Failure::Connect;
+        let bare = target.bare();
+        let target = if own && !connects { target } else { &bare };
         let ping = message(target, None, self.request("ping", b"", &[]).body);
         let within = self.limits().side_message;
         let exchanged = self.exchange_at_once(target, ping, within).await;
-        exchanged.is_ok_and(|response| gateway_status(&response).is_none())
+        exchanged.is_ok_and(|response| connects || gateway_status(&response).is_none())
     }
 }
 

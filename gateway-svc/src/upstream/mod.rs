@@ -45,7 +45,7 @@ mod upstreams;
 pub(crate) use answer::Event;
 pub(crate) use asking::Asking;
 pub(crate) use client::{Client, Era, Profile};
-pub(crate) use error::UpstreamError;
+pub(crate) use error::{Away, UpstreamError};
 pub(crate) use heard::{Heard, Updated, is_part_of};
 pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
@@ -61,7 +61,7 @@ pub(crate) use stands::Stands;
 pub(crate) use subscribed::{
     CALLER_HAS_ENOUGH, LONGEST_URI, MOST_SUBSCRIBED, TOO_MANY_SUBSCRIBED, URI_TOO_LONG, bytes as bytes_subscribed,
 };
-pub(crate) use target::{Endpoint, Place, Revision, Scope, SessionKey, Target};
+pub(crate) use target::{Endpoint, Place, Revision, Scope, SessionKey, Target, Whose};
 pub(crate) use tools::{ListedTool, ToolList};
 pub(crate) use unsubscribing::Unheard;
 pub(crate) use upstreams::Upstreams;

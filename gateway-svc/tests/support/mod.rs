@@ -223,7 +223,7 @@ impl World {
         objects.put(self.installation("i-alice", "alice", true));
     }
 
-    fn revision(&self) -> pb::EntryRevision {
+    pub(crate) fn revision(&self) -> pb::EntryRevision {
         pb::EntryRevision {
             entry_uid: "e".to_owned(),
             number: 1,

@@ -1,9 +1,12 @@
 //! Servers that are away, and such as only seem so.
 
+use std::sync::atomic::AtomicBool;
+
 use pretty_assertions::assert_eq;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::upstream::error::Failure;
 
 /// After so many failures in a row, a server is given up.
 const FAILURES: usize = 5;
@@ -21,6 +24,17 @@ async fn fail(upstreams: &Upstreams, target: &Arc<Target>) {
     for _ in 0..FAILURES {
         let failed = call(upstreams, target).await;
         assert!(matches!(failed, Err(UpstreamError::Unreachable(_))), "{failed:?}");
+    }
+}
+
+/// Calls until the server is tried again, and answers.
+async fn until_back(upstreams: &Upstreams, target: &Arc<Target>) {
+    loop {
+        match call(upstreams, target).await {
+            Ok(_) => return,
+            Err(UpstreamError::Away(_)) => tokio::task::yield_now().await,
+            Err(other) => panic!("{other:?}"),
+        }
     }
 }
 
@@ -96,13 +110,7 @@ async fn a_server_that_is_back_gets_calls() {
             });
         }
     });
-    loop {
-        match call(&upstreams, &target).await {
-            Ok(_) => break,
-            Err(UpstreamError::Away(_)) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other:?}"),
-        }
-    }
+    until_back(&upstreams, &target).await;
     for _ in 0..FAILURES {
         call(&upstreams, &target).await.unwrap();
     }
@@ -199,4 +207,51 @@ async fn a_server_that_cannot_be_reached_through_what_is_in_front_of_it_is_given
     assert_eq!(asked.load(Ordering::SeqCst), FAILURES + 1);
     assert!(matches!(call(&upstreams, &target).await, Err(UpstreamError::Away(_))));
     assert_eq!(asked.load(Ordering::SeqCst), FAILURES + 1);
+}
+
+/// Whoever has a credential of their own: neither is the server given up for others, nor is it asked with nothing or another's whether it is there.
+#[tokio::test]
+async fn what_a_callers_own_credential_comes_to_says_nothing_to_others() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let still_refuses = Arc::clone(&refuses);
+    let (url, _seen) = server(move |message, headers| match headers["authorization"].to_str() {
+        Ok("Bearer bob") => unknown(&message),
+        Ok("Bearer alice") if !still_refuses.load(Ordering::SeqCst) => unknown(&message),
+        _ => (http::StatusCode::SERVICE_UNAVAILABLE, "no").into_response(),
+    })
+    .await;
+    let own = |url: &str, name: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {name}").parse().unwrap());
+        let target = Target::clone(&target_with(url, 1, headers));
+        let whose = Whose {
+            subject: name.into(),
+            headers: None,
+        };
+        Arc::new(target.sent_by(Some(whose)))
+    };
+    let limits = Limits {
+        away: Duration::from_millis(1),
+        ..patient()
+    };
+    let upstreams = upstreams(limits);
+    let (alice, bob) = (own(&url, "alice"), own(&url, "bob"));
+    for _ in 0..FAILURES {
+        assert_eq!(invalid(call(&upstreams, &alice).await), "HTTP 503");
+    }
+    let away = |target: &Target| upstreams.away(target.installation(), &target.key.endpoint, target.whose.as_ref());
+    assert_eq!(away(&alice).map(|away| away.what), Some(Failure::Gateway(503)));
+    assert_eq!(away(&bob), None);
+    call(&upstreams, &bob).await.unwrap();
+    assert!(matches!(call(&upstreams, &alice).await, Err(UpstreamError::Away(_))));
+    refuses.store(false, Ordering::SeqCst);
+    until_back(&upstreams, &alice).await;
+    assert_eq!(away(&alice), None);
+
+    // That nothing listens there is so for all.
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = format!("http://{address}/mcp");
+    let (alice, bob) = (own(&gone, "alice"), own(&gone, "bob"));
+    fail(&upstreams, &alice).await;
+    assert_eq!(away(&bob).map(|away| away.what), Some(Failure::Connect));
 }
