@@ -16,6 +16,7 @@ impl Calls {
     /// what the client calls with.
     pub(crate) fn end_client(self: &Arc<Self>, client: Client, token: Option<Arc<CallerToken>>) {
         self.shared.end(&client);
+        self.own.forget(&client);
         let own = self.upstreams.end_client(client);
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;

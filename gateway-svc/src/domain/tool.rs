@@ -122,6 +122,12 @@ impl ListedTools {
         self.0.len() == set.0.len() && self.0.iter().all(|(name, (hash, _))| set.hash(name) == Some(hash))
     }
 
+    /// Whether others have the same names and definitions.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let both = |(a, b): ((&Arc<str>, &(Arc<str>, _)), (&Arc<str>, &(Arc<str>, _)))| a.0 == b.0 && a.1.0 == b.1.0;
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(both)
+    }
+
     /// Bytes, roughly.
     fn size(&self) -> usize {
         let of = |(name, (_, definition)): (&Arc<str>, &(Arc<str>, Arc<Definition>))| 256 + definition.len(name);

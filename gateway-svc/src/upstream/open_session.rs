@@ -32,11 +32,31 @@ impl OpenSession {
         self.target.key.endpoint.hosted
     }
 
+    /// Whether the server has a session, in which it may speak outside the answers to calls.
+    pub(crate) fn is_legacy(&self) -> bool {
+        self.session.era == Era::Legacy
+    }
+
+    /// Whether its server is known to have lost it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.session.lost.get().is_some()
+    }
+
+    /// Its server is not there any more.
+    pub(crate) fn lose(&self) {
+        let _ = self.session.lost.set(());
+    }
+
     /// Whether what is open in this one goes on where the other has taken its place: at a modern server, which has no sessions, or where it is the
     /// same.
     pub(crate) fn continues_as(&self, other: &Self) -> bool {
         let modern = self.session.era == Era::Modern && other.session.era == Era::Modern;
         modern || Arc::ptr_eq(&self.session, &other.session)
+    }
+
+    /// Whether the server may come to list other tools in this session than in others.
+    pub(crate) fn may_change_tools(&self) -> bool {
+        self.session.era == Era::Legacy && self.session.id.is_some() && self.session.offers.tools_change
     }
 
     #[cfg(test)]

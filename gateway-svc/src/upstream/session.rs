@@ -24,6 +24,8 @@ const SIDE_MESSAGES: usize = 8;
 /// What a server offers, as it says in `capabilities`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Offers {
+    /// To tell that its list of tools has changed.
+    pub(super) tools_change: bool,
     pub(super) prompts: bool,
     pub(super) resources: bool,
     pub(super) logging: bool,
@@ -38,6 +40,7 @@ pub(super) struct Offers {
 impl Offers {
     /// Of a server that does not say it.
     pub(super) const ALL: Self = Self {
+        tools_change: true,
         prompts: true,
         resources: true,
         logging: true,
@@ -59,6 +62,7 @@ impl Offers {
             capability.get(member)
         };
         Self {
+            tools_change: within("tools", "listChanged") == Some("true"),
             prompts: has("prompts"),
             resources: has("resources"),
             logging: has("logging"),
@@ -97,6 +101,8 @@ pub(super) struct Session {
     pub(super) side_messages: Arc<Semaphore>,
     /// Set once its stream outside calls has begun, or could not be opened.
     pub(super) stood: SetOnce<()>,
+    /// Set once its server is known to have lost it.
+    pub(super) lost: SetOnce<()>,
 }
 
 /// Whether the method changes what a client has subscribed to.
@@ -116,6 +122,7 @@ impl Session {
             permits,
             side_messages: Arc::new(Semaphore::new(SIDE_MESSAGES)),
             stood: SetOnce::new(),
+            lost: SetOnce::new(),
         }
     }
 

@@ -195,6 +195,10 @@ async fn world_with(
                     StatusCode::METHOD_NOT_ALLOWED.into_response()
                 };
             }
+            if request.method() == http::Method::DELETE {
+                sender.send((json!({"method": "DELETE"}), headers)).unwrap();
+                return StatusCode::NO_CONTENT.into_response();
+            }
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let message: Value = serde_json::from_slice(&body).unwrap();
             if message["method"] == "server/discover" {
@@ -208,7 +212,7 @@ async fn world_with(
             match message["method"].as_str() {
                 Some("initialize") => {
                     let answer = axum::Json(
-                        json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {"prompts": {}, "resources": {}, "logging": {}, "tasks": {"list": {}}}}}),
+                        json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {"listChanged": true}, "prompts": {}, "resources": {}, "logging": {}, "tasks": {"list": {}}}}}),
                     );
                     let id = session.map(|id| [("mcp-session-id", id)]);
                     id.map_or_else(

@@ -145,3 +145,49 @@ async fn are_nothing_to_a_gateway_that_has_named_its_tools() {
     assert_eq!(events.next().await, after);
     assert_eq!(world.tools(&session).await, ["mail__send"]);
 }
+
+/// Its list comes when it comes: the client is told then.
+#[tokio::test]
+async fn of_a_server_that_takes_long_keep_nobody_waiting() {
+    let ((write, respond), (list, lists)) = (written(), written());
+    let answer = grows(respond, answered);
+    let late = Mutex::new(Some(lists));
+    let mut world = world(move |message, headers| {
+        let lists = (message["method"] == "tools/list").then(|| late.lock().unwrap().take());
+        lists
+            .flatten()
+            .map_or_else(|| answer(message, headers), |lists| lists())
+    })
+    .await;
+    world.assign_all().await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let get = method("GET").by("alice").session(&session);
+    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    world.ask("alice", &session, CALL).await;
+    write.send(changed()).unwrap();
+    assert_eq!(events.next().await, changed());
+    assert_eq!(world.tools(&session).await, ["mail__send"]);
+    let asked = world.saw(|message| message["method"] == "tools/list").await;
+    let listed = json!({"tools": [{"name": "grown", "inputSchema": {}}]});
+    list.send(json!({"jsonrpc": "2.0", "id": asked["id"], "result": listed}))
+        .expect("it is still awaited");
+    assert_eq!(events.next().await, changed());
+    assert_eq!(world.tools(&session).await, ["mail__grown"]);
+}
+
+/// It cannot hear that they have changed, and asks.
+#[tokio::test]
+async fn are_listed_to_a_client_that_does_not_listen() {
+    let (_write, respond) = written();
+    let mut world = world(grows(respond, answered)).await;
+    world.assign_all().await;
+    world.session.store(1, Ordering::SeqCst);
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    assert_eq!(world.tools(&session).await, ["mail__send"]);
+    world.ask("alice", &session, CALL).await;
+    assert_eq!(world.tools(&session).await, ["mail__grown", "mail__send"]);
+    assert_eq!(
+        world.ask("alice", &session, GROWN).await["result"],
+        json!({"content": []})
+    );
+}
