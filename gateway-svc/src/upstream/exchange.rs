@@ -117,7 +117,8 @@ impl Upstreams {
                 && let Scope::Client(client) = &target.key.scope
             {
                 // A session that takes the place of this one is to have them, too.
-                let answered = self.inner.subscribed.answer(client, target.installation(), request);
+                let subscribed = &self.inner.subscribed;
+                let answered = subscribed.answer(client, &target.subject, target.installation(), request);
                 if session.era == Era::Modern {
                     // What changes from the answer on, the client is told of.
                     if answered.result().is_some() && self.is_listened_to(client) {
@@ -192,7 +193,7 @@ impl Upstreams {
     }
 
     /// Whether a server that refuses a request with this text refuses everything in this session: then it has carried out nothing.
-    async fn is_lost(&self, target: &Target, session: &Session, refusal: &[u8]) -> bool {
+    pub(super) async fn is_lost(&self, target: &Target, session: &Session, refusal: &[u8]) -> bool {
         match self.ping(target, session).await {
             Some(Begun::SessionLost) => true,
             Some(Begun::SessionDoubted(text, _)) => said(&text) == said(refusal),

@@ -10,7 +10,7 @@ use std::{
 use moka::{policy::EvictionPolicy, sync::Cache};
 use service_kit::per_caller::PerCaller;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
 
@@ -30,17 +30,17 @@ pub(crate) const URI_TOO_LONG: &str = r#"{"code":-32602,"message":"params.uri mu
 pub(crate) const TOO_MANY_SUBSCRIBED: &str =
     r#"{"code":-32602,"message":"128 resources of this server are subscribed to: unsubscribe from others first"}"#;
 /// The error for a caller who subscribes to more than their share.
-pub(crate) const CALLER_HAS_ENOUGH: &str = r#"{"code":-32602,"message":"you have subscribed to as many resources as one caller may: end streams that you do not need"}"#;
+pub(crate) const CALLER_HAS_ENOUGH: &str = r#"{"code":-32602,"message":"you have subscribed to as many resources as one caller may: unsubscribe from those that you do not need, or end their sessions or streams"}"#;
 /// Those of a client that neither listens nor subscribes for this time are forgotten.
 const IDLE: Duration = Duration::from_secs(20 * 60);
-/// Bytes of all clients. Of more, those that were used last are kept.
-const BYTES: u64 = 64 << 20;
-/// Bytes of one caller whose clients have no sessions, of which each may say something else of itself.
-const BYTES_EACH: usize = 2 << 20;
+/// Clients at servers: far more than there are sessions, so that nobody's are forgotten while a stream watches them.
+const MOST: u64 = 200_000;
+/// Bytes of all callers. Nobody's are forgotten for others.
+const BYTES: usize = 256 << 20;
+/// Bytes of one caller, whose clients may be many.
+const BYTES_EACH: usize = 4 << 20;
 /// How long a client waits for a server to acknowledge.
 const ACKNOWLEDGED: Duration = Duration::from_secs(3);
-/// What the subscriptions of a client at a server cost besides the URIs.
-const OWN_BYTES: usize = 256;
 
 /// A client, and the uid of an installation.
 type Key = (Client, Arc<str>);
@@ -65,8 +65,25 @@ impl Topics {
 /// What clients have subscribed to.
 pub(super) struct Subscribed {
     kept: Cache<Key, Arc<Own>>,
-    /// Their bytes, of callers whose clients have no sessions.
+    room: Room,
+}
+
+/// For how many bytes there is room.
+struct Room {
     each: PerCaller,
+    all: Arc<Semaphore>,
+}
+
+/// What is taken of it: of the caller's, and of all.
+type Taken = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Room {
+    /// For so many bytes of this caller's; `None`: there is none.
+    fn take(&self, caller: &Arc<str>, bytes: usize) -> Option<Taken> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let own = self.each.of(caller).try_acquire_many_owned(bytes).ok()?;
+        Some((own, Arc::clone(&self.all).try_acquire_many_owned(bytes).ok()?))
+    }
 }
 
 /// What one client has subscribed to at one server.
@@ -75,8 +92,8 @@ pub(super) struct Own {
     topics: watch::Sender<Topics>,
     /// What a modern server has acknowledged.
     told: watch::Sender<Topics>,
-    /// Of the caller's bytes.
-    room: Mutex<Option<OwnedSemaphorePermit>>,
+    /// That its topics take.
+    taken: Mutex<Option<Taken>>,
 }
 
 /// What a URI or the id of a task costs.
@@ -85,18 +102,17 @@ pub(crate) fn bytes(topic: &str) -> usize {
 }
 
 impl Own {
-    /// Takes room for a URI or a task, of the caller's; false: there is none.
-    fn takes(&self, each: &PerCaller, client: &Client, topic: &str) -> bool {
-        let Client::Stateless { subject, .. } = client else {
-            return true;
-        };
-        let more = u32::try_from(bytes(topic)).unwrap_or(u32::MAX);
-        let Ok(more) = each.of(subject).try_acquire_many_owned(more) else {
+    /// Takes room for a URI or a task; false: there is none.
+    fn takes(&self, room: &Room, caller: &Arc<str>, topic: &str) -> bool {
+        let Some(more) = room.take(caller, bytes(topic)) else {
             return false;
         };
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *room {
-            Some(room) => room.merge(more),
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *taken {
+            Some((own, all)) => {
+                own.merge(more.0);
+                all.merge(more.1);
+            }
             none => *none = Some(more),
         }
         true
@@ -104,8 +120,10 @@ impl Own {
 
     /// Returns that room.
     fn returns(&self, topic: &str) {
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(room.as_mut().and_then(|room| room.split(bytes(topic))));
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((own, all)) = taken.as_mut() {
+            drop((own.split(bytes(topic)), all.split(bytes(topic))));
+        }
     }
 
     /// Changes which resources are subscribed to.
@@ -137,14 +155,13 @@ impl Own {
 
 impl Default for Subscribed {
     fn default() -> Self {
-        let weight = |_: &Key, own: &Arc<Own>| {
-            let bytes = OWN_BYTES + own.topics.borrow().all().map(bytes).sum::<usize>();
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
         let cache = Cache::builder().eviction_policy(EvictionPolicy::lru());
         Self {
-            kept: cache.weigher(weight).max_capacity(BYTES).time_to_idle(IDLE).build(),
-            each: PerCaller::new(BYTES_EACH),
+            kept: cache.max_capacity(MOST).time_to_idle(IDLE).build(),
+            room: Room {
+                each: PerCaller::new(BYTES_EACH),
+                all: Arc::new(Semaphore::new(BYTES)),
+            },
         }
     }
 }
@@ -172,17 +189,22 @@ impl Subscribed {
         self.kept.get(&(client.clone(), Arc::clone(installation)));
     }
 
-    /// Carries out `resources/subscribe`, `resources/unsubscribe`, or the wish to be told of a task.
-    pub(super) fn answer(&self, client: &Client, installation: &Arc<str>, request: &Outgoing) -> Reply {
+    /// Carries out `resources/subscribe`, `resources/unsubscribe`, or the wish to be told of a task, for a client of this caller.
+    pub(super) fn answer(
+        &self,
+        client: &Client,
+        caller: &Arc<str>,
+        installation: &Arc<str>,
+        request: &Outgoing,
+    ) -> Reply {
         let params = Object::parse(request.params()).ok();
         let param = |name| params.as_ref()?.string(name).map(Box::<str>::from);
         if &*request.method == FOLLOW_TASK {
             let subscribed = self.of(client, installation);
             let follow = |topics: &mut Topics| {
-                param("taskId").is_some_and(|task| self.follow(&subscribed, topics, client, task))
+                param("taskId").is_some_and(|task| self.follow(&subscribed, topics, caller, task))
             };
             subscribed.topics.send_if_modified(follow);
-            self.kept.insert((client.clone(), Arc::clone(installation)), subscribed);
             return Reply::of_result("{}");
         }
         let uri = param("uri");
@@ -204,18 +226,16 @@ impl Subscribed {
             }
             if uris.len() >= MOST_SUBSCRIBED {
                 refused = Some(TOO_MANY_SUBSCRIBED);
-            } else if !subscribed.takes(&self.each, client, &uri) {
+            } else if !subscribed.takes(&self.room, caller, &uri) {
                 refused = Some(CALLER_HAS_ENOUGH);
             }
             refused.is_none() && uris.insert(uri)
         });
-        // It weighs more or less now.
-        self.kept.insert((client.clone(), Arc::clone(installation)), subscribed);
         refused.map_or_else(|| Reply::of_result("{}"), Reply::of_error)
     }
 
     /// Adds a task. Of too many, the first is forgotten: it is probably over. A client that is not told asks.
-    fn follow(&self, own: &Own, topics: &mut Topics, client: &Client, task: Box<str>) -> bool {
+    fn follow(&self, own: &Own, topics: &mut Topics, caller: &Arc<str>, task: Box<str>) -> bool {
         if topics.tasks.contains(&task) {
             return false;
         }
@@ -224,7 +244,7 @@ impl Subscribed {
         {
             own.returns(&first);
         }
-        let takes = own.takes(&self.each, client, &task);
+        let takes = own.takes(&self.room, caller, &task);
         if takes {
             topics.tasks.push_back(task);
         }
@@ -236,7 +256,7 @@ impl Subscribed {
         let Some(own) = self.kept.remove(&(client.clone(), Arc::clone(installation))) else {
             return Uris::new();
         };
-        // The cache may hold it for a while, and a request that is under way may put it back.
+        // The cache may hold it for a while, and a request that is under way.
         let topics = own.topics.send_replace(Topics::default());
         topics.all().for_each(|topic| own.returns(topic));
         topics.uris
@@ -285,14 +305,13 @@ mod tests {
     #[test]
     fn a_caller_subscribes_to_so_much() {
         let (all, installation) = (Subscribed::default(), Arc::from("i"));
-        let client = |subject: &str, profile| Client::Stateless {
-            subject: subject.into(),
-            profile: [profile; 32],
-        };
-        let ask = |method: &str, client: &Client, uri: &str| {
+        // Sessions, too: a caller may have any number of them.
+        let client = |subject: &str, number| (Arc::<str>::from(subject), Client::Session([number; 12]));
+        let ask = |method: &str, (caller, client): &(Arc<str>, Client), uri: &str| {
             let params = serde_json::json!({"uri": uri}).to_string();
             let request = Outgoing::new(1, method, params.as_bytes(), &[], None);
-            all.answer(client, &installation, &request).result().is_some()
+            let answered = all.answer(client, caller, &installation, &request);
+            answered.result().is_some()
         };
         let uri = |n: usize| format!("x:{n:0>width$}", width = LONGEST_URI - 2);
         let mut profiles = 0;
@@ -309,7 +328,7 @@ mod tests {
         let one = client("users/a", 0);
         assert!(ask("resources/subscribe", &one, &uri(0)), "it is subscribed to");
         assert!(ask("resources/unsubscribe", &one, &uri(0)) && ask("resources/subscribe", &one, &uri(0)));
-        assert_eq!(all.take(&one, &installation).len(), MOST_SUBSCRIBED);
+        assert_eq!(all.take(&one.1, &installation).len(), MOST_SUBSCRIBED);
         let other = client("users/a", u8::MAX);
         assert!((0..MOST_SUBSCRIBED).all(|n| ask("resources/subscribe", &other, &uri(n))));
         assert!(
@@ -325,7 +344,7 @@ mod tests {
         let follow = |task: &str| {
             let params = format!(r#"{{"taskId":"{task}"}}"#);
             let request = Outgoing::new(1, FOLLOW_TASK, params.as_bytes(), &[], None);
-            subscribed.answer(&client, &installation, &request);
+            subscribed.answer(&client, &"users/a".into(), &installation, &request);
             subscribed.of(&client, &installation).topics.borrow().clone()
         };
         follow("t");

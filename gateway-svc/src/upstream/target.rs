@@ -111,15 +111,6 @@ pub(crate) enum Scope {
     Client(Client),
 }
 
-/// Who sends headers or a credential of their own: what those come to says nothing to others.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Whose {
-    /// Name of the person or team.
-    pub(crate) subject: Arc<str>,
-    /// As [`Scope::Headers`], where they pass headers of their own through.
-    pub(crate) headers: Option<[u8; 32]>,
-}
-
 /// What must be the same for two calls to share a session with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey {
@@ -147,6 +138,11 @@ impl SessionKey {
             scope: self.scope.clone(),
         }
     }
+
+    /// Who shares it.
+    pub(crate) const fn scope(&self) -> &Scope {
+        &self.scope
+    }
 }
 
 /// An installation's server, as one caller reaches it now.
@@ -158,12 +154,12 @@ pub(crate) struct Target {
     pub(super) secret: bool,
     /// Who the calls are made for, as a bridge distinguishes callers.
     pub(crate) caller: Option<HeaderValue>,
+    /// Whose clients use its session, if that is one client's alone.
+    pub(super) subject: Arc<str>,
     /// What the client says of itself, whose session this is alone; `None`: the gateway speaks for itself.
     pub(super) profile: Option<Profile>,
     /// Whether the server is told that it can ask nothing.
     pub(super) takes_no_questions: bool,
-    /// Whose the headers are alone; `None`: all who use the installation send the same.
-    pub(super) whose: Option<Whose>,
 }
 
 impl Target {
@@ -228,9 +224,9 @@ impl Target {
             headers,
             secret,
             caller: None,
+            subject: Arc::default(),
             profile: None,
             takes_no_questions: false,
-            whose: None,
         }
     }
 
@@ -250,11 +246,6 @@ impl Target {
     /// The legacy revision that the server is spoken to in.
     pub(crate) const fn revision(&self) -> Revision {
         self.key.revision
-    }
-
-    /// With headers that are this caller's own.
-    pub(crate) fn sent_by(self, whose: Option<Whose>) -> Self {
-        Self { whose, ..self }
     }
 
     /// For calls of a client that says this of itself, in sessions of its own.
@@ -283,12 +274,30 @@ impl Target {
         }
     }
 
+    /// For a client of this person or team, in sessions of its own.
+    pub(crate) fn of_subject(self, subject: &Arc<str>) -> Self {
+        Self {
+            subject: Arc::clone(subject),
+            ..self
+        }
+    }
+
     /// With these headers in place of those of the same names.
     pub(crate) fn with_headers(&self, headers: &HeaderMap) -> Self {
         let mut target = self.clone();
         target.headers.extend(headers.clone());
         target.secret = target.headers.values().any(HeaderValue::is_sensitive);
         target
+    }
+
+    /// The same server where it is `now`, with these headers; `None`: it is called with something else by now, or is another.
+    pub(crate) fn moved(&self, now: &Self, headers: &HeaderMap) -> Option<Self> {
+        let (before, after) = (&self.key, &now.key);
+        let is_there = before.endpoint == after.endpoint || before.endpoint.hosted && after.endpoint.hosted;
+        (is_there && before.generation == after.generation).then(|| Self {
+            key: after.clone(),
+            ..self.with_headers(headers)
+        })
     }
 
     /// The same server without what callers send it.
