@@ -47,17 +47,26 @@ impl ByClient {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a session; `false` if its client has ended, and the session must end, too.
-    pub(super) fn add(&self, client: &Client, target: &Arc<Target>, session: &Arc<Session>) -> bool {
+    /// Adds a session; returns those of its client that it takes the place of: what the installation runs or is called with has changed since. `None`:
+    /// the client has ended, and the session must end, too.
+    pub(super) fn add(
+        &self,
+        client: &Client,
+        target: &Arc<Target>,
+        session: &Arc<Session>,
+    ) -> Option<Vec<OpenSession>> {
         let mut open = self.open();
         // Under the lock: `end` first remembers the client, then takes its sessions, and misses none.
         if self.has_ended(client) {
-            return false;
+            return None;
         }
         let own = open.entry(client.clone()).or_default();
+        let is_replaced = |key: &SessionKey| key.installation == target.key.installation && *key != target.key;
+        let replaced = own.extract_if(|key, _| is_replaced(key)).map(|(_, replaced)| replaced);
+        let replaced = replaced.collect();
         let (target, session) = (Arc::clone(target), Arc::clone(session));
         own.insert(target.key.clone(), OpenSession { target, session });
-        true
+        Some(replaced)
     }
 
     pub(super) fn has_ended(&self, client: &Client) -> bool {
@@ -136,7 +145,8 @@ mod tests {
         let client = |n: u32| Client::Caller(format!("users/{n}").into());
         for n in 0..1000 {
             for installation in ["a", "b"] {
-                assert!(own.add(&client(n), &target(&client(n), installation), &session()));
+                let target = target(&client(n), installation);
+                assert!(own.add(&client(n), &target, &session()).is_some());
             }
         }
         let ended = own.end(client(7));
@@ -152,8 +162,8 @@ mod tests {
         let own = ByClient::default();
         let [client, other] = [1, 2].map(|id| Client::Session([id; 12]));
         assert!(own.end(client.clone()).is_empty());
-        assert!(!own.add(&client, &target(&client, "a"), &session()));
-        assert!(own.add(&other, &target(&other, "a"), &session()));
+        assert!(own.add(&client, &target(&client, "a"), &session()).is_none());
+        assert!(own.add(&other, &target(&other, "a"), &session()).is_some());
     }
 
     /// The notice of one that is not kept any more may come when the next is there.

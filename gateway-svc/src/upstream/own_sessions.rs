@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc};
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use http::HeaderMap;
 use tokio::time::timeout;
 
@@ -17,6 +18,9 @@ use super::{
     target::{SessionKey, Target},
     upstreams::Upstreams,
 };
+
+/// Fewer than the messages that a session takes beside its calls: others are sent meanwhile.
+const SUBSCRIBED_AT_A_TIME: usize = 6;
 
 impl Upstreams {
     /// The session of this client for this target, initialized by the first call that requires it; the others wait for it.
@@ -38,7 +42,8 @@ impl Upstreams {
                     this.set_level_in(&target, &session, &level).await;
                 }
                 this.subscribe_in(&client, &target, &session).await;
-                if own.add(&client, &target, &session) {
+                if let Some(replaced) = own.add(&client, &target, &session) {
+                    replaced.into_iter().for_each(|replaced| this.retire(replaced));
                     if this.is_listened_to(&client) && session.era == Era::Legacy {
                         // What the server says from its first answer on, the client learns. One that takes long to begin its stream keeps nobody
                         // waiting.
@@ -57,6 +62,15 @@ impl Upstreams {
             Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
             // The runtime stops.
             Err(_) => Err(UpstreamError::Cancelled),
+        }
+    }
+
+    /// Opens another session in the place of one that its server has lost.
+    pub(crate) async fn reopen(&self, lost: &OpenSession, target: &Arc<Target>) -> Result<(), UpstreamError> {
+        self.forget(&lost.target, &lost.session).await;
+        match target.client() {
+            Some(client) => self.own_session(client, target).await.map(drop),
+            None => Ok(()),
         }
     }
 
@@ -98,19 +112,46 @@ impl Upstreams {
         self.inner.opened.get().is_some_and(|opened| opened(client))
     }
 
-    /// Subscribes to what the client has subscribed to in the session before, which the server has lost.
-    async fn subscribe_in(&self, client: &Client, target: &Target, session: &Arc<Session>) {
-        if session.era == Era::Modern {
+    /// Subscribes to what the client has subscribed to in the session before. Where that takes long, it goes on beside the client's calls.
+    async fn subscribe_in(&self, client: &Client, target: &Arc<Target>, session: &Arc<Session>) {
+        let uris = self.inner.subscribed.of_lost(client, target.installation());
+        if session.era == Era::Modern || uris.is_empty() {
             return;
         }
-        for uri in self.inner.subscribed.of_lost(client, target.installation()) {
-            self.about_resource("resources/subscribe", &uri, target, session).await;
-        }
+        let (this, client, target, session) = (self.clone(), client.clone(), Arc::clone(target), Arc::clone(session));
+        let subscribing = self.inner.runtime.spawn(async move {
+            let subscribe = |uri: Box<str>| {
+                let (this, client, target, session) = (&this, &client, &target, &session);
+                async move { this.settle(client, &uri, target, session).await }
+            };
+            stream::iter(uris)
+                .for_each_concurrent(SUBSCRIBED_AT_A_TIME, subscribe)
+                .await;
+        });
+        let _ = timeout(BEGUN, subscribing).await;
+    }
+
+    /// Ends a session that another has taken the place of, once its calls have been answered.
+    fn retire(&self, replaced: OpenSession) {
+        let this = self.clone();
+        self.in_background(async move {
+            let OpenSession { target, session } = &replaced;
+            this.forget(target, session).await;
+            if session.id.is_some() {
+                let all = u32::try_from(this.limits().concurrency).unwrap_or(u32::MAX);
+                let _ = timeout(this.limits().total, session.permits.acquire_many(all)).await;
+                this.end_session(&target.key, target.headers.clone(), session).await;
+            }
+        });
     }
 
     /// Takes the sessions out that are this client's alone, and those that a call of it still opens are ended at once.
     pub(crate) fn end_client(&self, client: Client) -> Vec<OpenSession> {
-        self.inner.by_client.end(client).into_values().collect()
+        let ended = self.inner.by_client.end(client.clone());
+        for key in ended.keys() {
+            self.inner.subscribed.take(&client, &key.installation);
+        }
+        ended.into_values().collect()
     }
 
     /// Tells a server that a session is over. `headers` are those of calls to it.

@@ -39,14 +39,26 @@ impl Upstreams {
             for uri in &unheard.uris {
                 self.about_resource("resources/unsubscribe", uri, &target, session)
                     .await;
-                // It may have overtaken the request of another stream.
-                if self.inner.subscribed.has(client, target.installation(), uri) {
-                    self.about_resource("resources/subscribe", uri, &target, session).await;
-                }
+                self.settle(client, uri, &target, session).await;
             }
         };
         // A server that takes longer tells of the rest until its session is over.
         let _ = timeout(WITHIN, all).await;
+    }
+
+    /// Has a server that does not tell of a resource do so just if this client has subscribed to it, also if that changes meanwhile: these requests may
+    /// overtake the client's.
+    pub(super) async fn settle(&self, client: &Client, uri: &str, target: &Target, session: &Arc<Session>) {
+        let mut told = false;
+        while self.inner.subscribed.has(client, target.installation(), uri) != told {
+            told = !told;
+            let method = if told {
+                "resources/subscribe"
+            } else {
+                "resources/unsubscribe"
+            };
+            self.about_resource(method, uri, target, session).await;
+        }
     }
 
     /// Sends a request of this method about a resource. Its answer makes no difference.

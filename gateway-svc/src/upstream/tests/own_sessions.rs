@@ -16,6 +16,12 @@ struct Server {
     asked: watch::Receiver<usize>,
     /// Whether it answers them.
     answers: watch::Sender<bool>,
+    /// What has come in its sessions: the session and the method.
+    came: watch::Receiver<Vec<(String, String)>>,
+    /// Whether it answers that.
+    replies: watch::Sender<bool>,
+    /// Sessions that it has lost.
+    lost: watch::Sender<Vec<String>>,
     /// Sessions that were ended.
     ended: mpsc::UnboundedReceiver<String>,
 }
@@ -28,6 +34,9 @@ struct Shared {
     initialized: StatusCode,
     asked: Arc<watch::Sender<usize>>,
     answers: watch::Receiver<bool>,
+    came: Arc<watch::Sender<Vec<(String, String)>>>,
+    replies: watch::Receiver<bool>,
+    lost: watch::Receiver<Vec<String>>,
     ended: mpsc::UnboundedSender<String>,
 }
 
@@ -52,7 +61,14 @@ async fn respond(State(mut shared): State<Shared>, method: Method, headers: Head
         }
         "server/discover" => unknown(&message),
         "notifications/initialized" => shared.initialized.into_response(),
-        _ => reply(json!({"session": session()})).into_response(),
+        _ if shared.lost.borrow().contains(&session()) => StatusCode::NOT_FOUND.into_response(),
+        method => {
+            shared
+                .came
+                .send_modify(|came| came.push((session(), method.to_owned())));
+            shared.replies.wait_for(|replies| *replies).await.unwrap();
+            reply(json!({"session": session()})).into_response()
+        }
     }
 }
 
@@ -63,7 +79,11 @@ impl Server {
 
     async fn with(revision: &'static str, initialized: StatusCode) -> Self {
         let (asked, ended, answers) = (watch::channel(0), mpsc::unbounded_channel(), watch::channel(true));
+        let (came, replies, lost) = (watch::channel(vec![]), watch::channel(true), watch::channel(vec![]));
         let shared = Shared {
+            came: Arc::new(came.0),
+            replies: replies.1,
+            lost: lost.1,
             revision,
             initialized,
             asked: Arc::new(asked.0),
@@ -74,13 +94,51 @@ impl Server {
             url: serve(Router::new().fallback(any(respond)).with_state(shared)).await,
             asked: asked.1,
             answers: answers.0,
+            came: came.1,
+            replies: replies.0,
+            lost: lost.0,
             ended: ended.1,
         }
     }
 
     fn target(&self, client: Option<&Client>) -> Arc<Target> {
+        self.target_of(client, 1)
+    }
+
+    fn target_of(&self, client: Option<&Client>, generation: i64) -> Arc<Target> {
         let scope = client.cloned().map_or(Scope::Shared, Scope::Client);
-        target_at(Endpoint::hosted(&self.url).unwrap(), 1, HeaderMap::new(), scope)
+        target_at(
+            Endpoint::hosted(&self.url).unwrap(),
+            generation,
+            HeaderMap::new(),
+            scope,
+        )
+    }
+
+    /// Begins a request of this target, and returns when the server has got it.
+    async fn begun(
+        &mut self,
+        upstreams: &Upstreams,
+        target: &Arc<Target>,
+        method: &'static str,
+    ) -> tokio::task::JoinHandle<Result<Reply, UpstreamError>> {
+        let before = self.came(method);
+        let (upstreams, target) = (upstreams.clone(), Arc::clone(target));
+        let begun = tokio::spawn(async move { upstreams.ask(&target, method, br#"{"uri":"x:/0"}"#).await });
+        self.have_come(method, before + 1).await;
+        begun
+    }
+
+    /// How many requests of this method have come.
+    fn came(&self, method: &str) -> usize {
+        self.came.borrow().iter().filter(|(_, came)| came == method).count()
+    }
+
+    /// Waits until so many have.
+    async fn have_come(&mut self, method: &str, number: usize) {
+        let all = |came: &Vec<(String, String)>| came.iter().filter(|(_, came)| came == method).count() >= number;
+        let come = tokio::time::timeout(PATIENCE, self.came.wait_for(all)).await;
+        come.expect("they come").unwrap();
     }
 
     /// The session in which a call of this client comes.
@@ -186,6 +244,59 @@ async fn a_session_whose_call_was_given_up_meanwhile_ends_with_its_client() {
     assert_eq!(server.session(&upstreams, Some(&client)).await.unwrap(), "s0");
     end(&upstreams, client).await;
     assert_eq!(server.next_ended().await, "s0");
+}
+
+/// Else the client would have one for each change of its values, and be told everything as often.
+#[tokio::test]
+async fn a_session_that_another_has_taken_the_place_of_ends_after_its_calls() {
+    let mut server = Server::start().await;
+    let upstreams = upstreams(patient());
+    let [client, _] = &clients();
+    server.replies.send_replace(false);
+    let [before, after] = [1, 2].map(|generation| server.target_of(Some(client), generation));
+    let first = server.begun(&upstreams, &before, "tools/call").await;
+    let second = server.begun(&upstreams, &after, "tools/call").await;
+    let sessions = upstreams.sessions_of(client);
+    let keys: Vec<_> = sessions.iter().map(OpenSession::key).collect();
+    assert_eq!(keys, [after.key()]);
+    assert!(server.ended.try_recv().is_err());
+    server.replies.send_replace(true);
+    for begun in [first, second] {
+        begun.await.unwrap().unwrap();
+    }
+    assert_eq!(server.next_ended().await, "s0");
+    assert_eq!(server.session(&upstreams, Some(client)).await.unwrap(), "s2");
+    assert_eq!(server.next_ended().await, "s1");
+}
+
+/// A server that takes long to subscribe keeps no call waiting, and what its client unsubscribes from meanwhile is not subscribed to.
+#[tokio::test]
+async fn what_a_lost_session_had_subscribed_to_is_subscribed_to_beside_calls() {
+    let mut server = Server::start().await;
+    let upstreams = upstreams(Limits {
+        side_message: Duration::from_secs(3600),
+        ..patient()
+    });
+    let [client, _] = &clients();
+    let target = server.target(Some(client));
+    let ask = async |method: &str, number: usize| {
+        let params = json!({"uri": format!("x:/{number}")}).to_string();
+        upstreams.ask(&target, method, params.as_bytes()).await.unwrap();
+    };
+    for number in 0..3 {
+        ask("resources/subscribe", number).await;
+    }
+    server.lost.send_replace(vec!["s0".to_owned()]);
+    server.replies.send_replace(false);
+    let call = server.begun(&upstreams, &target, "tools/call").await;
+    server.have_come("resources/subscribe", 6).await;
+    let unsubscribed = server.begun(&upstreams, &target, "resources/unsubscribe").await;
+    server.replies.send_replace(true);
+    for begun in [call, unsubscribed] {
+        begun.await.unwrap().unwrap();
+    }
+    // It may have come before the request to subscribe.
+    server.have_come("resources/unsubscribe", 2).await;
 }
 
 #[tokio::test]
