@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::call::Visitor;
 use crate::{
     domain::{CallError, Consumer, Endpoint, Running, UpstreamFault},
-    upstream::{self, Revision, Scope, Target},
+    upstream::{self, Revision, Scope, Target, Whose},
     vend::{self, Generations, Vended},
 };
 
@@ -63,10 +63,16 @@ impl Targets {
         }
         let mut headers = HeaderMap::new();
         vend::passthrough(visitor.headers, consumer, &vended.headers, &mut headers);
-        let scope = scope(client, vended.caller.map(|_| visitor.subject), personal(&mut headers));
+        let (credential, own_headers) = (vended.caller.map(|_| visitor.subject), personal(&mut headers));
+        let scope = scope(client, credential, own_headers);
+        let whose = (credential.is_some() || own_headers.is_some()).then(|| Whose {
+            subject: Arc::clone(visitor.subject),
+            headers: own_headers,
+        });
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let own = matches!(scope, Scope::Client(_));
-        let mut target = target(running, vended.generations, visitor.revision, headers, scope)?;
+        let target = target(running, vended.generations, visitor.revision, headers, scope)?;
+        let mut target = target.sent_by(whose);
         if own {
             target = target
                 .made_for(&visitor.caller.process_share())
@@ -128,6 +134,7 @@ pub(crate) fn target(
             "The MCP server of {} has no address that can be called. Try again in a moment. If this happens again, an admin must check its entry.",
             entry.display_name
         ),
+        again: None,
     })?;
     let generation = [installation.generation, generations.installation, generations.entry];
     let uid = Arc::clone(&installation.uid);

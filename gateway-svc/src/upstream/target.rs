@@ -111,6 +111,15 @@ pub(crate) enum Scope {
     Client(Client),
 }
 
+/// Who sends headers or a credential of their own: what those come to says nothing to others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Whose {
+    /// Name of the person or team.
+    pub(crate) subject: Arc<str>,
+    /// As [`Scope::Headers`], where they pass headers of their own through.
+    pub(crate) headers: Option<[u8; 32]>,
+}
+
 /// What must be the same for two calls to share a session with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey {
@@ -160,6 +169,8 @@ pub(crate) struct Target {
     pub(super) profile: Option<Profile>,
     /// Whether the server is told that it can ask nothing.
     pub(super) takes_no_questions: bool,
+    /// Whose the headers are alone; `None`: all who use the installation send the same.
+    pub(super) whose: Option<Whose>,
 }
 
 impl Target {
@@ -227,6 +238,7 @@ impl Target {
             subject: Arc::default(),
             profile: None,
             takes_no_questions: false,
+            whose: None,
         }
     }
 
@@ -246,6 +258,11 @@ impl Target {
     /// The legacy revision that the server is spoken to in.
     pub(crate) const fn revision(&self) -> Revision {
         self.key.revision
+    }
+
+    /// With headers that are this caller's own.
+    pub(crate) fn sent_by(self, whose: Option<Whose>) -> Self {
+        Self { whose, ..self }
     }
 
     /// For calls of a client that says this of itself, in sessions of its own.
