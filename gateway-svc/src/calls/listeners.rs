@@ -31,6 +31,8 @@ struct Group {
     members: Vec<Member>,
     /// The sessions that are received for them, and what ends that.
     heard: HashMap<SessionKey, (OpenSession, CancellationToken)>,
+    /// The installations whose sessions were received, by their uids.
+    before: HashSet<Arc<str>>,
     gone: CancellationToken,
 }
 
@@ -111,9 +113,15 @@ pub(super) struct Ear {
     listeners: Arc<Listeners>,
     client: Client,
     over: CancellationToken,
+    has_heard_another: bool,
 }
 
 impl Ear {
+    /// Whether the client has heard another session before, which this one takes the place of.
+    pub(super) const fn has_heard_another(&self) -> bool {
+        self.has_heard_another
+    }
+
     /// Waits until nobody listens any more, or another session takes the place of this one.
     pub(super) async fn over(&self) {
         self.over.cancelled().await;
@@ -194,12 +202,15 @@ impl Listeners {
             if let Some((_, over)) = replaced {
                 over.cancel();
             }
+            let is_first = group.before.insert(Arc::clone(session.target.installation()));
             let (listeners, client) = (Arc::clone(self), client.clone());
             ears.push((
                 Ear {
                     listeners,
                     client,
                     over,
+                    // A modern server has none.
+                    has_heard_another: !is_first && session.is_legacy(),
                 },
                 session,
             ));

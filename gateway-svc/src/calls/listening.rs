@@ -63,11 +63,21 @@ async fn receive(calls: Arc<Calls>, ear: Ear, session: OpenSession) {
     }
 }
 
-async fn receive_on(calls: &Calls, ear: &Ear, session: &OpenSession) {
+async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
     let (mut target, mut delays, mut renewed) = (Arc::clone(&session.target), delays(), false);
+    let mut is_another = ear.has_heard_another();
     loop {
         let since = Instant::now();
-        match calls.upstreams.stand(session, &target).await {
+        let stood = calls.upstreams.stand(session, &target).await;
+        if std::mem::take(&mut is_another) {
+            // In the session before, the client would have heard what has changed since.
+            calls.own.changed(ear.client(), session.target.installation());
+            for list in Heard::of_another(session) {
+                ear.pass_on(list).await;
+            }
+        }
+        match stood {
+            Ok(None) if session.is_lost() => return calls.reopen(ear.client(), session),
             Ok(None) => return,
             Ok(Some(mut stream)) => {
                 renewed = false;
@@ -91,6 +101,10 @@ async fn receive_on(calls: &Calls, ear: &Ear, session: &OpenSession) {
             Err(UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. }) => return,
             Err(error) => {
                 tracing::debug!(installation.uid = %target.installation(), error = %error, "a server's stream cannot be opened");
+                if session.is_hosted() && calls.has_moved(session).await {
+                    session.lose();
+                    return calls.reopen(ear.client(), session);
+                }
             }
         }
         if since.elapsed() > LONGEST {

@@ -15,6 +15,7 @@ mod own_sessions;
 mod own_tools;
 mod pause;
 mod renewal;
+mod reopening;
 mod shared;
 mod targets;
 mod tasks;
@@ -47,6 +48,7 @@ pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_sessions::OwnSessions;
 pub(crate) use pause::Pause;
 use renewal::Renewal;
+use reopening::Lost;
 use shared::Hub;
 use targets::Targets;
 pub(crate) use targets::target;
@@ -66,6 +68,7 @@ pub(crate) struct Calls {
     lists: Lists,
     listeners: Arc<Listeners>,
     own: Arc<OwnSessions>,
+    lost: Lost,
     shared: Arc<Hub>,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
@@ -104,6 +107,7 @@ impl Calls {
         Self {
             listeners,
             own,
+            lost: Lost::default(),
             shared,
             store,
             vendor,

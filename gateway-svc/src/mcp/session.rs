@@ -24,6 +24,7 @@ use crate::{
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const CONTEXT: &[u8] = b"chandlery mcp session 2";
 const ENDED: u64 = 1_000_000;
+const KNOWN: u64 = 200_000;
 /// The longest handle that is opened; those of `seal` are shorter.
 const MAX_HANDLE: usize = 4096;
 
@@ -62,6 +63,8 @@ impl Session {
 pub(crate) struct Sessions {
     sealing: Sealing,
     ended: Cache<[u8; NONCE_LEN], ()>,
+    /// Those that began here, and those whose clients hold streams here.
+    known: Cache<[u8; NONCE_LEN], ()>,
     streams: Arc<Streams>,
 }
 
@@ -82,9 +85,15 @@ pub(crate) struct Listening {
     streams: Arc<Streams>,
     session: [u8; NONCE_LEN],
     ended: CancellationToken,
+    is_from_elsewhere: bool,
 }
 
 impl Listening {
+    /// Whether the session began at another replica or before this one was started, and has had no stream here.
+    pub(crate) const fn is_from_elsewhere(&self) -> bool {
+        self.is_from_elsewhere
+    }
+
     /// Waits until the session is ended.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
@@ -108,7 +117,8 @@ impl Sessions {
     pub(crate) fn new(keys: impl Into<Ring>) -> Self {
         Self {
             sealing: Sealing::new(&keys.into()),
-            ended: ended(ENDED),
+            ended: remembered(ENDED),
+            known: remembered(KNOWN),
             streams: Arc::default(),
         }
     }
@@ -130,7 +140,11 @@ impl Sessions {
         plain.extend_from_slice(&length.to_be_bytes());
         plain.extend_from_slice(capabilities.as_bytes());
         plain.extend_from_slice(profile.info().as_bytes());
-        BASE64URL_NOPAD.encode(&self.sealing.seal(&aad(subject, consumer), &plain))
+        let sealed = self.sealing.seal(&aad(subject, consumer), &plain);
+        if let Some(id) = sealed.first_chunk() {
+            self.known.insert(*id, ());
+        }
+        BASE64URL_NOPAD.encode(&sealed)
     }
 
     /// The session of a handle, if it was made for this subject and this gateway or agent, and is not over.
@@ -177,16 +191,19 @@ impl Sessions {
         if self.ended.contains_key(&session.id) {
             ended.cancel();
         }
+        let is_from_elsewhere = self.known.get(&session.id).is_none();
+        self.known.insert(session.id, ());
         Listening {
             streams: Arc::clone(&self.streams),
             session: session.id,
             ended,
+            is_from_elsewhere,
         }
     }
 }
 
-/// Ids of sessions that were ended, at most `capacity`: of more, the latest. The default policy would admit none to a full cache.
-fn ended(capacity: u64) -> Cache<[u8; NONCE_LEN], ()> {
+/// Ids of sessions, at most `capacity`: of more, the latest. The default policy would admit none to a full cache.
+fn remembered(capacity: u64) -> Cache<[u8; NONCE_LEN], ()> {
     let cache = Cache::builder().eviction_policy(EvictionPolicy::lru());
     cache.max_capacity(capacity).time_to_live(LIFETIME).build()
 }
@@ -266,10 +283,21 @@ mod tests {
         assert!(sessions.streams.lock().is_empty());
     }
 
+    #[test]
+    fn a_session_from_elsewhere_is_known_from_its_first_stream_on() {
+        let (now, profile) = (UNIX_EPOCH, Profile::default());
+        let [here, elsewhere] = [(); 2].map(|()| Sessions::new([1; 32]));
+        let handle = elsewhere.seal(Revision::LATEST, false, &profile, "users/a", &gateway("g"), now);
+        let session = here.open(&handle, "users/a", &gateway("g"), now).unwrap();
+        assert!(!elsewhere.listen(&session).is_from_elsewhere());
+        assert!(here.listen(&session).is_from_elsewhere());
+        assert!(!here.listen(&session).is_from_elsewhere());
+    }
+
     /// However many sessions have ended before it.
     #[test]
     fn the_session_that_ended_last_is_remembered() {
-        let ended = ended(10);
+        let ended = remembered(10);
         for id in 0..100 {
             ended.insert([id; NONCE_LEN], ());
             ended.run_pending_tasks();

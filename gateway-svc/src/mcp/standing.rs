@@ -54,6 +54,15 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
             _ if session.revision >= Revision::V2025_11_25 => yield format!("id: {known:016x}\nretry: 3000\ndata:\n\n").into(),
             _ => yield Bytes::from_static(b": open\n\n"),
         }
+        if listening.is_from_elsewhere() {
+            // What the client had subscribed to, and what servers have shown it alone, was known to another process, which may be gone.
+            yield tools_changed(known);
+            for list in [List::Prompts, List::Resources] {
+                let mut event = BytesMut::new();
+                push_event(&mut event, &[&list.changed()]);
+                yield event.freeze();
+            }
+        }
         let tasks = mcp.task_ids.of(&subject, &consumer);
         let mut questions = Questions::new(Arc::clone(&mcp.asked), session.id, tasks);
         loop {

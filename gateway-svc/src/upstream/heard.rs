@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{answer::Event, asking::Asking, message::List, modern::names::SUBSCRIPTION};
+use super::{answer::Event, asking::Asking, message::List, modern::names::SUBSCRIPTION, open_session::OpenSession};
 use crate::json::{self, Object};
 
 /// What a server says.
@@ -124,6 +124,15 @@ impl Heard {
             Self::Notification { text, .. } | Self::Withdrawn { text, .. } => text.len(),
             Self::Changed(_) | Self::ToolsChanged(_) | Self::Request(_) => 0,
         }
+    }
+
+    /// That all lists may have changed: this session takes the place of another.
+    pub(crate) fn of_another(session: &OpenSession) -> impl Iterator<Item = Self> {
+        let offers = session.session.offers;
+        let tools = Some(Self::ToolsChanged(Arc::clone(session.target.installation())));
+        let prompts = offers.prompts.then_some(Self::Changed(List::Prompts));
+        let resources = offers.resources.then_some(Self::Changed(List::Resources));
+        [tools, prompts, resources].into_iter().flatten()
     }
 
     /// The same for another who listens; `None`: it is for one.

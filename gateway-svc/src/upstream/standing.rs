@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::{
     select,
@@ -61,7 +62,7 @@ impl Upstreams {
         }
     }
 
-    /// Opens the stream of a session, with the headers of this target; `None`: the server has none, or the session is over.
+    /// Opens the stream of a session, with the headers of this target; `None`: the server has none, or has lost the session, which then says so.
     pub(crate) async fn stand(
         &self,
         open: &OpenSession,
@@ -123,15 +124,21 @@ impl Upstreams {
             Some(request) => self.post_modern(target, session, request, within).await?,
             None => self.open_stream(target, session, None).await?,
         };
-        match response.status() {
+        let status = response.status();
+        let refusal = match self.begin(response, Some(session)).await {
+            Ok(Begun::Events(body)) => return Ok(Some(body)),
+            Ok(Begun::SessionLost) => Bytes::new(),
+            Ok(Begun::SessionDoubted(text, _)) => text,
             // The server has no such stream, or the client may not have it.
-            status if status.is_client_error() && !retried(status) => return Ok(None),
-            _ => {}
+            Ok(Begun::Json(_) | Begun::Refused(_)) => return Ok(None),
+            Err(_) if status.is_client_error() && !retried(status) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Or it has lost the session, if it refuses everything else there, too.
+        if self.is_lost(target, session, &refusal).await {
+            let _ = session.lost.set(());
         }
-        match self.begin(response, Some(session)).await? {
-            Begun::Events(body) => Ok(Some(body)),
-            Begun::Json(_) | Begun::Refused(_) | Begun::SessionLost | Begun::SessionDoubted(..) => Ok(None),
-        }
+        Ok(None)
     }
 
     fn standing(

@@ -95,6 +95,40 @@ async fn a_client_gets_what_its_server_says_during_the_first_call() {
     assert_eq!(heard.await.unwrap()["params"]["n"], 1);
 }
 
+/// A client that makes no call would hear nothing more.
+#[tokio::test]
+async fn a_client_that_only_listens_goes_on_with_a_server_that_was_started_again() {
+    let ((write, first), (write_again, second)) = (written(), written());
+    let answer = answers("{}");
+    let mut world = world(move |message, headers| match message["method"].as_str() {
+        Some("GET") if headers["mcp-session-id"] == "s1" => first(),
+        Some("GET") => second(),
+        _ => answer(message, headers),
+    })
+    .await;
+    world.streams.store(true, Ordering::SeqCst);
+    world.session.store(1, Ordering::SeqCst);
+    let more = world.registry.clone().assign("default", "mail", "*");
+    fill(&mut world.feed, 2, more.objects.clone()).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let get = method("GET").by("alice").session(&session);
+    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    events.primed().await;
+    world.ask("alice", &session, CALL).await;
+    world.session.store(2, Ordering::SeqCst);
+    drop(write);
+    let mut changed = Vec::new();
+    for _ in 0..3 {
+        let heard = tokio::time::timeout(Duration::from_secs(30), events.next()).await;
+        changed.push(heard.expect("its lists may be others")["method"].clone());
+    }
+    let lists = ["tools", "prompts", "resources"].map(|list| format!("notifications/{list}/list_changed"));
+    assert_eq!(changed, lists);
+    let log = notification("message", json!({"n": 1}));
+    write_again.send(log.clone()).unwrap();
+    assert_eq!(events.next().await, log);
+}
+
 /// A message is for one stream of a client: the one that it has opened last.
 #[tokio::test]
 async fn of_two_streams_of_a_client_the_later_gets_what_servers_say() {
