@@ -124,8 +124,12 @@ impl ListedTools {
 
     /// Whether others have the same names and definitions.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let both = |(a, b): ((&Arc<str>, &(Arc<str>, _)), (&Arc<str>, &(Arc<str>, _)))| a.0 == b.0 && a.1.0 == b.1.0;
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(both)
+        self.0.len() == other.0.len() && self.hashes().eq(other.hashes())
+    }
+
+    /// Names, and hashes of definitions.
+    fn hashes(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.0.iter().map(|(name, (hash, _))| (name, hash))
     }
 
     /// Bytes, roughly.
