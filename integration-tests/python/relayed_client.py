@@ -31,6 +31,7 @@ QUESTIONS = {
     "test_input_required_result_multiple_inputs": {},
     "test_input_required_result_multi_round": {},
     "test_streaming_elicitation": {},
+    "test_elicitation_beside_the_call": {},
 }
 
 

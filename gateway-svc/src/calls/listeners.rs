@@ -13,6 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::during::{InSession, Line, tell};
 use crate::upstream::{Client, Heard, OpenSession, SessionKey};
 
 /// What waits for a client that reads slower than its servers speak. Then they wait.
@@ -33,6 +34,8 @@ struct Group {
     heard: HashMap<SessionKey, (OpenSession, CancellationToken)>,
     /// The installations whose sessions were received, by their uids.
     before: HashSet<Arc<str>>,
+    /// The calls of a client without a session, by the sessions that are received for them whether anybody listens or not.
+    calls: HashMap<SessionKey, InSession>,
     gone: CancellationToken,
 }
 
@@ -100,7 +103,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         let groups = self.listeners.leave(&self.client, self.number);
         if let Some(last) = self.last.take()
-            && !groups.contains_key(&self.client)
+            && !listens(&groups, &self.client)
         {
             last();
         }
@@ -112,6 +115,7 @@ impl Drop for Listener {
 pub(super) struct Ear {
     listeners: Arc<Listeners>,
     client: Client,
+    key: SessionKey,
     over: CancellationToken,
     has_heard_another: bool,
 }
@@ -134,7 +138,46 @@ impl Ear {
 
     /// Passes it on.
     pub(super) async fn pass_on(&self, heard: Heard) {
-        self.listeners.pass_on(&self.client, heard).await;
+        let heard = if matches!(self.client, Client::Stateless { .. }) {
+            let groups = self.listeners.groups();
+            let calls = groups.get(&self.client).and_then(|group| group.calls.get(&self.key));
+            tell(calls, heard)
+        } else {
+            Some(heard)
+        };
+        if let Some(heard) = heard {
+            self.listeners.pass_on(&self.client, heard).await;
+        }
+    }
+}
+
+/// Whether this client listens.
+fn listens(groups: &HashMap<Client, Group>, client: &Client) -> bool {
+    groups.get(client).is_some_and(|group| !group.members.is_empty())
+}
+
+impl Group {
+    /// Whether this session is received.
+    fn receives(&self, session: &OpenSession) -> bool {
+        !self.members.is_empty() || !session.is_modern() && self.calls.contains_key(session.key())
+    }
+
+    /// Ends what is received for nobody. Returns whether anybody is left.
+    fn tidy(&mut self) -> bool {
+        let nobody = self.members.is_empty();
+        let calls = &self.calls;
+        self.heard.retain(|key, (_, over)| {
+            let stays = !nobody || calls.contains_key(key);
+            if !stays {
+                over.cancel();
+            }
+            stays
+        });
+        if nobody && self.calls.is_empty() {
+            self.gone.cancel();
+            return false;
+        }
+        true
     }
 }
 
@@ -164,15 +207,52 @@ impl Listeners {
         }
     }
 
-    /// Tells those who listen that their client has another session; false: nobody does.
+    /// Tells those who listen, and those who receive sessions for calls, that their client has another session; false: nobody listens.
     pub(super) fn wake(&self, client: &Client) -> bool {
-        match self.groups().get(client) {
-            Some(group) => {
-                group.members.iter().for_each(|member| member.wake.notify_one());
-                true
-            }
-            None => false,
+        let groups = self.groups();
+        let Some(group) = groups.get(client) else { return false };
+        group.members.iter().for_each(|member| member.wake.notify_one());
+        group.calls.values().for_each(|calls| calls.wake.notify_one());
+        !group.members.is_empty()
+    }
+
+    /// A call of a client without a session begins in the session of this key. Also returns whether that is received for no other call yet, not even
+    /// for one that is over.
+    pub(super) fn begin_call(&self, client: &Client, key: &SessionKey, line: &Arc<Line>) -> bool {
+        let mut groups = self.groups();
+        let calls = &mut groups.entry(client.clone()).or_default().calls;
+        let is_new = !calls.contains_key(key);
+        calls.entry(key.clone()).or_default().begin(line);
+        is_new
+    }
+
+    /// A call is over.
+    pub(super) fn end_call(&self, client: &Client, key: &SessionKey, line: &Arc<Line>) {
+        if let Some(calls) = self.groups().get_mut(client).and_then(|group| group.calls.get_mut(key)) {
+            calls.end(line);
         }
+    }
+
+    /// What is to be known of the calls in a session.
+    pub(super) fn calls<T>(&self, client: &Client, key: &SessionKey, of: impl FnOnce(&InSession) -> T) -> Option<T> {
+        let groups = self.groups();
+        groups.get(client)?.calls.get(key).map(of)
+    }
+
+    /// The session is received for calls no longer; false: another has begun.
+    pub(super) fn forget_calls(&self, client: &Client, key: &SessionKey) -> bool {
+        let mut groups = self.groups();
+        let Some(group) = groups.get_mut(client) else {
+            return true;
+        };
+        if group.calls.get(key).is_some_and(|calls| !calls.is_idle()) {
+            return false;
+        }
+        group.calls.remove(key);
+        if !group.tidy() {
+            groups.remove(client);
+        }
+        true
     }
 
     /// The right to receive those of all sessions of a client, that nobody has; nobody listens: none. A stream that has ended for good is not
@@ -193,6 +273,9 @@ impl Listeners {
         drop(keys);
         let mut ears = Vec::new();
         for session in sessions {
+            if !group.receives(&session) {
+                continue;
+            }
             let known = group.heard.get(session.key());
             if known.is_some_and(|(known, _)| known.continues_as(&session)) {
                 continue;
@@ -203,11 +286,12 @@ impl Listeners {
                 over.cancel();
             }
             let is_first = group.before.insert(Arc::clone(session.target.installation()));
-            let (listeners, client) = (Arc::clone(self), client.clone());
+            let (listeners, client, key) = (Arc::clone(self), client.clone(), session.key().clone());
             ears.push((
                 Ear {
                     listeners,
                     client,
+                    key,
                     over,
                     // A modern server has none.
                     has_heard_another: !is_first && session.is_legacy(),
@@ -220,7 +304,7 @@ impl Listeners {
 
     /// Whether this client listens.
     pub(super) fn listens(&self, client: &Client) -> bool {
-        self.groups().contains_key(client)
+        listens(&self.groups(), client)
     }
 
     /// To one stream of a client with a session, the last that it has opened: a message goes to one. To all of a client without, each of which
@@ -244,8 +328,12 @@ impl Listeners {
 
     /// It listens no longer: it has read nothing for too long.
     pub(super) fn dismiss(&self, client: &Client) {
-        if let Some(group) = self.groups().remove(client) {
-            group.gone.cancel();
+        let mut groups = self.groups();
+        if let Some(group) = groups.get_mut(client) {
+            group.members.clear();
+            if !group.tidy() {
+                groups.remove(client);
+            }
         }
     }
 
@@ -260,10 +348,8 @@ impl Listeners {
         let mut groups = self.groups();
         if let Some(group) = groups.get_mut(client) {
             group.members.retain(|member| member.number != number);
-            if group.members.is_empty()
-                && let Some(group) = groups.remove(client)
-            {
-                group.gone.cancel();
+            if !group.tidy() {
+                groups.remove(client);
             }
         }
         groups

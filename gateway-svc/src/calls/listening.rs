@@ -47,7 +47,7 @@ impl Calls {
 }
 
 /// Receives a session until nobody listens, or its server says no more.
-async fn receive(calls: Arc<Calls>, ear: Ear, session: OpenSession) {
+pub(super) async fn receive(calls: Arc<Calls>, ear: Ear, session: OpenSession) {
     let touch = async {
         let mut due = interval(TOUCHED);
         loop {

@@ -2,9 +2,11 @@
 
 mod call;
 mod delays;
+mod during;
 mod ending;
 mod everywhere;
 mod failure;
+mod hearing;
 mod links;
 mod listeners;
 mod listening;
@@ -38,12 +40,13 @@ use crate::{
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
 use failure::upstream_failed;
+use hearing::Kept;
 pub(crate) use listeners::Listener;
 use listeners::Listeners;
 use lists::Lists;
 pub(crate) use lists::{Found, Item, ListKind};
 use naming::{Naming, Speaker};
-use outcome::{At, Own, unless_late};
+use outcome::{At, Others, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_sessions::OwnSessions;
 pub(crate) use pause::Pause;
@@ -70,6 +73,7 @@ pub(crate) struct Calls {
     own: Arc<OwnSessions>,
     lost: Lost,
     shared: Arc<Hub>,
+    kept: Kept,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
     late: CancellationToken,
@@ -109,6 +113,7 @@ impl Calls {
             own,
             lost: Lost::default(),
             shared,
+            kept: Kept::default(),
             store,
             vendor,
             upstreams,
@@ -123,7 +128,7 @@ impl Calls {
 
     /// Makes the call and begins to read the answer, in which the server names its resources as the client knows them.
     pub(crate) async fn call(self: &Arc<Self>, call: &Call<'_>) -> Result<Outcome, CallError> {
-        Ok(match self.relay(call).await? {
+        Ok(match self.relay(call, Some(self)).await? {
             (outcome, None) => outcome,
             (Outcome::Whole(reply, installation, entry), Some(speaker)) => {
                 Outcome::Whole(self.named(call, &speaker, reply).await, installation, entry)
@@ -133,9 +138,10 @@ impl Calls {
     }
 
     /// Makes the call and begins to read the answer as the server gives it, and who that is if others have resources beside it. A call that a
-    /// self-hosted server did not receive, since it is stopping or has ended, is sent again to its successor.
-    async fn relay(&self, call: &Call<'_>) -> Result<(Outcome, Option<Speaker>), CallError> {
-        let answered = pin!(self.deliver(call, |target| self.call_at(target, call)));
+    /// self-hosted server did not receive, since it is stopping or has ended, is sent again to its successor. `hears`: its client may be asked
+    /// beside the answer.
+    async fn relay(&self, call: &Call<'_>, hears: Option<&Arc<Self>>) -> Result<(Outcome, Option<Speaker>), CallError> {
+        let answered = pin!(self.deliver(call, |target| self.call_at(target, call, hears)));
         unless_late(&self.late, answered).await
     }
 
@@ -144,6 +150,7 @@ impl Calls {
         &self,
         resolved: resolve::Target,
         call: &Call<'_>,
+        hears: Option<&Arc<Self>>,
     ) -> Result<Result<(Outcome, Option<Speaker>), Refusal>, CallError> {
         let Visitor { caller, consumer, .. } = call.visitor;
         let running = &resolved.running;
@@ -169,7 +176,16 @@ impl Calls {
             }
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;
-            match self.upstreams.call(&target, request, call.cancel.clone()).await {
+            let hearing = hears.and_then(|calls| calls.hear_during(call, &target, &request));
+            let cancel = call.cancel.clone();
+            let answered = match &hearing {
+                Some(hearing) => {
+                    let upstreams = self.upstreams.clone();
+                    Box::pin(hearing.call(upstreams, Arc::clone(&target), request, cancel)).await
+                }
+                None => self.upstreams.call(&target, request, cancel).await,
+            };
+            match answered {
                 Ok(answer) => {
                     if let Some(change) = change.take() {
                         let is_refused = matches!(&answer, Answer::Whole(reply) if reply.result().is_none());
@@ -180,6 +196,8 @@ impl Calls {
                     let speaker = Speaker::of(call, &resolved);
                     let at = At {
                         own,
+                        hearing: hearing.map(Box::new),
+                        others: Others::of(&call.visitor.client, &self.listeners),
                         definition: resolved.definition,
                         running: resolved.running,
                         tools_changed: Arc::clone(&self.tools_changed),

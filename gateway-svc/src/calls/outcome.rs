@@ -9,10 +9,13 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{ToolsChanged, failure::upstream_failed, naming::Naming, own_sessions::OwnSessions, renewal::Renewal};
+use super::{
+    ToolsChanged, during::Said, failure::upstream_failed, hearing::Hearing, listeners::Listeners, naming::Naming,
+    own_sessions::OwnSessions, renewal::Renewal,
+};
 use crate::{
     domain::{CallError, Definition, Entry, Running},
-    upstream::{Answer, Asking, Client, Event, List, Messages, Reply, Target},
+    upstream::{Answer, Asking, Client, Event, Heard, List, Messages, Reply, Target, UpstreamError},
 };
 
 /// The result of a call.
@@ -62,6 +65,48 @@ pub(super) struct At {
     pub(super) late: CancellationToken,
     /// The session, if it is its client's own and the client gets all tools that the server shows it there.
     pub(super) own: Option<Box<Own>>,
+    /// Where the client has no session, and its server has: what it says beside the answer.
+    pub(super) hearing: Option<Box<Hearing>>,
+    /// Where the client has no session: those who listen for it.
+    pub(super) others: Option<Others>,
+}
+
+/// Streams of a client without a session, which are told what is said on those of its calls and concerns none.
+pub(super) struct Others {
+    listeners: Arc<Listeners>,
+    client: Client,
+}
+
+impl Others {
+    pub(super) fn of(client: &Client, listeners: &Arc<Listeners>) -> Option<Self> {
+        matches!(client, Client::Stateless { .. }).then(|| Self {
+            listeners: Arc::clone(listeners),
+            client: client.clone(),
+        })
+    }
+
+    /// Tells them what concerns no call; else returns it.
+    async fn told(&self, event: Event, at: &At) -> Option<Event> {
+        match Heard::of(event, &at.running.installation.uid)? {
+            // In a session that others share, the registry tells those who see them.
+            Heard::ToolsChanged(_) if at.own.is_none() => None,
+            heard @ (Heard::Changed(_) | Heard::ToolsChanged(_) | Heard::Updated(_)) => {
+                self.listeners.pass_on(&self.client, heard).await;
+                None
+            }
+            Heard::Notification { text, .. } => Some(Event::Notification(text)),
+            Heard::Progress(_) | Heard::Request(_) | Heard::Withdrawn { .. } => None,
+        }
+    }
+}
+
+/// Whether it may be what concerns no call.
+fn may_concern_others(event: &Event) -> bool {
+    match event {
+        Event::ListChanged(_) => true,
+        Event::Notification(text) => std::str::from_utf8(text).is_ok_and(|text| text.contains("/resources/updated")),
+        _ => false,
+    }
 }
 
 /// A session of one client alone.
@@ -159,10 +204,40 @@ impl CallStream {
             .is_some_and(|definition| definition.declares_output())
     }
 
+    /// Whether the server has withdrawn what the client was asked last.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.at
+            .hearing
+            .as_ref()
+            .is_some_and(|hearing| hearing.line().is_withdrawn())
+    }
+
     /// The next message. Must not be called again after the reply or an error.
     pub(crate) async fn next(&mut self) -> Result<CallEvent, CallError> {
         let late = self.at.late.clone();
-        unless_late(&late, pin!(self.come())).await
+        if let Some(hearing) = &self.at.hearing {
+            hearing.line().answered();
+        }
+        let came = unless_late(&late, pin!(self.come())).await;
+        if let (Some(hearing), Ok(CallEvent::Request(asking))) = (&self.at.hearing, &came) {
+            hearing.line().asks(asking);
+        }
+        came
+    }
+
+    /// The next that the server says, in its answer or beside it.
+    async fn said(&mut self) -> Result<Event, UpstreamError> {
+        let Some(hearing) = &self.at.hearing else {
+            return self.messages.next().await;
+        };
+        tokio::select! {
+            biased;
+            said = hearing.next() => Ok(match said {
+                Said::Notification(message) => Event::Notification(message),
+                Said::Request(asking) => Event::Request(asking),
+            }),
+            event = self.messages.next() => event,
+        }
     }
 
     async fn come(&mut self) -> Result<CallEvent, CallError> {
@@ -172,8 +247,32 @@ impl CallStream {
             {
                 return Ok(CallEvent::Reply(reply));
             }
-            match self.messages.next().await {
-                Ok(Event::Notification(message)) => {
+            let event = match self.said().await {
+                Ok(event) => event,
+                Err(error) => {
+                    let mends = match &mut self.renewal {
+                        Some(renewal) => renewal.mends(&error, &mut self.messages, &self.at.running).await?,
+                        None => false,
+                    };
+                    if mends {
+                        continue;
+                    }
+                    return Err(upstream_failed(error, &self.at.running.entry));
+                }
+            };
+            if let Event::ListChanged(List::Tools) = &event {
+                let installation = &self.at.running.installation.uid;
+                (self.at.tools_changed)(installation);
+                if let Some(own) = &self.at.own {
+                    own.sessions.changed(&own.client, installation);
+                }
+            }
+            let event = match &self.at.others {
+                Some(others) if may_concern_others(&event) => others.told(event, &self.at).await,
+                _ => Some(event),
+            };
+            match event {
+                Some(Event::Notification(message)) => {
                     let message = match &self.naming {
                         Some(naming) => naming.notification(message),
                         None => Some(message),
@@ -182,30 +281,16 @@ impl CallStream {
                         return Ok(CallEvent::Notification(message));
                     }
                 }
-                Ok(Event::Reply(reply)) => match &mut self.naming {
+                Some(Event::Reply(reply)) => match &mut self.naming {
                     Some(naming) => naming.keep(reply),
                     None => return Ok(CallEvent::Reply(reply)),
                 },
-                Ok(Event::Request(asking)) => return Ok(CallEvent::Request(asking)),
-                Ok(Event::Withdrawn { text, id }) => return Ok(CallEvent::Withdrawn { text, id }),
-                Ok(Event::ListChanged(List::Tools)) => {
-                    let installation = &self.at.running.installation.uid;
-                    (self.at.tools_changed)(installation);
-                    if let Some(own) = &self.at.own {
-                        own.sessions.changed(&own.client, installation);
-                        return Ok(CallEvent::Notification(List::Tools.changed()));
-                    }
-                }
-                Ok(Event::ListChanged(list)) => return Ok(CallEvent::Notification(list.changed())),
-                Err(error) => {
-                    let mends = match &mut self.renewal {
-                        Some(renewal) => renewal.mends(&error, &mut self.messages, &self.at.running).await?,
-                        None => false,
-                    };
-                    if !mends {
-                        return Err(upstream_failed(error, &self.at.running.entry));
-                    }
-                }
+                Some(Event::Request(asking)) => return Ok(CallEvent::Request(asking)),
+                Some(Event::Withdrawn { text, id }) => return Ok(CallEvent::Withdrawn { text, id }),
+                Some(Event::ListChanged(List::Tools)) if self.at.own.is_none() => {}
+                Some(Event::ListChanged(list)) => return Ok(CallEvent::Notification(list.changed())),
+                // That of another request is on streams alone that belong to no call.
+                None | Some(Event::Progress(_)) => {}
             }
         }
     }

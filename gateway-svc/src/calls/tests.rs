@@ -133,7 +133,7 @@ async fn answered_unless(
         };
         let why = match &**endpoint {
             "unix:/running" => return Ok(Ok(())),
-            "unix:/vending" => return Ok(calls.call_at(target, &call).await?.map(drop)),
+            "unix:/vending" => return Ok(calls.call_at(target, &call, None).await?.map(drop)),
             "unix:/stopping" => UpstreamError::NotTaken,
             _ => UpstreamError::Unreachable("no such file".to_owned()),
         };

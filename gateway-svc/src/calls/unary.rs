@@ -52,7 +52,7 @@ impl Calls {
             cancel: CancellationToken::new(),
         };
         // It reads no resources.
-        let (answered, _) = self.relay(&call).await?;
+        let (answered, _) = self.relay(&call, None).await?;
         let answered = answered.reply("this caller answers no requests");
         let (entry, reply) = answered.await?;
         result(&entry, &reply)

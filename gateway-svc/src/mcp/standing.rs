@@ -90,6 +90,8 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
                 }
                 Heard::Request(asking) => questions.ask(asking),
                 Heard::Withdrawn { text, id } => questions.withdraw(&text, id),
+                // Of a client without a session.
+                Heard::Progress(_) => None,
             };
             if let Some(message) = message {
                 // Most streams have none, and no room for one.

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use self::resume::Resumed;
 use super::{
     asking::Asking,
-    client::Era,
+    client::{Client, Era},
     error::UpstreamError,
     message::{List, Message, Outgoing, Reply, ServerRequest},
     pending::Pending,
     pool::Body,
+    progress::Progress,
     room::{FREE, Room},
     session::Session,
     sse::{BOM, Events},
@@ -69,6 +70,8 @@ async fn unless_cancelled<T>(
 pub(crate) enum Event {
     /// A notification for the client, ready to be passed on.
     Notification(Bytes),
+    /// The progress of another request than the one that is answered.
+    Progress(Progress),
     /// A list of the upstream's has changed.
     ListChanged(List),
     /// The upstream withdraws a request of its own: the notification, and where the id of that is in it.
@@ -314,6 +317,7 @@ impl Answers {
                 Some(Event::Reply(reply))
             }
             Message::Notification(message) => Some(Event::Notification(message)),
+            Message::Progress(progress) => self.progress_of_another(progress),
             Message::ListChanged(list) => Some(Event::ListChanged(list)),
             Message::Withdrawn { text, id } => Some(Event::Withdrawn { text, id }),
             Message::Nothing => None,
@@ -328,6 +332,16 @@ impl Answers {
                 self.asked(request)
             }
         })
+    }
+
+    /// The progress of another request: of one that has become a task, or that is under way beside a stream that belongs to none.
+    fn progress_of_another(&self, progress: Progress) -> Option<Event> {
+        let Pending { upstreams, target, .. } = &self.pending;
+        match target.client()? {
+            Client::Session(_) => Some(Event::Notification(upstreams.inner.tokens.shown(target, &progress)?)),
+            Client::Stateless { .. } if self.request.method.is_empty() => Some(Event::Progress(progress)),
+            _ => None,
+        }
     }
 
     /// A request of the upstream's own: for the client, where that has the session alone and has said what it can be asked.

@@ -7,6 +7,11 @@ use super::{
 };
 
 impl Upstreams {
+    /// Whether the server is known to have no sessions.
+    pub(crate) fn has_no_sessions(&self, target: &Target) -> bool {
+        self.inner.eras.get(&target.key.endpoint) == Some(Era::Modern)
+    }
+
     /// Opens a session with a server, or finds out that it requires none.
     pub(super) async fn open(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
         let (eras, endpoint) = (&self.inner.eras, &target.key.endpoint);

@@ -68,6 +68,7 @@ impl Upstreams {
         cancel: CancellationToken,
     ) -> Result<Started, UpstreamError> {
         let mut pending = Pending::new(self.clone(), Arc::clone(target), request.id);
+        self.inner.tokens.remember(target, &request);
         let sent = tokio::select! {
             sent = self.call_session(target, &request, deadline) => sent,
             () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
@@ -138,6 +139,12 @@ impl Upstreams {
             if session.subscribes(&request.method) {
                 return Ok(Sent::Whole(session, Reply::of_result("{}")));
             }
+            let mut within = limits.headers;
+            if request.hears && session.era == Era::Legacy {
+                session.stands.wait().await;
+                // Its answer may not begin before the client has answered what the server asks beside it.
+                within += limits.idle;
+            }
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
                 .await
                 .map_err(|_| UpstreamError::Timeout {
@@ -146,10 +153,7 @@ impl Upstreams {
                 })?
                 .map_err(|_| UpstreamError::invalid("its session has ended"))?;
             let response = match session.era {
-                Era::Legacy => {
-                    self.post(target, Some(&session), request.body.clone(), limits.headers)
-                        .await
-                }
+                Era::Legacy => self.post(target, Some(&session), request.body.clone(), within).await,
                 Era::Modern => self.post_modern(target, &session, request, limits.headers).await,
             };
             if let Err(UpstreamError::Timeout { .. }) = response {

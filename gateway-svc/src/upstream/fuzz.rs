@@ -212,7 +212,7 @@ fn answers_are_passed_on_under_the_clients_id_alone() {
                             let id: Value = serde_json::from_slice(&text[id]).expect("it is JSON");
                             assert_eq!(theirs["params"]["requestId"], id);
                         }
-                        Message::ListChanged(_) | Message::Nothing => {}
+                        Message::Progress(_) | Message::ListChanged(_) | Message::Nothing => {}
                     }
                 }
             }

@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{answer::Event, asking::Asking, message::List, modern::names::SUBSCRIPTION, open_session::OpenSession};
+use super::{
+    answer::Event, asking::Asking, message::List, modern::names::SUBSCRIPTION, open_session::OpenSession,
+    progress::Progress,
+};
 use crate::json::{self, Object};
 
 /// What a server says.
@@ -16,6 +19,8 @@ pub(crate) enum Heard {
     ToolsChanged(Arc<str>),
     /// A resource has changed.
     Updated(Updated),
+    /// The progress of a call of a client without a session.
+    Progress(Progress),
     /// Anything else that it notifies its client of.
     Notification {
         /// The installation whose server it is.
@@ -83,10 +88,11 @@ impl Updated {
 
 impl Heard {
     /// What an event of the stream of this installation's server says; `None`: nothing for clients.
-    pub(super) fn of(event: Event, installation: &Arc<str>) -> Option<Self> {
+    pub(crate) fn of(event: Event, installation: &Arc<str>) -> Option<Self> {
         Some(match event {
             Event::ListChanged(List::Tools) => Self::ToolsChanged(Arc::clone(installation)),
             Event::ListChanged(list) => Self::Changed(list),
+            Event::Progress(progress) => Self::Progress(progress),
             Event::Withdrawn { text, id } => Self::Withdrawn { text, id },
             Event::Request(asking) => Self::Request(asking),
             Event::Reply(_) => return None,
@@ -122,7 +128,7 @@ impl Heard {
         match self {
             Self::Updated(updated) => updated.uri.len() + updated.members.len() + updated.meta.len(),
             Self::Notification { text, .. } | Self::Withdrawn { text, .. } => text.len(),
-            Self::Changed(_) | Self::ToolsChanged(_) | Self::Request(_) => 0,
+            Self::Changed(_) | Self::ToolsChanged(_) | Self::Progress(_) | Self::Request(_) => 0,
         }
     }
 
@@ -145,7 +151,7 @@ impl Heard {
                 installation: Arc::clone(installation),
                 text: text.clone(),
             }),
-            Self::Withdrawn { .. } | Self::Request(_) => None,
+            Self::Progress(_) | Self::Withdrawn { .. } | Self::Request(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     client::Era,
     error::UpstreamError,
     modern::mirrored::Mirrored,
+    progress::{Progress, ProgressToken},
     room::{FREE, Together},
 };
 use crate::json::{self, Object};
@@ -40,6 +41,8 @@ pub(crate) struct Outgoing {
     pub(super) mirrored: Option<Arc<[Mirrored]>>,
     /// The members of `params` with what a modern server has asked for.
     pub(super) inputs: Option<Bytes>,
+    /// Whether its client is told what the server says beside the answer.
+    pub(super) hears: bool,
 }
 
 impl Outgoing {
@@ -73,7 +76,19 @@ impl Outgoing {
             era: Era::Modern,
             mirrored: None,
             inputs: None,
+            hears: false,
         }
+    }
+
+    /// The token under which the server reports progress, if the client has requested it.
+    pub(crate) fn progress_token(&self) -> Option<ProgressToken> {
+        let (own, shown) = (self.id, self.progress_token.clone()?);
+        Some(ProgressToken { own, shown })
+    }
+
+    /// Waits for the stream of the session before it is sent.
+    pub(crate) fn hearing(self) -> Self {
+        Self { hears: true, ..self }
     }
 
     /// Sets how the client speaks that it is made for, and which arguments a modern server gets in headers, too.
@@ -303,6 +318,8 @@ pub(super) enum Message {
     Request(ServerRequest),
     /// For the client: a notification, ready to be passed on.
     Notification(Bytes),
+    /// The progress of another request.
+    Progress(Progress),
     /// A list of its has changed.
     ListChanged(List),
     /// It withdraws a request of its own, which has this id, verbatim; the notification, and where the id is in it.
@@ -376,12 +393,14 @@ impl Message {
         text: &Bytes,
         request: &Outgoing,
     ) -> Self {
-        let inside = params.clone().map(|params| &decoded[params]);
         match method {
-            "notifications/progress" => match (relabel_progress(inside, request), &request.progress_token) {
-                (Some(message), Some(_)) => Self::Notification(message),
-                _ => Self::Nothing,
-            },
+            "notifications/progress" => {
+                let Some(progress) = params.and_then(|params| Progress::of(&text.slice(params))) else {
+                    return Self::Nothing;
+                };
+                let own = request.progress_token().and_then(|token| progress.under(&token));
+                own.map_or(Self::Progress(progress), Self::Notification)
+            }
             "notifications/tools/list_changed" => Self::ListChanged(List::Tools),
             "notifications/prompts/list_changed" => Self::ListChanged(List::Prompts),
             "notifications/resources/list_changed" => Self::ListChanged(List::Resources),
@@ -401,27 +420,6 @@ fn is_error(text: &str) -> bool {
     Object::parse(text).is_ok_and(|error| {
         error.get("code").is_some_and(|code| code.parse::<i64>().is_ok()) && error.string("message").is_some()
     })
-}
-
-/// The notification with the client's token instead of the gateway's; `None` if it is about another request.
-fn relabel_progress(params: Option<&str>, request: &Outgoing) -> Option<Bytes> {
-    let params = params?;
-    let token = request.progress_token.as_ref()?;
-    let params_of = Object::parse(params).ok()?;
-    if params_of.lookalike(&["progressToken"]).is_some() {
-        return None;
-    }
-    let range = params_of.range("progressToken")?;
-    if params[range.clone()].parse() != Ok(request.id) {
-        return None;
-    }
-    let mut out = BytesMut::with_capacity(params.len() + token.len() + 72);
-    out.put_slice(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":");
-    out.put_slice(&params.as_bytes()[..range.start]);
-    out.put_slice(token);
-    out.put_slice(&params.as_bytes()[range.end..]);
-    out.put_u8(b'}');
-    Some(out.freeze())
 }
 
 #[cfg(test)]
@@ -488,7 +486,7 @@ mod tests {
             message,
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":0.5,"progressToken":"mine","x":1}}"#
         );
-        assert!(matches!(progress("6"), Message::Nothing));
+        assert!(matches!(progress("6"), Message::Progress(_)));
         assert!(matches!(progress("\"7\""), Message::Nothing));
     }
 }

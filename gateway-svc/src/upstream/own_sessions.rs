@@ -45,9 +45,8 @@ impl Upstreams {
                 if let Some(replaced) = own.add(&client, &target, &session) {
                     replaced.into_iter().for_each(|replaced| this.retire(replaced));
                     if this.is_listened_to(&client) && session.era == Era::Legacy {
-                        // What the server says from its first answer on, the client learns. One that takes long to begin its stream keeps nobody
-                        // waiting.
-                        let _ = timeout(BEGUN, session.stood.wait()).await;
+                        // What the server says from its first answer on, the client learns.
+                        session.stands.wait().await;
                     }
                     return Ok(session);
                 }

@@ -15,6 +15,7 @@ use super::{
         self,
         names::{FOLLOW_TASK, TASKS},
     },
+    stands::Stands,
 };
 use crate::json::Object;
 
@@ -99,8 +100,8 @@ pub(super) struct Session {
     pub(super) permits: Arc<Semaphore>,
     /// One for each message other than a call that is being sent: each has a connection of its own.
     pub(super) side_messages: Arc<Semaphore>,
-    /// Set once its stream outside calls has begun, or could not be opened.
-    pub(super) stood: SetOnce<()>,
+    /// Whether its stream outside calls has begun.
+    pub(super) stands: Stands,
     /// Set once its server is known to have lost it.
     pub(super) lost: SetOnce<()>,
 }
@@ -121,7 +122,7 @@ impl Session {
             since: Instant::now(),
             permits,
             side_messages: Arc::new(Semaphore::new(SIDE_MESSAGES)),
-            stood: SetOnce::new(),
+            stands: Stands::default(),
             lost: SetOnce::new(),
         }
     }

@@ -72,8 +72,7 @@ impl Upstreams {
         if session.era == Era::Legacy {
             let request = self.request("", b"", &[]);
             let opened = self.standing_body(target, session, None).await;
-            // It may have stood before, and been broken off.
-            let _ = session.stood.set(());
+            session.stands.set();
             return Ok(opened?.map(|body| self.standing(target, session, request, body, None)));
         }
         let Scope::Client(client) = &target.key.scope else {
@@ -125,6 +124,10 @@ impl Upstreams {
             None => self.open_stream(target, session, None).await?,
         };
         let status = response.status();
+        // To the server, the one before may still be open.
+        if status == StatusCode::CONFLICT {
+            return Err(UpstreamError::invalid("HTTP 409"));
+        }
         let refusal = match self.begin(response, Some(session)).await {
             Ok(Begun::Events(body)) => return Ok(Some(body)),
             Ok(Begun::SessionLost) => Bytes::new(),
@@ -168,6 +171,13 @@ fn retried(status: StatusCode) -> bool {
         status,
         StatusCode::UNAUTHORIZED | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
     )
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let (_, _, session) = self.answers.whose();
+        session.stands.end();
+    }
 }
 
 impl Standing {

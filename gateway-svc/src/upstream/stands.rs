@@ -2,31 +2,38 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::SetOnce, time::timeout};
+use tokio::{sync::watch, time::timeout};
 
 /// How long a call waits until the stream of its session has begun.
 pub(super) const BEGUN: Duration = Duration::from_secs(1);
 
-/// Whether the stream of a session that clients share has begun, as far as calls wait for it. Cheap to clone.
+/// Whether the stream of a session has begun, as far as calls wait for it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Stands(Arc<SetOnce<()>>);
+pub(crate) struct Stands(Arc<watch::Sender<bool>>);
 
 impl Default for Stands {
     fn default() -> Self {
-        Self(Arc::new(SetOnce::new()))
+        Self(Arc::new(watch::Sender::new(false)))
     }
 }
 
 impl Stands {
     /// It has begun, or cannot be opened.
     pub(crate) fn set(&self) {
-        // It may be set: a stream that breaks off is opened again.
-        let _ = self.0.set(());
+        self.0.send_replace(true);
+    }
+
+    /// It is over, and another may begin.
+    pub(super) fn end(&self) {
+        self.0.send_replace(false);
     }
 
     /// Waits until it has begun. After one wait that is in vain nobody waits for it any more.
     pub(crate) async fn wait(&self) {
-        if timeout(BEGUN, self.0.wait()).await.is_err() {
+        if timeout(BEGUN, self.0.subscribe().wait_for(|stands| *stands))
+            .await
+            .is_err()
+        {
             self.set();
         }
     }

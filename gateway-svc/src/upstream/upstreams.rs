@@ -23,6 +23,7 @@ use super::{
     message::Outgoing,
     open_session::OpenSession,
     pool::Pool,
+    progress_tokens::ProgressTokens,
     room::Rooms,
     session::Session,
     stands::Stands,
@@ -66,6 +67,8 @@ pub(super) struct Inner {
     pub(super) subscribed: Subscribed,
     /// The levels of log messages that clients have set, as JSON.
     pub(super) levels: sync::Cache<Client, Arc<str>>,
+    /// The progress tokens of the requests of clients with sessions, which are good for as long as a task that became of one.
+    pub(super) tokens: ProgressTokens,
     /// Which era each server speaks, as far as that is known.
     pub(super) eras: sync::Cache<Endpoint, Era>,
     pub(super) limits: Limits,
@@ -119,6 +122,7 @@ impl Upstreams {
                 .max_capacity(SESSIONS)
                 .time_to_idle(LEVEL_IDLE)
                 .build(),
+            tokens: ProgressTokens::default(),
             eras: sync::Cache::builder().max_capacity(SESSIONS).time_to_live(ERA).build(),
             limits,
             next_id: AtomicU64::new(1),

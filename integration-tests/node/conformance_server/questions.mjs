@@ -33,6 +33,17 @@ function registerQuestion(server, name, description, questions, answer, inputSch
 const elicited = ({ response }) => `action=${response.action}, content=${JSON.stringify(response.content)}`;
 const sampled = ({ response }) => `LLM response: ${response.result.content.text}`;
 
+// Servers of older revisions may ask at any time: on the stream that a client holds open, as coming from no call.
+function registerBeside(server) {
+  const question = { message: 'Which city?', requestedSchema: form({ city: { type: 'string' } }) };
+  const questions = { city: inputRequired.elicit(question) };
+  server.registerTool('test_elicitation_beside_the_call', { description: 'Asks outside of its answer' }, async (context) => {
+    const isModern = server.server.getNegotiatedProtocolVersion() >= '2026';
+    const asked = isModern ? answers(context, questions)?.city : await server.server.elicitInput(question);
+    return asked ? { content: [text(`city=${asked.content?.city}`)] } : inputRequired({ inputRequests: questions });
+  });
+}
+
 function registerSingleRounds(server) {
   registerQuestion(
     server,
@@ -153,6 +164,7 @@ function declared(server, { mcpReq }) {
 }
 
 export function registerQuestions(server, states) {
+  registerBeside(server);
   registerSingleRounds(server);
   registerRounds(server, states);
   registerCapabilities(server);

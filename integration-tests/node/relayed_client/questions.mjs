@@ -29,6 +29,7 @@ const CALLS = {
   test_input_required_result_multiple_inputs: {},
   test_input_required_result_multi_round: {},
   test_streaming_elicitation: {},
+  test_elicitation_beside_the_call: {},
 };
 
 export async function questions({ client, call, asked }) {

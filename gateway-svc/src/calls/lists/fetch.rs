@@ -131,7 +131,7 @@ impl Calls {
 
     /// Makes a request of the gateway's own and waits for the result: the entry, and JSON.
     pub(in crate::calls) async fn result(&self, call: &Call<'_>) -> Result<(Arc<Entry>, Bytes), CallError> {
-        let (answered, _) = self.relay(call).await?;
+        let (answered, _) = self.relay(call, None).await?;
         let answered = answered.reply("this request is not a client's");
         let (entry, reply) = answered.await?;
         match reply.result() {

@@ -173,10 +173,12 @@ async fn resume(
             None => answering.rpc(&RpcError::new(INVALID_PARAMS, NOT_KNOWN)).respond(),
         };
     };
-    let mut rest = Vec::from(&b",\"result\":"[..]);
-    rest.extend_from_slice(answer.as_bytes());
-    rest.push(b'}');
-    parked.asking.answer(&rest).await;
+    if !parked.stream.is_withdrawn() {
+        let mut rest = Vec::from(&b",\"result\":"[..]);
+        rest.extend_from_slice(answer.as_bytes());
+        rest.push(b'}');
+        parked.asking.answer(&rest).await;
+    }
     Messages::resumed(parked.stream, answering, parked.token, token)
         .respond(streams)
         .await

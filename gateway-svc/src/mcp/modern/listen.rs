@@ -282,7 +282,7 @@ impl Told {
                 None
             }
             Heard::Notification { installation, text } => self.task(&installation, &text),
-            Heard::ToolsChanged(_) | Heard::Withdrawn { .. } => None,
+            Heard::ToolsChanged(_) | Heard::Progress(_) | Heard::Withdrawn { .. } => None,
         }
     }
 

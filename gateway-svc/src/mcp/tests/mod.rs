@@ -2,6 +2,7 @@
 
 mod admission;
 mod alike;
+mod beside;
 mod calls;
 mod events;
 mod limits;

@@ -10,10 +10,10 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(601);
 
 /// The stream of one call, as the server writes it.
-struct Line {
-    id: Value,
-    token: Value,
-    write: mpsc::UnboundedSender<Value>,
+pub(super) struct Line {
+    pub(super) id: Value,
+    pub(super) token: Value,
+    pub(super) write: mpsc::UnboundedSender<Value>,
 }
 
 impl Line {
@@ -30,7 +30,7 @@ impl Line {
         self.write.send(told).unwrap();
     }
 
-    fn replies(&self, text: &str) {
+    pub(super) fn replies(&self, text: &str) {
         let result = json!({"content": [{"type": "text", "text": text}]});
         let reply = json!({"jsonrpc": "2.0", "id": self.id, "result": result});
         self.write.send(reply).unwrap();
@@ -39,8 +39,20 @@ impl Line {
 
 /// A world whose server answers each call with a stream.
 async fn lines() -> (World, mpsc::UnboundedReceiver<Line>) {
+    lines_and(|| StatusCode::METHOD_NOT_ALLOWED.into_response()).await
+}
+
+/// The same, whose server answers a GET with this.
+pub(super) async fn lines_and(
+    get: impl Fn() -> Response + Send + Sync + 'static,
+) -> (World, mpsc::UnboundedReceiver<Line>) {
     let (opened, lines) = mpsc::unbounded_channel();
     let respond = move |message: Value, _| {
+        match message["method"].as_str() {
+            Some("GET") => return get(),
+            Some("tools/call") => {}
+            _ => return StatusCode::ACCEPTED.into_response(),
+        }
         let (write, read) = mpsc::unbounded_channel();
         let token = message["params"]["_meta"]["progressToken"].clone();
         let id = message["id"].clone();
@@ -52,21 +64,21 @@ async fn lines() -> (World, mpsc::UnboundedReceiver<Line>) {
     (world(respond).await, lines)
 }
 
-fn forms() -> Value {
+pub(super) fn forms() -> Value {
     json!({"elicitation": {}})
 }
 
 /// A call of `mail__send` that is repeated with this state and these answers.
-fn repeated(state: &Value, responses: &Value) -> Value {
+pub(super) fn repeated(state: &Value, responses: &Value) -> Value {
     json!({"name": "mail__send", "arguments": {"n": 1}, "requestState": state, "inputResponses": responses})
 }
 
-fn accepted() -> Value {
+pub(super) fn accepted() -> Value {
     json!({"question": {"action": "accept", "content": {"name": "\u{e4}"}, "later": 12345678901234567890_u64}})
 }
 
 impl World {
-    async fn calls(&self, who: &str, params: Value, can: &Value) -> (u16, Value) {
+    pub(super) async fn calls(&self, who: &str, params: Value, can: &Value) -> (u16, Value) {
         self.modern(who, "tools/call", params, can).await
     }
 
@@ -102,7 +114,7 @@ impl World {
     }
 
     /// Fails if the server was sent an answer, or told that the call is over.
-    fn said_nothing(&mut self) {
+    pub(super) fn said_nothing(&mut self) {
         while let Ok((message, _)) = self.seen.try_recv() {
             let method = message["method"].as_str();
             assert!(
@@ -113,7 +125,7 @@ impl World {
     }
 }
 
-fn text_of(answer: &Value) -> &Value {
+pub(super) fn text_of(answer: &Value) -> &Value {
     &answer["result"]["content"][0]["text"]
 }
 

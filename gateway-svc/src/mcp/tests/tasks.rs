@@ -303,3 +303,42 @@ async fn a_task_asks_its_client() {
     );
     assert_eq!(seen[1]["result"], json!({"action": "accept", "_meta": related("t\"1")}));
 }
+
+/// A token is good for as long as the task, whichever stream its server has for it.
+#[tokio::test]
+async fn the_progress_of_a_task_is_under_the_token_of_its_call() {
+    let ((write, respond), (say, result)) = (written(), written());
+    let mut world = world(move |message, headers| match message["method"].as_str() {
+        Some("GET") => respond(),
+        Some("tasks/result") => result(),
+        _ => with_tasks(message, headers),
+    })
+    .await;
+    world.streams.store(true, Ordering::SeqCst);
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let get = method("GET").by("alice").session(&session);
+    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    let mut call: Value = serde_json::from_str(AS_TASK).unwrap();
+    call["params"]["_meta"] = json!({"progressToken": "p"});
+    let made = world.ask("alice", &session, &call.to_string()).await;
+    let id = made["result"]["task"]["taskId"].as_str().unwrap().to_owned();
+    let token = world.last_call().0["params"]["_meta"]["progressToken"].clone();
+    let progress = |token: &Value| notification("progress", json!({"progress": 1, "progressToken": token}));
+    write.send(progress(&json!(0))).unwrap();
+    write.send(progress(&token)).unwrap();
+    assert_eq!(events.next().await, progress(&json!("p")));
+    let mut answer = Events::of(world.post("alice", &session, about("tasks/result", &id)).await);
+    say.send(progress(&token)).unwrap();
+    assert_eq!(answer.next().await, progress(&json!("p")));
+
+    // It is no other client's.
+    let other = world.open("alice", "2025-11-25", json!({})).await;
+    let mut second: Value = serde_json::from_str(AS_TASK).unwrap();
+    second["params"]["_meta"] = json!({"progressToken": "q"});
+    world.ask("alice", &other, &second.to_string()).await;
+    let token = world.last_call().0["params"]["_meta"]["progressToken"].clone();
+    write.send(progress(&token)).unwrap();
+    let log = notification("message", json!({"level": "info", "data": 1}));
+    write.send(log.clone()).unwrap();
+    assert_eq!(events.next().await, log);
+}
