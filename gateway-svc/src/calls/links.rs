@@ -19,6 +19,8 @@ pub(super) enum Names {
     Prompt,
     /// `contents[].uri`.
     Read,
+    /// Those of the result of a call that has become a task (2026-07-28).
+    Task,
 }
 
 impl Names {
@@ -28,6 +30,7 @@ impl Names {
             "tools/call" | "tasks/result" => Some(Self::Tool),
             "prompts/get" => Some(Self::Prompt),
             "resources/read" => Some(Self::Read),
+            "tasks/get" => Some(Self::Task),
             _ => None,
         }
     }
@@ -65,8 +68,15 @@ impl Names {
         let Ok(object) = Object::parse(result) else {
             return places.found;
         };
+        let object = match self {
+            Self::Task => match object.get("result").and_then(|result| Object::parse(result).ok()) {
+                Some(result) => result,
+                None => return places.found,
+            },
+            _ => object,
+        };
         match self {
-            Self::Tool => places.blocks(object.get("content")),
+            Self::Tool | Self::Task => places.blocks(object.get("content")),
             Self::Prompt => {
                 for message in elements(object.get("messages")) {
                     let content = Object::parse(message).ok().and_then(|message| message.get("content"));
@@ -159,6 +169,13 @@ mod tests {
         let prompt = r#"{"messages":[{"role":"user","content":{"type":"resource_link","uri":"u:1"}},{"content":[{"type":"resource","resource":{"uri":"u:2"}}]},7],"_meta":{"ui/resourceUri":"u:3"}}"#;
         let expected = r##"{"messages":[{"role":"user","content":{"type":"resource_link","uri":"u:1#x"}},{"content":[{"type":"resource","resource":{"uri":"u:2#x"}}]},7],"_meta":{"ui/resourceUri":"u:3#x"}}"##;
         assert_eq!(renamed(Names::Prompt, prompt).unwrap(), expected);
+        let task = format!(
+            r#"{{"taskId":"u:1","status":"completed","result":{tool},"_meta":{{"ui":{{"resourceUri":"u:8"}}}}}}"#
+        );
+        let expected = task.replace(tool, &renamed(Names::Tool, tool).unwrap());
+        assert_eq!(renamed(Names::Task, &task).unwrap(), expected);
+        let working = r#"{"taskId":"u:1","status":"working","x":{"uri":"u:2"}}"#;
+        assert_eq!(renamed(Names::Task, working), None);
         let read = r#"{"contents":[{"uri":"u:1","text":"u:1"},{"uri":"v:2"},{"uri":null}],"x":12345678901234567890}"#;
         let expected =
             r##"{"contents":[{"uri":"u:1#x","text":"u:1"},{"uri":"v:2"},{"uri":null}],"x":12345678901234567890}"##;
