@@ -68,7 +68,7 @@ pub(super) struct At {
     /// Where the client has no session, and its server has: what it says beside the answer.
     pub(super) hearing: Option<Box<Hearing>>,
     /// Where the client has no session: those who listen for it.
-    pub(super) others: Option<Others>,
+    pub(super) others: Option<Box<Others>>,
 }
 
 /// Streams of a client without a session, which are told what is said on those of its calls and concerns none.
@@ -78,11 +78,12 @@ pub(super) struct Others {
 }
 
 impl Others {
-    pub(super) fn of(client: &Client, listeners: &Arc<Listeners>) -> Option<Self> {
-        matches!(client, Client::Stateless { .. }).then(|| Self {
+    pub(super) fn of(client: &Client, listeners: &Arc<Listeners>) -> Option<Box<Self>> {
+        let others = || Self {
             listeners: Arc::clone(listeners),
             client: client.clone(),
-        })
+        };
+        matches!(client, Client::Stateless { .. }).then(|| Box::new(others()))
     }
 
     /// Tells them what concerns no call; else returns it.
