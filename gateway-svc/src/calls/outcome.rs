@@ -252,7 +252,7 @@ impl CallStream {
                 Ok(event) => event,
                 Err(error) => {
                     let mends = match &mut self.renewal {
-                        Some(renewal) => renewal.mends(&error, &mut self.messages, &self.at.running).await?,
+                        Some(renewal) => Box::pin(renewal.mends(&error, &mut self.messages, &self.at.running)).await?,
                         None => false,
                     };
                     if mends {

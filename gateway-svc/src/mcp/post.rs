@@ -49,7 +49,7 @@ impl Visit {
             Err(unread) => return self::unread(unread),
         };
         // The thread that serves this connection serves others, and has no other thread to give them to.
-        on_runtime(body.len(), &mcp.runtime, self.message(body)).await
+        on_runtime(body.len(), &mcp.runtime, Box::pin(self.message(body))).await
     }
 
     /// Answers the message or batch in a body.
@@ -67,7 +67,7 @@ impl Visit {
                 let why = "this revision has no batches: send each message alone";
                 return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, why);
             }
-            return self.batch(text, own_turn).await;
+            return Box::pin(self.batch(text, own_turn)).await;
         }
         let message = match in_place(text.len(), || Message::parse(text)).await {
             Ok(message) => message,
@@ -75,7 +75,7 @@ impl Visit {
         };
         drop(own_turn);
         if modern::speaks(&self.headers, &message) {
-            return self.modern(&message).await;
+            return Box::pin(self.modern(&message)).await;
         }
         let Kind::Request { id, method } = &message.kind else {
             // Not counted: a caller with the maximum of calls in progress can still cancel them.
@@ -109,7 +109,7 @@ impl Visit {
                 // Clients of older revisions fail on events without data.
                 body::events(live.into_events(0, session.revision >= Revision::V2025_11_25))
             }
-            stream => match stream.into_message().await {
+            stream => match Box::pin(stream.into_message()).await {
                 Some(message) => body::pieces(message),
                 None => StatusCode::ACCEPTED.into_response(),
             },

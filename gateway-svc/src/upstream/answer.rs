@@ -241,7 +241,7 @@ impl Answers {
                 continue;
             }
             let Some(data) = self.read().await? else {
-                if self.resume().await? {
+                if Box::pin(self.resume()).await? {
                     continue;
                 }
                 self.pending.settle();
@@ -257,7 +257,7 @@ impl Answers {
                 self.begun = true;
                 // Some servers announce a stream and send bare JSON.
                 if data[start] == b'{' {
-                    return self.bare(data.slice(start..)).await;
+                    return Box::pin(self.bare(data.slice(start..))).await;
                 }
             }
             self.came = data;

@@ -160,12 +160,9 @@ impl Vendor {
             if let Some(kept) = self.kept.get(&key).await {
                 return Ok(kept);
             }
-            let vend = self.vend(running, caller, None);
-            return self
-                .kept
-                .try_get_with(key, vend)
-                .await
-                .map_err(|error| (*error).clone());
+            // By itself: each call has room for what it waits for, and this is large.
+            let vended = Box::pin(self.kept.try_get_with(key, self.vend(running, caller, None)));
+            return vended.await.map_err(|error| (*error).clone());
         };
         let (generations, scopes) = match refused {
             // Nothing was sent that could be replaced.
@@ -181,14 +178,11 @@ impl Vendor {
             return Ok(kept);
         }
         self.kept.invalidate(&key).await;
-        let replaced = self
-            .replaced
-            .try_get_with(
-                (key.clone(), generations, scopes.into()),
-                self.vend(running, caller, Some(refused)),
-            )
-            .await
-            .map_err(|error| (*error).clone())?;
+        let replaced = Box::pin(self.replaced.try_get_with(
+            (key.clone(), generations, scopes.into()),
+            self.vend(running, caller, Some(refused)),
+        ));
+        let replaced = replaced.await.map_err(|error| (*error).clone())?;
         self.kept.insert(key, Arc::clone(&replaced)).await;
         Ok(replaced)
     }
