@@ -6,13 +6,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
-use super::own_sessions::OwnSessions;
+use super::{
+    own_sessions::OwnSessions,
+    prepared::{Prepared, Ready, Way},
+};
 use crate::{
     domain::{CallError, Caller, ConsumerRef, Links},
     json, resolve,
     route::Source,
     snapshot::Snapshot,
     upstream::{self, Era, Mirrored, Outgoing, Profile, Revision, Together, Upstreams},
+    vend::Vended,
 };
 
 /// Who makes requests, and by which gateway or agent.
@@ -31,6 +35,8 @@ pub(crate) struct Visitor<'a> {
     pub(crate) era: Era,
     /// The legacy revision that a server is spoken to in: the client's own, if it speaks one.
     pub(crate) revision: Revision,
+    /// Where its calls go, as far as that is kept.
+    pub(crate) prepared: Option<&'a Prepared>,
 }
 
 /// A [`Visitor`] who stays for longer than their request.
@@ -73,6 +79,7 @@ impl Guest {
             profile: self.profile.as_ref(),
             era: self.era,
             revision: self.revision,
+            prepared: None,
         }
     }
 }
@@ -154,6 +161,40 @@ pub(crate) struct Meta<'a> {
 }
 
 impl Call<'_> {
+    /// Where it goes, if that is kept.
+    pub(super) fn prepared(&self, snapshot: &Arc<Snapshot>) -> Option<Way> {
+        let (tool, prepared) = self.kept()?;
+        prepared.find(tool, &self.visitor.client, self.visitor.revision, snapshot)
+    }
+
+    /// The client's calls of this tool go there from now on.
+    pub(super) fn keep(&self, to: &resolve::Target, vended: &Arc<Vended>, target: &Arc<upstream::Target>) {
+        if let Some((tool, prepared)) = self.kept() {
+            let ready = Ready {
+                client: self.visitor.client.clone(),
+                revision: self.visitor.revision,
+                to: to.clone(),
+                vended: Arc::clone(vended),
+                target: Arc::clone(target),
+            };
+            prepared.keep(tool, ready);
+        }
+    }
+
+    /// What it was sent with was refused.
+    pub(super) fn forget(&self) {
+        if let Some((tool, prepared)) = self.kept() {
+            prepared.forget(tool);
+        }
+    }
+
+    fn kept(&self) -> Option<(&str, &Prepared)> {
+        match self.to {
+            To::Tool(tool) => Some((tool, self.visitor.prepared?)),
+            To::Source(..) => None,
+        }
+    }
+
     /// The request for the upstream that it was resolved to.
     pub(super) fn outgoing(&self, upstreams: &Upstreams, resolved: &resolve::Target) -> Outgoing {
         let params = |token: Option<u64>| params(self, resolved.tool.as_deref(), token);
@@ -226,6 +267,7 @@ mod tests {
             profile: None,
             era: Era::Legacy,
             revision: Revision::LATEST,
+            prepared: None,
         };
         let call = Call {
             visitor: &visitor,

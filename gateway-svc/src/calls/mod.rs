@@ -7,6 +7,7 @@ mod ending;
 mod everywhere;
 mod failure;
 mod hearing;
+mod late;
 mod links;
 mod listeners;
 mod listening;
@@ -16,6 +17,7 @@ mod outcome;
 mod own_sessions;
 mod own_tools;
 mod pause;
+mod prepared;
 mod renewal;
 mod reopening;
 mod shared;
@@ -33,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{CallError, Links},
-    resolve,
     snapshot::Store,
     upstream::{Answer, UpstreamError, Upstreams},
     vend::{Refused, VendError, Vendor},
@@ -41,6 +42,7 @@ use crate::{
 pub(crate) use call::{Call, Meta, To, Visitor};
 use failure::upstream_failed;
 use hearing::Kept;
+use late::Late;
 pub(crate) use listeners::Listener;
 use listeners::Listeners;
 use lists::Lists;
@@ -50,6 +52,8 @@ use outcome::{At, Others, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_sessions::OwnSessions;
 pub(crate) use pause::Pause;
+pub(crate) use prepared::Prepared;
+use prepared::Way;
 use renewal::Renewal;
 use reopening::Lost;
 use shared::Hub;
@@ -76,7 +80,7 @@ pub(crate) struct Calls {
     kept: Kept,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
-    late: CancellationToken,
+    late: Late,
 }
 
 impl Calls {
@@ -122,7 +126,7 @@ impl Calls {
             lists: Lists::default(),
             tools_changed,
             stop,
-            late,
+            late: Late::new(late),
         }
     }
 
@@ -141,18 +145,23 @@ impl Calls {
     /// self-hosted server did not receive, since it is stopping or has ended, is sent again to its successor. `hears`: its client may be asked
     /// beside the answer.
     async fn relay(&self, call: &Call<'_>, hears: Option<&Arc<Self>>) -> Result<(Outcome, Option<Speaker>), CallError> {
-        let answered = pin!(self.deliver(call, |target| self.call_at(target, call, hears)));
+        let answered = pin!(self.deliver(call, |way| self.call_at(way, call, hears)));
         unless_late(&self.late, answered).await
     }
 
     /// Sends the call to the installation that it was resolved to. The inner error: its server did not receive the call, and a successor may.
     async fn call_at(
         &self,
-        resolved: resolve::Target,
+        way: Way,
         call: &Call<'_>,
         hears: Option<&Arc<Self>>,
     ) -> Result<Result<(Outcome, Option<Speaker>), Refusal>, CallError> {
         let Visitor { caller, consumer, .. } = call.visitor;
+        let Way {
+            to: resolved,
+            with,
+            lasts,
+        } = way;
         let running = &resolved.running;
         let entry = &running.entry;
         let fail = |error: VendError| error.into_call_error(running, consumer, &self.links);
@@ -160,11 +169,23 @@ impl Calls {
             let vending = self.vendor.headers(running, caller.token.as_deref(), refused);
             self.unless_stopping(vending).await?.map_err(fail)
         };
-        let mut vended = vend(None).await?;
+        let (mut vended, mut known) = match with {
+            Some((vended, target)) => (vended, Some(target)),
+            None => (vend(None).await?, None),
+        };
         let (mut renewed, mut widened) = (false, false);
         let mut change = None;
         loop {
-            let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
+            let target = match known.take() {
+                Some(target) => target,
+                None => {
+                    let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
+                    if lasts {
+                        call.keep(&resolved, &vended, &target);
+                    }
+                    target
+                }
+            };
             if target.client().is_none() {
                 match self.shared.before(&target, call).await {
                     Ok(begun) => change = change.or(begun),
@@ -222,10 +243,12 @@ impl Calls {
                     if std::mem::replace(&mut renewed, true) {
                         return Err(fail(VendError::Expired));
                     }
+                    call.forget();
                     let refused = Refused::Credential(vended.generations);
                     vended = vend(Some(refused)).await?;
                 }
                 Err(UpstreamError::InsufficientScope { scopes }) if running.revision.vends_headers => {
+                    call.forget();
                     let wider = if scopes.is_empty() || std::mem::replace(&mut widened, true) {
                         None
                     } else {

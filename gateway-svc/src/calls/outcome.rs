@@ -7,11 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    ToolsChanged, during::Said, failure::upstream_failed, hearing::Hearing, listeners::Listeners, naming::Naming,
-    own_sessions::OwnSessions, renewal::Renewal,
+    ToolsChanged, during::Said, failure::upstream_failed, hearing::Hearing, late::Late, listeners::Listeners,
+    naming::Naming, own_sessions::OwnSessions, renewal::Renewal,
 };
 use crate::{
     domain::{CallError, Definition, Entry, Running},
@@ -62,7 +61,7 @@ pub(super) struct At {
     /// Called when the upstream announces that its tools have changed.
     pub(super) tools_changed: ToolsChanged,
     /// Nobody gets messages any more once it is cancelled.
-    pub(super) late: CancellationToken,
+    pub(super) late: Late,
     /// The session, if it is its client's own and the client gets all tools that the server shows it there.
     pub(super) own: Option<Box<Own>>,
     /// Where the client has no session, and its server has: what it says beside the answer.
@@ -126,14 +125,14 @@ impl Own {
 
 /// What comes before the gateway has stopped for too long to pass it on. A call that is dropped is cancelled at its server.
 pub(super) async fn unless_late<T>(
-    late: &CancellationToken,
+    late: &Late,
     // Calls are large: by value, they would be copied.
     coming: Pin<&mut impl Future<Output = Result<T, CallError>>>,
 ) -> Result<T, CallError> {
     tokio::select! {
         biased;
         came = coming => came,
-        () = late.cancelled() => Err(CallError::Interrupted),
+        () = late.comes() => Err(CallError::Interrupted),
     }
 }
 

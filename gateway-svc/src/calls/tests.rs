@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     domain::{Caller, ConsumerKind, ConsumerRef, Endpoint, Subject, UpstreamFault},
+    resolve,
     snapshot::{
         Feed,
         testing::{Made, Registry, bearer, fill, hosted_revision, person, runtime},
@@ -116,6 +117,7 @@ async fn answered_unless(
         profile: None,
         era: Era::Legacy,
         revision: Revision::LATEST,
+        prepared: None,
     };
     let call = Call {
         visitor: &visitor,
@@ -127,17 +129,18 @@ async fn answered_unless(
         together: None,
         cancel,
     };
-    let send = async |target: resolve::Target| {
+    let send = async |way: Way| {
+        let target = &way.to;
         let Some(Endpoint::Hosted(endpoint)) = &target.running.endpoint else {
             panic!("{:?}", target.running.endpoint)
         };
         let why = match &**endpoint {
             "unix:/running" => return Ok(Ok(())),
-            "unix:/vending" => return Ok(calls.call_at(target, &call, None).await?.map(drop)),
+            "unix:/vending" => return Ok(calls.call_at(way, &call, None).await?.map(drop)),
             "unix:/stopping" => UpstreamError::NotTaken,
             _ => UpstreamError::Unreachable("no such file".to_owned()),
         };
-        Ok(Err(Refusal::new(target.running, why)))
+        Ok(Err(Refusal::new(way.to.running, why)))
     };
     let answer = tokio::select! {
         answer = calls.deliver(&call, send) => answer,
@@ -284,6 +287,7 @@ async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
             profile: None,
             era: Era::Legacy,
             revision: Revision::LATEST,
+            prepared: None,
         };
         let target = Targets::default().get(&target.running, &vended, &target.consumer, &visitor);
         told.push(target.unwrap().caller.clone());

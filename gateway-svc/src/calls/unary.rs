@@ -40,6 +40,7 @@ impl Calls {
             profile: None,
             era: Era::Legacy,
             revision: Revision::LATEST,
+            prepared: None,
         };
         let call = Call {
             visitor: &visitor,

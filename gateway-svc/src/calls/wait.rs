@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Calls, call::Call, failure::upstream_failed};
+use super::{Calls, call::Call, failure::upstream_failed, prepared::Way};
 use crate::{
     domain::{CallError, Endpoint, RepairReason, Running, UpstreamFault},
-    resolve,
     upstream::UpstreamError,
 };
 
@@ -72,11 +71,7 @@ impl Wait {
 
 impl Calls {
     /// Sends the call to where it goes, again and again until a server receives it or the wait is over.
-    pub(super) async fn deliver<T, F>(
-        &self,
-        call: &Call<'_>,
-        send: impl Fn(resolve::Target) -> F,
-    ) -> Result<T, CallError>
+    pub(super) async fn deliver<T, F>(&self, call: &Call<'_>, send: impl Fn(Way) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<Result<T, Refusal>, CallError>>,
     {
@@ -85,8 +80,11 @@ impl Calls {
             refused: None,
         };
         loop {
-            let target = self.resolve(call, &wait).await?;
-            match send(target).await? {
+            let way = match self.prepared(call, &wait) {
+                Some(way) => way,
+                None => self.resolve(call, &wait).await?,
+            };
+            match send(way).await? {
                 Ok(sent) => return Ok(sent),
                 Err(refusal) => wait = wait.after(refusal)?,
             }
@@ -103,8 +101,16 @@ impl Calls {
         }
     }
 
+    /// Where the call goes, if that is known and no server there has refused it.
+    fn prepared(&self, call: &Call<'_>, wait: &Wait) -> Option<Way> {
+        if wait.refused.is_some() {
+            return None;
+        }
+        call.prepared(&self.store.load().ok()?)
+    }
+
     /// Where the call goes. Waits for a server that is starting, and for the successor of the one that refused the call.
-    async fn resolve(&self, call: &Call<'_>, wait: &Wait) -> Result<resolve::Target, CallError> {
+    async fn resolve(&self, call: &Call<'_>, wait: &Wait) -> Result<Way, CallError> {
         let mut revisions = None;
         loop {
             let snapshot = self.store.load()?;
@@ -117,10 +123,15 @@ impl Calls {
                     .then(|| wait.for_start()),
                 Err(_) => None,
             };
-            drop(snapshot);
             let Some(until) = until else {
-                return resolved;
+                let prepared = call.visitor.prepared;
+                // What servers list to the client alone may change at any time.
+                let lasts = prepared.is_some_and(|prepared| prepared.is_of(&snapshot))
+                    && self.own.of(&call.visitor.client).is_empty();
+                let with = None;
+                return resolved.map(|to| Way { to, with, lasts });
             };
+            drop(snapshot);
             // Resolves once more after it has subscribed, so that no change in between is missed.
             let Some(revisions) = &mut revisions else {
                 revisions = Some(self.store.revisions());
@@ -128,7 +139,10 @@ impl Calls {
             };
             tokio::select! {
                 Ok(()) = revisions.changed() => {}
-                () = sleep_until(until) => return resolved.map_err(still_starting),
+                () = sleep_until(until) => {
+                    let (with, lasts) = (None, false);
+                    return resolved.map(|to| Way { to, with, lasts }).map_err(still_starting);
+                }
                 () = call.cancel.cancelled() => return Err(CallError::Cancelled),
                 // Open requests are cut soon, and whoever sent one would not know whether the tool was called.
                 () = self.stop.cancelled() => return Err(CallError::Stopping),

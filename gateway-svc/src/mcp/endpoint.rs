@@ -11,6 +11,7 @@ use service_kit::quota::until_sent;
 
 use super::{
     Mcp, body,
+    known::Known,
     media::accepts,
     modern,
     refusal::{plain, refused, too_many, unavailable},
@@ -35,6 +36,22 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
             "this host or origin may not use this endpoint",
         );
     }
+    let is_post = head.method == Method::POST;
+    let known = is_post
+        .then(|| mcp.store.load().ok())
+        .flatten()
+        .and_then(|snapshot| mcp.known.find(&head.headers, (kind, slug), &snapshot, mcp.clock.now()));
+    if let Some(known) = known {
+        let visit = Visit {
+            came,
+            identified: known.identified.clone(),
+            consumer: Arc::clone(&known.consumer),
+            headers: head.headers,
+            known: Some(known),
+            mcp,
+        };
+        return visit.post(body).await;
+    }
     let name = ConsumerRef::new(kind, slug);
     let identified = match mcp.identity.identify(&head.headers, Some(&name)).await {
         Ok(identified) => identified,
@@ -46,20 +63,31 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
     {
         return too_many(&exceeded, None);
     }
-    let consumer = mcp
-        .store
-        .load()
-        .and_then(|snapshot| resolve::consumer(&snapshot, &identified.caller, &name));
-    let consumer = match consumer {
-        Ok(consumer) => consumer,
+    let entered = mcp.store.load().and_then(|snapshot| {
+        let consumer = resolve::consumer(&snapshot, &identified.caller, &name)?;
+        Ok((snapshot, consumer))
+    });
+    let (snapshot, consumer) = match entered {
+        Ok(entered) => entered,
         Err(error) => return unavailable(&error),
     };
+    let known = is_post
+        .then(|| {
+            let now = mcp.clock.now();
+            Known::new(&head.headers, &identified, &consumer, &snapshot, &mcp.sessions, now).map(Arc::new)
+        })
+        .flatten();
+    if let Some(known) = &known {
+        mcp.known.keep(&head.headers, known);
+    }
+    drop(snapshot);
     let visit = Visit {
         mcp,
         came,
         identified,
         consumer,
         headers: head.headers,
+        known,
     };
     match head.method {
         Method::POST => visit.post(body).await,

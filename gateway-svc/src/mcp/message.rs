@@ -76,6 +76,7 @@ impl Visit {
             profile: Some(&session.profile),
             era: Era::Legacy,
             revision: session.revision,
+            prepared: self.known.as_ref().map(|known| &known.prepared),
         }
     }
 

@@ -13,6 +13,7 @@ mod failure;
 mod fuzz;
 mod in_flight;
 mod initialize;
+mod known;
 mod list;
 mod lists;
 mod media;
@@ -59,6 +60,7 @@ use crate::{
 use asked::Asked;
 pub use batch::MAX_BATCH;
 use in_flight::InFlight;
+use known::KnownClients;
 use modern::{Parked, Parking, States};
 use resumable::Resumable;
 use session::Sessions;
@@ -78,6 +80,7 @@ pub(crate) struct Mcp {
     listings: Arc<Listings>,
     quotas: Arc<Quotas>,
     sessions: Sessions,
+    known: KnownClients,
     cursors: PageTokens,
     hosts: Hosts,
     in_flight: Arc<InFlight>,
@@ -121,6 +124,7 @@ impl Mcp {
             listings,
             quotas,
             sessions: Sessions::new(&config.session_key),
+            known: KnownClients::default(),
             cursors: PageTokens::new(&config.page_token_key),
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
             in_flight: Arc::default(),

@@ -22,7 +22,8 @@ use super::{
     refusal::{IN_A_SECOND, later, plain, too_many},
     resumable::Live,
     rpc::{self, INVALID_REQUEST, Kind, Message, PARSE_ERROR, TRANSPORT_ERROR},
-    visit::{SESSION_ID, Visit},
+    session::SESSION_ID,
+    visit::Visit,
 };
 use crate::{buffers::Unread, json, upstream::Revision};
 

@@ -20,6 +20,8 @@ use crate::{
     upstream::{Client, Profile, Revision},
 };
 
+/// The header with a session's handle.
+pub(super) const SESSION_ID: &str = "mcp-session-id";
 /// A session ends after this time, and its client initializes again.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const CONTEXT: &[u8] = b"chandlery mcp session 2";
@@ -170,6 +172,11 @@ impl Sessions {
             profile: Profile::new(capabilities, info),
             id,
         })
+    }
+
+    /// Whether the session was ended.
+    pub(crate) fn has_ended(&self, session: &Session) -> bool {
+        self.ended.contains_key(&session.id)
     }
 
     /// Ends the session.

@@ -8,12 +8,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Mcp,
+    known::Known,
     rpc::{RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
-    session::Session,
+    session::{SESSION_ID, Session},
 };
 use crate::{domain::Consumer, identity::Identified, upstream::Revision};
 
-pub(super) const SESSION_ID: &str = "mcp-session-id";
 pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
 /// A caller of a gateway or an agent.
@@ -24,6 +24,8 @@ pub(super) struct Visit {
     pub(super) identified: Identified,
     pub(super) consumer: Arc<Consumer>,
     pub(super) headers: HeaderMap,
+    /// What is kept of the client.
+    pub(super) known: Option<Arc<Known>>,
 }
 
 impl Visit {
@@ -52,6 +54,10 @@ impl Visit {
                 RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
             ));
         };
+        let known = self.known.as_ref().and_then(|known| known.session.clone());
+        if let Some(session) = known.filter(|session| !self.mcp.sessions.has_ended(session)) {
+            return Ok(session);
+        }
         let subject = &self.identified.subject;
         let now = self.mcp.clock.now();
         let open = |handle| self.mcp.sessions.open(handle, subject, &self.consumer.name, now);

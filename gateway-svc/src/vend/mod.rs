@@ -64,6 +64,8 @@ pub(crate) struct Vended {
     pub(crate) generations: Generations,
     /// Whose they are, as in [`CallerToken::digest`]; `None`: all callers of the installation use them.
     pub(crate) caller: Option<[u8; 32]>,
+    /// When they are to be vended again.
+    pub(crate) until: tokio::time::Instant,
     kept: Duration,
 }
 
@@ -199,6 +201,7 @@ impl Vendor {
                 headers,
                 generations: Generations::default(),
                 caller: None,
+                until: tokio::time::Instant::now() + MAX_KEPT,
                 kept: MAX_KEPT,
             }));
         }
@@ -248,6 +251,7 @@ impl Vendor {
         let token_left = caller.map_or(MAX_KEPT, |caller| {
             caller.user.expires_at.duration_since(now).unwrap_or_default()
         });
+        let kept = left.min(token_left).min(MAX_KEPT);
         Ok(Arc::new(Vended {
             headers,
             generations: Generations {
@@ -256,7 +260,8 @@ impl Vendor {
                 token: vended.token_number,
             },
             caller: caller.map(CallerToken::digest),
-            kept: left.min(token_left).min(MAX_KEPT),
+            until: tokio::time::Instant::now() + kept,
+            kept,
         }))
     }
 }

@@ -13,4 +13,4 @@ pub use authenticate::{Caller, authenticate, require_user, require_workload, tok
 pub use issuer::{AdminRules, FacadeRules, IssuerConfig, MachineRules, OidcEndpoints};
 pub use messages::{ISSUER_UNREACHABLE, USER_DEACTIVATED};
 pub use user::{User, UserId};
-pub use verify::{BadProxy, GATEWAY_TOKEN, TokenError, Use, Verifier, takes_secrets};
+pub use verify::{BadProxy, GATEWAY_TOKEN, KNOWN_FOR, TokenError, Use, Verifier, takes_secrets};

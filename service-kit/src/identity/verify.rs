@@ -20,9 +20,11 @@ use crate::clock::Clock;
 
 /// The prefix of every gateway token.
 pub const GATEWAY_TOKEN: &str = "cht_";
-/// A verified token is looked up instead of verified again for this long. A withdrawn key is therefore accepted for
-/// this much longer than the limits in `jwks.rs` say.
-const CACHE_TIME: Duration = Duration::from_secs(60);
+/// A verified token is looked up instead of verified again for this long, and for [`KNOWN_FOR`] more. A withdrawn key is therefore accepted for a
+/// minute longer than the limits in `jwks.rs` say.
+const CACHE_TIME: Duration = Duration::from_secs(60 - KNOWN_FOR.as_secs());
+/// How long a service may take who sent a token for known without asking [`Verifier`] again.
+pub const KNOWN_FOR: Duration = Duration::from_secs(5);
 const CACHED: u64 = 100_000;
 /// Longer tokens are rejected unread; real ones are shorter.
 const MAX_TOKEN: usize = 16 * 1024;

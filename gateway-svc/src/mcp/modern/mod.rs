@@ -175,6 +175,7 @@ impl Visit {
             profile: Some(&stated.profile),
             era: Era::Modern,
             revision: Revision::LATEST,
+            prepared: self.known.as_ref().map(|known| &known.prepared),
         }
     }
 }

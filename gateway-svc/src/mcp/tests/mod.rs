@@ -5,6 +5,7 @@ mod alike;
 mod beside;
 mod calls;
 mod events;
+mod known;
 mod limits;
 mod listening;
 mod messages;

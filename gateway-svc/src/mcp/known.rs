@@ -1,0 +1,155 @@
+//! What a thread knows of the clients that it serves: who they are, in which session, and where their calls go.
+//!
+//! A client sends many requests with the same headers. What these come to is worked out once on each thread, and is void as soon as the registry
+//! says anything else.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    mem::take,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use service_kit::identity::KNOWN_FOR;
+use thread_local::ThreadLocal;
+
+use super::session::{SESSION_ID, Session, Sessions};
+use crate::{
+    calls::Prepared,
+    domain::{Consumer, ConsumerKind, ConsumerRef},
+    identity::Identified,
+    snapshot::Snapshot,
+};
+
+/// Clients that a thread knows, half of them those that came last.
+const CLIENTS: usize = 4096;
+/// Those that do not come for this time are forgotten, and their tokens.
+const IDLE: Duration = Duration::from_secs(60);
+/// So many bytes at the end of a session's handle, or of a token, tell clients apart as a rule: they are random.
+const TAIL: usize = 24;
+
+/// What all threads know.
+#[derive(Debug, Default)]
+pub(super) struct KnownClients(ThreadLocal<RefCell<Lane>>);
+
+/// What one thread knows.
+#[derive(Debug, Default)]
+struct Lane {
+    recent: HashMap<[u8; TAIL], Arc<Known>>,
+    before: HashMap<[u8; TAIL], Arc<Known>>,
+    turned: Option<SystemTime>,
+}
+
+/// A client at a gateway or agent, while one snapshot is in force.
+#[derive(Debug)]
+pub(super) struct Known {
+    authorization: HeaderValue,
+    handle: Option<HeaderValue>,
+    since: SystemTime,
+    until: SystemTime,
+    pub(super) identified: Identified,
+    pub(super) consumer: Arc<Consumer>,
+    /// `None`: its requests stand alone.
+    pub(super) session: Option<Session>,
+    pub(super) prepared: Prepared,
+}
+
+impl Known {
+    /// By the headers of a request, which this caller has sent: whoever sends the same is the same. `None`: the session that they name is none.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        identified: &Identified,
+        consumer: &Arc<Consumer>,
+        snapshot: &Arc<Snapshot>,
+        sessions: &Sessions,
+        now: SystemTime,
+    ) -> Option<Self> {
+        let mut authorization = headers.get(AUTHORIZATION)?.clone();
+        authorization.set_sensitive(true);
+        let handle = headers.get(SESSION_ID).cloned();
+        let session = match &handle {
+            Some(handle) => {
+                let open = |handle| sessions.open(handle, &identified.subject, &consumer.name, now);
+                Some(handle.to_str().ok().and_then(open)?)
+            }
+            None => None,
+        };
+        let until = now + KNOWN_FOR;
+        Some(Self {
+            authorization,
+            handle,
+            since: now,
+            until: identified.expires.map_or(until, |expires| expires.min(until)),
+            identified: identified.clone(),
+            consumer: Arc::clone(consumer),
+            session,
+            prepared: Prepared::new(snapshot),
+        })
+    }
+
+    fn is_of(&self, headers: &HeaderMap, kind: ConsumerKind, slug: &str) -> bool {
+        let ConsumerRef { kind: own, slug: named } = &self.consumer.name;
+        *own == kind
+            && **named == *slug
+            && headers.get(SESSION_ID) == self.handle.as_ref()
+            && headers.get(AUTHORIZATION) == Some(&self.authorization)
+    }
+}
+
+impl KnownClients {
+    /// Whom these headers come from, if this thread knows that.
+    pub(super) fn find(
+        &self,
+        headers: &HeaderMap,
+        (kind, slug): (ConsumerKind, &str),
+        snapshot: &Arc<Snapshot>,
+        now: SystemTime,
+    ) -> Option<Arc<Known>> {
+        let tail = tail(headers)?;
+        let mut lane = self.0.get_or_default().borrow_mut();
+        lane.turn(now);
+        let known = match lane.recent.get(&tail) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let known = lane.before.remove(&tail)?;
+                lane.put(tail, Arc::clone(&known));
+                known
+            }
+        };
+        let is_valid = known.prepared.is_of(snapshot) && (known.since..known.until).contains(&now);
+        (is_valid && known.is_of(headers, kind, slug)).then_some(known)
+    }
+
+    /// This thread knows this client from now on.
+    pub(super) fn keep(&self, headers: &HeaderMap, known: &Arc<Known>) {
+        if let Some(tail) = tail(headers) {
+            self.0.get_or_default().borrow_mut().put(tail, Arc::clone(known));
+        }
+    }
+}
+
+impl Lane {
+    fn put(&mut self, tail: [u8; TAIL], known: Arc<Known>) {
+        if self.recent.len() == CLIENTS / 2 && !self.recent.contains_key(&tail) {
+            self.before = take(&mut self.recent);
+        }
+        self.recent.insert(tail, known);
+    }
+
+    /// Forgets those that have not come since the last turn.
+    fn turn(&mut self, now: SystemTime) {
+        let turned = *self.turned.get_or_insert(now);
+        if now.duration_since(turned).is_ok_and(|since| since >= IDLE) {
+            self.turned = Some(now);
+            self.before = take(&mut self.recent);
+        }
+    }
+}
+
+/// Tells clients apart, as a rule.
+fn tail(headers: &HeaderMap) -> Option<[u8; TAIL]> {
+    let last = headers.get(SESSION_ID).or_else(|| headers.get(AUTHORIZATION))?;
+    last.as_bytes().last_chunk().copied()
+}

@@ -1,0 +1,120 @@
+//! Clients that are known: what holds for the first of their requests holds for each.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+/// Alice's `mail` by a gateway that passes no headers on, so that where calls go is kept.
+const DIRECT: &str = "/mcp/direct";
+
+fn with_direct(world: &World) -> Registry {
+    world
+        .registry
+        .clone()
+        .gateway("direct")
+        .assign("direct", "mail", "send")
+}
+
+async fn session(world: &World, who: &str) -> String {
+    let body = initialize(0, "2025-11-25", &json!({}));
+    let opened = world.send(post(body).at(DIRECT).by(who)).await;
+    opened.headers()["mcp-session-id"].to_str().unwrap().to_owned()
+}
+
+impl World {
+    async fn directly(&self, who: &str, session: &str) -> (StatusCode, String) {
+        let response = self.send(post(CALL).at(DIRECT).by(who).session(session)).await;
+        (response.status(), text(response).await)
+    }
+}
+
+/// The headers of the calls that have come.
+fn calls(world: &mut World) -> Vec<HeaderMap> {
+    let came = std::iter::from_fn(|| world.seen.try_recv().ok());
+    came.filter(|(message, _)| message["method"] == "tools/call")
+        .map(|(_, headers)| headers)
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_registry_says_holds_from_the_next_call_on() {
+    let mut world = world(answers(r#"{"content":[]}"#)).await;
+    let registry = with_direct(&world);
+    fill(&mut world.feed, 2, registry.objects.clone()).await;
+    let session = session(&world, "alice").await;
+    for _ in 0..3 {
+        let (status, answer) = world.directly("alice", &session).await;
+        assert_eq!(
+            (status.as_u16(), answer.contains(r#""content""#)),
+            (200, true),
+            "{answer}"
+        );
+    }
+    assert_eq!(calls(&mut world).len(), 3);
+    let without = |key: &str| {
+        let others = registry.objects.iter().filter(|object| object.key != key);
+        others.cloned().collect::<Vec<_>>()
+    };
+    // She has uninstalled it.
+    fill(&mut world.feed, 3, without("i-alice")).await;
+    let (_, answer) = world.directly("alice", &session).await;
+    assert!(answer.contains("/install/mail"), "{answer}");
+    fill(&mut world.feed, 4, registry.objects.clone()).await;
+    assert!(world.directly("alice", &session).await.1.contains(r#""content""#));
+    // Her token is revoked.
+    fill(&mut world.feed, 5, without("alice")).await;
+    assert_eq!(world.directly("alice", &session).await.0, 401);
+    assert_eq!(calls(&mut world).len(), 1);
+}
+
+/// A token or a session is known with the rest of what came with it, and alone it is nothing.
+#[tokio::test]
+async fn nobody_is_known_by_a_part_of_what_they_send() {
+    let mut world = world(answers("{}")).await;
+    let registry = with_direct(&world);
+    fill(&mut world.feed, 2, registry.objects).await;
+    let session = session(&world, "alice").await;
+    assert_eq!(world.directly("alice", &session).await.0, 200);
+    assert_eq!(world.directly("bob", &session).await.0, 404);
+    assert_eq!(world.directly("carol", &session).await.0, 401);
+    let elsewhere = world.send(post(CALL).by("alice").session(&session)).await;
+    assert_eq!(elsewhere.status(), 404);
+    let other_end = format!("x{}", &session[1..]);
+    assert_eq!(world.directly("alice", &other_end).await.0, 404);
+    let ended = method("DELETE").at(DIRECT).by("alice").session(&session);
+    assert_eq!(world.send(ended).await.status(), 204);
+    assert_eq!(world.directly("alice", &session).await.0, 404);
+}
+
+/// The new credential is that of all later calls: the server refuses one, not one each time.
+#[tokio::test]
+async fn a_credential_that_was_replaced_is_not_sent_again() {
+    let mut world = world(|message, headers| {
+        if message["method"] == "tools/call" && headers["authorization"] == "Bearer secret-1" {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        answers("{}")(message, headers)
+    })
+    .await;
+    let registry = with_direct(&world);
+    fill(&mut world.feed, 2, registry.objects).await;
+    *world.credentials.0.lock().unwrap() = Some(2);
+    let session = session(&world, "alice").await;
+    for _ in 0..3 {
+        assert_eq!(world.directly("alice", &session).await.0, 200);
+    }
+    let sent = calls(&mut world);
+    let sent: Vec<&str> = sent
+        .iter()
+        .map(|headers| headers["authorization"].to_str().unwrap())
+        .collect();
+    assert_eq!(
+        sent,
+        [
+            "Bearer secret-1",
+            "Bearer secret-2",
+            "Bearer secret-2",
+            "Bearer secret-2"
+        ]
+    );
+}
