@@ -181,6 +181,7 @@ fn assemble(
         ],
         descriptors: FILE_DESCRIPTOR_SET,
         http: axum::Router::new(),
+        direct: None,
         tasks,
         ready,
     }

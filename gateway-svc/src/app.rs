@@ -165,6 +165,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         grpc: grpc(tools, admission, &deps.verifier),
         services: vec![tool_service_server::SERVICE_NAME],
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
+        direct: Some(mcp::direct(Arc::clone(&mcp))),
         http: mcp::routes(mcp)
             .merge(metadata.routes())
             .merge(facade.map(Facade::routes).unwrap_or_default())

@@ -126,6 +126,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         services: vec!["chandlery.orchestrator.v1.RuntimeService"],
         descriptors: FILE_DESCRIPTOR_SET,
         http: axum::Router::new(),
+        direct: None,
         tasks: vec![Task::new("reconcile", run)],
         ready,
     })

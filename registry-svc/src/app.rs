@@ -53,6 +53,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         services,
         descriptors: contracts::registry::FILE_DESCRIPTOR_SET,
         http: axum::Router::new(),
+        direct: None,
         tasks: tasks(&registry, config.retention, ready_sender),
         ready,
     })

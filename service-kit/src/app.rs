@@ -1,8 +1,10 @@
 //! What the `build` function of a service crate returns: everything to serve, with nothing started.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
+use http::Request;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,11 +20,16 @@ pub struct App {
     pub descriptors: &'static [u8],
     /// Its HTTP pages and endpoints; an empty router if it has none.
     pub http: axum::Router,
+    /// What most requests for these go to, without the router.
+    pub direct: Option<Direct>,
     /// Background work: watches, reconcilers.
     pub tasks: Vec<Task>,
     /// Whether the service can do its work.
     pub ready: watch::Receiver<Readiness>,
 }
+
+/// Answers a request, or returns one that is for the router.
+pub type Direct = Arc<dyn Fn(Request<Body>) -> Result<BoxFuture<'static, Response>, Request<Body>> + Send + Sync>;
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -150,6 +150,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         router = router.merge(app.http.clone());
     }
     router = router.fallback(not_found::answer);
+    let direct = apps.iter().filter_map(|app| app.direct.clone()).collect();
     let (all, report_health) = serve::routes(&apps.iter().collect::<Vec<_>>());
     spawn(&mut running, "health", {
         let stop = stop.clone();
@@ -159,6 +160,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     });
     let site = Site {
         router,
+        direct,
         hosts: Arc::new(Hosts::new(public_url.clone(), &own_names(http_address))),
         https: public_url.scheme() == "https",
     };

@@ -42,6 +42,18 @@ impl ConsumerRef {
         is_slug(slug).then(|| Self::new(kind, slug))
     }
 
+    /// The one with its MCP endpoint at this path; `None`: none has, or the path is written in another way.
+    pub(crate) fn of_mcp_path(path: &str) -> Option<(ConsumerKind, &str)> {
+        let (kind, slug) = match path.strip_prefix("/mcp/") {
+            Some(slug) => (ConsumerKind::Gateway, slug),
+            None => {
+                let rest = path.strip_prefix("/agents/")?;
+                (ConsumerKind::Agent, rest.strip_suffix("/mcp")?)
+            }
+        };
+        is_slug(slug).then_some((kind, slug))
+    }
+
     /// The path of its MCP endpoint.
     pub(crate) fn mcp_path(&self) -> String {
         match self.kind {
@@ -140,6 +152,32 @@ mod tests {
             &long,
         ] {
             assert_eq!(ConsumerRef::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn knows_the_paths_of_endpoints() {
+        for name in ["gateways/my-tools", "agents/a"] {
+            let consumer = ConsumerRef::parse(name).unwrap();
+            let path = consumer.mcp_path();
+            assert_eq!(
+                ConsumerRef::of_mcp_path(&path),
+                Some((consumer.kind, &*consumer.slug)),
+                "{path}"
+            );
+        }
+        for path in [
+            "/",
+            "/mcp/",
+            "/mcp/a/",
+            "/mcp/a/b",
+            "/mcp/%61",
+            "/mcp",
+            "/agents/a",
+            "/agents//mcp",
+            "/agents/mcp",
+        ] {
+            assert_eq!(ConsumerRef::of_mcp_path(path), None, "{path}");
         }
     }
 }

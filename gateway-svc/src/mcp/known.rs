@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     mem::take,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -20,6 +20,7 @@ use crate::{
     calls::Prepared,
     domain::{Consumer, ConsumerKind, ConsumerRef},
     identity::Identified,
+    listing::Listing,
     snapshot::Snapshot,
 };
 
@@ -54,6 +55,8 @@ pub(super) struct Known {
     /// `None`: its requests stand alone.
     pub(super) session: Option<Session>,
     pub(super) prepared: Prepared,
+    /// Its list of tools, where no server shows it others: only as long as others keep it.
+    listing: Mutex<Weak<Listing>>,
 }
 
 impl Known {
@@ -86,7 +89,21 @@ impl Known {
             consumer: Arc::clone(consumer),
             session,
             prepared: Prepared::new(snapshot),
+            listing: Mutex::default(),
         })
+    }
+
+    /// The client's list of tools in this snapshot, if that is kept.
+    pub(super) fn listing(&self, snapshot: &Arc<Snapshot>) -> Option<Arc<Listing>> {
+        let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        listing.upgrade().filter(|_| self.prepared.is_of(snapshot))
+    }
+
+    /// Keeps the client's list of tools in this snapshot.
+    pub(super) fn keep_listing(&self, snapshot: &Arc<Snapshot>, listing: &Arc<Listing>) {
+        if self.prepared.is_of(snapshot) {
+            *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(listing);
+        }
     }
 
     fn is_of(&self, headers: &HeaderMap, kind: ConsumerKind, slug: &str) -> bool {

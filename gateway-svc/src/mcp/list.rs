@@ -43,8 +43,18 @@ impl Visit {
         }
         let own = self.mcp.calls.own_tools(visitor).await;
         let snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
-        let listing = self.mcp.listings.of(&snapshot, caller, consumer, Some(own), Use::Show);
-        let listing = listing.await.map_err(RpcError::not_listed)?;
+        let known = self.known.as_ref().filter(|_| own.is_empty());
+        let listing = match known.and_then(|known| known.listing(&snapshot)) {
+            Some(listing) => listing,
+            None => {
+                let listing = self.mcp.listings.of(&snapshot, caller, consumer, Some(own), Use::Show);
+                let listing = listing.await.map_err(RpcError::not_listed)?;
+                if let Some(known) = known {
+                    known.keep_listing(&snapshot, &listing);
+                }
+                listing
+            }
+        };
         drop(snapshot);
         let rest = listing.after(after.as_deref());
         // One more than a page has, which shows that others follow.

@@ -44,7 +44,8 @@ use axum::{
     response::Response,
     routing::any,
 };
-use service_kit::{Clock, Hosts, Quotas, page_token::PageTokens, turns::OwnTurns};
+use http::Method;
+use service_kit::{Clock, Hosts, Quotas, app::Direct, page_token::PageTokens, turns::OwnTurns};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,7 @@ use crate::{
     buffers::Buffers,
     calls::Calls,
     config::Config,
-    domain::ConsumerKind,
+    domain::{ConsumerKind, ConsumerRef},
     identity::{Identity, Metadata},
     listing::Listings,
     snapshot::Store,
@@ -140,6 +141,22 @@ impl Mcp {
             stop,
         }
     }
+}
+
+/// The endpoints, for what most requests are: messages, at paths in which nothing is encoded.
+pub(crate) fn direct(mcp: Arc<Mcp>) -> Direct {
+    Arc::new(move |request| {
+        let named = ConsumerRef::of_mcp_path(request.uri().path());
+        match named.filter(|_| request.method() == Method::POST) {
+            Some((kind, slug)) => {
+                let (mcp, slug) = (Arc::clone(&mcp), slug.to_owned());
+                Ok(Box::pin(
+                    async move { endpoint::serve(mcp, kind, &slug, request).await },
+                ))
+            }
+            None => Err(request),
+        }
+    })
 }
 
 /// The endpoints.

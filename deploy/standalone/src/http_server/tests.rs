@@ -59,6 +59,7 @@ async fn a_stop_cuts_off_what_does_not_hold_its_connection_open() {
     let public = format!("http://{address}").parse().unwrap();
     let site = Site {
         router,
+        direct: Arc::default(),
         hosts: Arc::new(Hosts::new(public, &[])),
         https: false,
     };
