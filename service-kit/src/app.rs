@@ -1,6 +1,6 @@
 //! What the `build` function of a service crate returns: everything to serve, with nothing started.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::ControlFlow, sync::Arc};
 
 use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
@@ -29,7 +29,7 @@ pub struct App {
 }
 
 /// Answers a request, or returns one that is for the router.
-pub type Direct = Arc<dyn Fn(Request<Body>) -> Result<BoxFuture<'static, Response>, Request<Body>> + Send + Sync>;
+pub type Direct = Arc<dyn Fn(Request<Body>) -> ControlFlow<BoxFuture<'static, Response>, Request<Body>> + Send + Sync>;
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

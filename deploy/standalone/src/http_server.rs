@@ -9,6 +9,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    ops::ControlFlow,
     pin::{Pin, pin},
     sync::Arc,
     thread,
@@ -293,8 +294,8 @@ enum Coming {
 fn answer(site: &Site, mut request: Request<Body>, peer: Peer, keep_open: &KeepOpen) -> Coming {
     for direct in &*site.direct {
         request = match direct(request) {
-            Ok(answer) => return Coming::Direct(answer),
-            Err(request) => request,
+            ControlFlow::Break(answer) => return Coming::Direct(answer),
+            ControlFlow::Continue(request) => request,
         };
     }
     request.extensions_mut().insert(peer);

@@ -6,24 +6,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    select,
-    sync::{Notify, mpsc},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::during::{InSession, Line, tell};
+use super::{
+    during::{InSession, Line, tell},
+    mailbox::{Happening, Mailbox},
+};
 use crate::upstream::{Client, Heard, OpenSession, SessionKey};
 
-/// What waits for a client that reads slower than its servers speak. Then they wait.
-const WAITING: usize = 16;
 /// A client that reads nothing for this time while others wait behind it listens no longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The clients that listen.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Mutex<HashMap<Client, Group>>);
+pub(super) struct Listeners(Mutex<Groups>);
+
+/// By client. Most have little, and there are many.
+type Groups = HashMap<Client, Box<Group>>;
 
 /// Those of one client.
 #[derive(Debug, Default)]
@@ -42,10 +42,7 @@ struct Group {
 #[derive(Clone, Debug)]
 struct Member {
     number: u64,
-    /// Whether its client has a session that is not received.
-    wake: Arc<Notify>,
-    /// An empty channel has room for 32 of what is sent: references, since there are many channels, and most stay empty.
-    to: mpsc::Sender<Box<Heard>>,
+    mailbox: Arc<Mailbox>,
 }
 
 /// A client that listens, until this is dropped.
@@ -53,30 +50,17 @@ pub(crate) struct Listener {
     listeners: Arc<Listeners>,
     client: Client,
     number: u64,
-    wake: Arc<Notify>,
-    from: mpsc::Receiver<Box<Heard>>,
+    mailbox: Arc<Mailbox>,
     last: Option<Last>,
 }
 
 /// Called when nobody listens any more for a client. Nobody begins to before it returns.
 type Last = Box<dyn FnOnce() + Send + Sync>;
 
-/// What happens to a client that listens.
-#[derive(Debug)]
-pub(super) enum Happening {
-    Heard(Heard),
-    /// It may have sessions that nobody receives.
-    Sessions,
-}
-
 impl Listener {
     /// The next that happens; `None`: it has read too slowly, and listens no longer. Nothing is lost if this is dropped before it is ready.
     pub(super) async fn next(&mut self) -> Option<Happening> {
-        select! {
-            biased;
-            () = self.wake.notified() => Some(Happening::Sessions),
-            heard = self.from.recv() => heard.map(|heard| Happening::Heard(*heard)),
-        }
+        self.mailbox.next().await
     }
 
     pub(super) const fn client(&self) -> &Client {
@@ -152,7 +136,7 @@ impl Ear {
 }
 
 /// Whether this client listens.
-fn listens(groups: &HashMap<Client, Group>, client: &Client) -> bool {
+fn listens(groups: &Groups, client: &Client) -> bool {
     groups.get(client).is_some_and(|group| !group.members.is_empty())
 }
 
@@ -184,25 +168,22 @@ impl Group {
 impl Listeners {
     /// Begins to listen.
     pub(super) fn join(self: &Arc<Self>, client: &Client) -> Listener {
-        let (to, from) = mpsc::channel(WAITING);
-        let wake = Arc::new(Notify::new());
+        let mailbox = Arc::new(Mailbox::default());
         // It looks for sessions first.
-        wake.notify_one();
+        mailbox.sessions();
         let mut groups = self.groups();
         let group = groups.entry(client.clone()).or_default();
         let number = group.next;
         group.next += 1;
         group.members.push(Member {
             number,
-            wake: Arc::clone(&wake),
-            to,
+            mailbox: Arc::clone(&mailbox),
         });
         Listener {
             listeners: Arc::clone(self),
             client: client.clone(),
             number,
-            wake,
-            from,
+            mailbox,
             last: None,
         }
     }
@@ -211,7 +192,7 @@ impl Listeners {
     pub(super) fn wake(&self, client: &Client) -> bool {
         let groups = self.groups();
         let Some(group) = groups.get(client) else { return false };
-        group.members.iter().for_each(|member| member.wake.notify_one());
+        group.members.iter().for_each(|member| member.mailbox.sessions());
         group.calls.values().for_each(|calls| calls.wake.notify_one());
         !group.members.is_empty()
     }
@@ -330,7 +311,7 @@ impl Listeners {
     pub(super) fn dismiss(&self, client: &Client) {
         let mut groups = self.groups();
         if let Some(group) = groups.get_mut(client) {
-            group.members.clear();
+            group.members.drain(..).for_each(|member| member.mailbox.close());
             if !group.tidy() {
                 groups.remove(client);
             }
@@ -338,16 +319,19 @@ impl Listeners {
     }
 
     async fn send(&self, client: &Client, member: &Member, heard: Heard) {
-        if timeout(PATIENCE, member.to.send(Box::new(heard))).await.is_err() {
+        if timeout(PATIENCE, member.mailbox.put(heard)).await.is_err() {
             drop(self.leave(client, member.number));
         }
     }
 
     /// Returns those that are left, and no other comes meanwhile.
-    fn leave(&self, client: &Client, number: u64) -> MutexGuard<'_, HashMap<Client, Group>> {
+    fn leave(&self, client: &Client, number: u64) -> MutexGuard<'_, Groups> {
         let mut groups = self.groups();
         if let Some(group) = groups.get_mut(client) {
-            group.members.retain(|member| member.number != number);
+            let left = group.members.iter().position(|member| member.number == number);
+            if let Some(left) = left {
+                group.members.remove(left).mailbox.close();
+            }
             if !group.tidy() {
                 groups.remove(client);
             }
@@ -355,7 +339,7 @@ impl Listeners {
         groups
     }
 
-    fn groups(&self) -> MutexGuard<'_, HashMap<Client, Group>> {
+    fn groups(&self) -> MutexGuard<'_, Groups> {
         // Nothing panics between two changes that belong together.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -365,7 +349,7 @@ impl Listeners {
 mod tests {
     use pretty_assertions::assert_eq;
 
-    use super::*;
+    use super::{super::mailbox::WAITING, *};
     use crate::upstream::List;
 
     async fn heard(listener: &mut Listener) -> bool {

@@ -10,7 +10,8 @@ use tokio::{
 use super::{
     Calls,
     delays::{LONGEST, TOUCHED, delays},
-    listeners::{Ear, Happening, Listener},
+    listeners::{Ear, Listener},
+    mailbox::Happening,
 };
 use crate::upstream::{Client, Heard, OpenSession, UpstreamError};
 

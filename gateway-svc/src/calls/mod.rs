@@ -12,6 +12,7 @@ mod links;
 mod listeners;
 mod listening;
 mod lists;
+mod mailbox;
 mod naming;
 mod outcome;
 mod own_sessions;

@@ -6,7 +6,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, Method, StatusCode, header::ALLOW};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ALLOW};
 use service_kit::quota::until_sent;
 
 use super::{
@@ -36,66 +36,79 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
             "this host or origin may not use this endpoint",
         );
     }
-    let is_post = head.method == Method::POST;
-    let known = is_post
-        .then(|| mcp.store.load().ok())
-        .flatten()
-        .and_then(|snapshot| mcp.known.find(&head.headers, (kind, slug), &snapshot, mcp.clock.now()));
-    if let Some(known) = known {
-        let visit = Visit {
-            came,
-            identified: known.identified.clone(),
-            consumer: Arc::clone(&known.consumer),
-            headers: head.headers,
-            known: Some(known),
-            mcp,
-        };
-        return visit.post(body).await;
-    }
-    let name = ConsumerRef::new(kind, slug);
-    let identified = match mcp.identity.identify(&head.headers, Some(&name)).await {
-        Ok(identified) => identified,
-        Err(refusal) => return refused(&mcp, &name, &refusal),
+    let at = (kind, slug);
+    let method = head.method;
+    let visit = match known(&mcp, came, at, head.headers) {
+        Ok(visit) => visit,
+        Err(headers) => match Box::pin(enter(mcp, came, at, headers)).await {
+            Ok(visit) => visit,
+            Err(refused) => return *refused,
+        },
     };
     // Messages are charged once they have arrived; ending a session is free.
-    if !matches!(head.method, Method::POST | Method::DELETE)
-        && let Err(exceeded) = mcp.quotas.requests(&identified.charged_to, 1)
+    if !matches!(method, Method::POST | Method::DELETE)
+        && let Err(exceeded) = visit.mcp.quotas.requests(&visit.identified.charged_to, 1)
     {
         return too_many(&exceeded, None);
     }
-    let entered = mcp.store.load().and_then(|snapshot| {
-        let consumer = resolve::consumer(&snapshot, &identified.caller, &name)?;
-        Ok((snapshot, consumer))
-    });
-    let (snapshot, consumer) = match entered {
-        Ok(entered) => entered,
-        Err(error) => return unavailable(&error),
-    };
-    let known = is_post
-        .then(|| {
-            let now = mcp.clock.now();
-            Known::new(&head.headers, &identified, &consumer, &snapshot, &mcp.sessions, now).map(Arc::new)
-        })
-        .flatten();
-    if let Some(known) = &known {
-        mcp.known.keep(&head.headers, known);
-    }
-    drop(snapshot);
-    let visit = Visit {
-        mcp,
-        came,
-        identified,
-        consumer,
-        headers: head.headers,
-        known,
-    };
-    match head.method {
+    match method {
         Method::POST => visit.post(body).await,
         _ if modern::named_by(&visit.headers) => not_allowed("use POST", "POST"),
         Method::GET => visit.get().await,
         Method::DELETE => visit.delete(),
         _ => not_allowed("use POST, GET or DELETE", "POST, GET, DELETE"),
     }
+}
+
+/// A caller whom this thread knows; else returns the headers.
+fn known(mcp: &Arc<Mcp>, came: Instant, at: (ConsumerKind, &str), headers: HeaderMap) -> Result<Visit, HeaderMap> {
+    let known = || {
+        let snapshot = mcp.store.load().ok()?;
+        mcp.known.find(&headers, at, &snapshot, mcp.clock.now())
+    };
+    match known() {
+        Some(known) => Ok(Visit {
+            mcp: Arc::clone(mcp),
+            came,
+            identified: known.identified.clone(),
+            consumer: Arc::clone(&known.consumer),
+            headers,
+            known: Some(known),
+        }),
+        None => Err(headers),
+    }
+}
+
+/// Identifies a caller, whom this thread knows from then on.
+async fn enter(
+    mcp: Arc<Mcp>,
+    came: Instant,
+    (kind, slug): (ConsumerKind, &str),
+    headers: HeaderMap,
+) -> Result<Visit, Box<Response>> {
+    let name = ConsumerRef::new(kind, slug);
+    let identified = match mcp.identity.identify(&headers, Some(&name)).await {
+        Ok(identified) => identified,
+        Err(refusal) => return Err(Box::new(refused(&mcp, &name, &refusal))),
+    };
+    let entered = mcp.store.load().and_then(|snapshot| {
+        let consumer = resolve::consumer(&snapshot, &identified.caller, &name)?;
+        Ok((snapshot, consumer))
+    });
+    let (snapshot, consumer) = entered.map_err(|error| Box::new(unavailable(&error)))?;
+    let now = mcp.clock.now();
+    let known = Known::new(&headers, &identified, &consumer, &snapshot, &mcp.sessions, now).map(Arc::new);
+    if let Some(known) = &known {
+        mcp.known.keep(&headers, known);
+    }
+    Ok(Visit {
+        mcp,
+        came,
+        identified,
+        consumer,
+        headers,
+        known,
+    })
 }
 
 fn not_allowed(why: &str, allowed: &'static str) -> Response {

@@ -110,7 +110,8 @@ impl ToolsWatch {
                 self.due = true;
             }
             sleep_until(self.next).await;
-            let now = look(&self.mcp, &mut self.watcher, &self.visit).await?;
+            // By itself: who waits to be woken has no room for it.
+            let now = Box::pin(look(&self.mcp, &mut self.watcher, &self.visit)).await?;
             self.due = false;
             self.next = Instant::now() + PAUSE;
             if now != self.known {

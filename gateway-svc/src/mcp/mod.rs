@@ -36,7 +36,7 @@ mod tasks;
 mod tests;
 mod visit;
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use axum::{
     Router,
@@ -150,11 +150,11 @@ pub(crate) fn direct(mcp: Arc<Mcp>) -> Direct {
         match named.filter(|_| request.method() == Method::POST) {
             Some((kind, slug)) => {
                 let (mcp, slug) = (Arc::clone(&mcp), slug.to_owned());
-                Ok(Box::pin(
+                ControlFlow::Break(Box::pin(
                     async move { endpoint::serve(mcp, kind, &slug, request).await },
                 ))
             }
-            None => Err(request),
+            None => ControlFlow::Continue(request),
         }
     })
 }

@@ -45,7 +45,8 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
         let _open = open;
         let over = when_over(&mcp, &identified);
         let subject = Arc::clone(&identified.subject);
-        let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, consumer.clone()).await else { return };
+        let watch = Box::pin(ToolsWatch::new(Arc::clone(&mcp), identified, consumer.clone()));
+        let Some(mut tools) = watch.await else { return };
         let known = tools.known();
         let mut listener = mcp.calls.listen(&session.client());
         match last_event.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()) {

@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Hub;
 use crate::{
-    calls::listeners::{Happening, Listener, Listeners},
+    calls::{
+        listeners::{Listener, Listeners},
+        mailbox::Happening,
+    },
     snapshot::Store,
     upstream::{Client, Heard, Limits, List, OpenSession, Updated, Upstreams},
     vend::Vendor,

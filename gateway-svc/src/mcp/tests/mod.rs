@@ -363,8 +363,8 @@ async fn text(response: Response) -> String {
 impl World {
     async fn send(&self, request: impl Into<Request>) -> Response {
         match (self.direct)(request.into()) {
-            Ok(answer) => answer.await,
-            Err(request) => self.router.clone().oneshot(request).await.unwrap(),
+            ControlFlow::Break(answer) => answer.await,
+            ControlFlow::Continue(request) => self.router.clone().oneshot(request).await.unwrap(),
         }
     }
 
