@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answers, Started},
-    client::{Client, Era},
+    client::Era,
     error::{Failure, UpstreamError},
     message::{Message, Outgoing, Reply},
     messages::{Answer, Messages},
@@ -127,8 +127,8 @@ impl Upstreams {
                     }
                     return Ok(Sent::Whole(session, answered));
                 }
-                // With its last stream, the server is unsubscribed from what is known.
-                if answered.result().is_none() && matches!(client, Client::Stateless { .. }) {
+                // What is not known is neither subscribed to again in another session, nor unsubscribed from when the client listens no longer.
+                if answered.result().is_none() {
                     return Ok(Sent::Whole(session, answered));
                 }
             }

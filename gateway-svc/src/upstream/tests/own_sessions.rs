@@ -299,6 +299,34 @@ async fn what_a_lost_session_had_subscribed_to_is_subscribed_to_beside_calls() {
     server.have_come("resources/unsubscribe", 2).await;
 }
 
+/// What could not be subscribed to again is refused, and its server is not asked.
+#[tokio::test]
+async fn a_client_with_a_session_of_its_own_subscribes_to_so_much() {
+    let server = Server::start().await;
+    let upstreams = upstreams(patient());
+    let [client, _] = &clients();
+    let target = server.target(Some(client));
+    let ask = async |method: &str, uri: &str| {
+        let params = json!({"uri": uri}).to_string();
+        upstreams.ask(&target, method, params.as_bytes()).await.unwrap()
+    };
+    for number in 0..MOST_SUBSCRIBED {
+        let subscribed = ask("resources/subscribe", &format!("x:/{number}")).await;
+        assert!(subscribed.result().is_some(), "{subscribed:?}");
+    }
+    let too_long = format!("x:{}", "a".repeat(LONGEST_URI));
+    for (uri, why) in [("x:/more", TOO_MANY_SUBSCRIBED), (&too_long, URI_TOO_LONG)] {
+        let refused = ask("resources/subscribe", uri).await;
+        assert_eq!(refused.refusal(), Reply::of_error(why).refusal());
+    }
+    assert_eq!(server.came("resources/subscribe"), MOST_SUBSCRIBED);
+    ask("resources/unsubscribe", "x:/0").await;
+    assert!(
+        ask("resources/subscribe", "x:/more").await.result().is_some(),
+        "there is room again"
+    );
+}
+
 #[tokio::test]
 async fn a_session_that_is_no_longer_kept_leaves_the_index() {
     let server = Server::start().await;
