@@ -3,6 +3,7 @@
 //! The check is iterative, so that nesting cannot overflow the stack, and bounded, so that it cannot fill the memory.
 
 mod alike;
+mod digest;
 #[cfg(test)]
 mod fuzz;
 mod names;
@@ -13,6 +14,7 @@ use std::{borrow::Cow, ops::Range};
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use alike::check;
+pub(crate) use digest::digest;
 use names::Names;
 use walk::{skip_space, skip_string, skip_value};
 

@@ -40,7 +40,7 @@ impl Nesting {
     }
 }
 
-/// Visits each name, number and string of a text, with its position; may reject it.
+/// Visits each name and value of a text, with its position; may reject it.
 pub(super) trait Visitor {
     fn open(&mut self, _object: bool) {}
     fn close(&mut self) {}
@@ -53,6 +53,8 @@ pub(super) trait Visitor {
     fn number(&mut self, _at: Range<usize>) -> Result<(), JsonError> {
         Ok(())
     }
+    /// `true`, `false` or `null`.
+    fn literal(&mut self, _at: Range<usize>) {}
 }
 
 /// Accepts all JSON.
@@ -96,9 +98,9 @@ pub(super) fn walk(bytes: &[u8], start: usize, most: usize, visitor: &mut impl V
                 visitor.string(at..end)?;
                 at = end;
             }
-            Some(b't') => at = skip_literal(bytes, at, b"true")?,
-            Some(b'f') => at = skip_literal(bytes, at, b"false")?,
-            Some(b'n') => at = skip_literal(bytes, at, b"null")?,
+            Some(b't') => at = literal(bytes, at, b"true", visitor)?,
+            Some(b'f') => at = literal(bytes, at, b"false", visitor)?,
+            Some(b'n') => at = literal(bytes, at, b"null", visitor)?,
             Some(b'-' | b'0'..=b'9') => {
                 let end = skip_number(bytes, at)?;
                 visitor.number(at..end)?;
@@ -144,9 +146,11 @@ fn name(bytes: &[u8], at: usize, visitor: &mut impl Visitor) -> Result<usize, Js
     }
 }
 
-fn skip_literal(bytes: &[u8], at: usize, literal: &[u8]) -> Result<usize, JsonError> {
+fn literal(bytes: &[u8], at: usize, literal: &[u8], visitor: &mut impl Visitor) -> Result<usize, JsonError> {
     if bytes[at..].starts_with(literal) {
-        Ok(at + literal.len())
+        let end = at + literal.len();
+        visitor.literal(at..end);
+        Ok(end)
     } else {
         Err(JsonError::Syntax(at))
     }

@@ -10,7 +10,7 @@ use service_kit::keys::{Ring, Sealing};
 use sha2::{Digest as _, Sha256};
 
 use super::parking::Place;
-use crate::domain::ConsumerRef;
+use crate::{domain::ConsumerRef, json};
 
 const CONTEXT: &[u8] = b"chandlery mcp state 1";
 /// How long a state is accepted that nothing waits for.
@@ -33,22 +33,24 @@ pub(super) struct Binding([u8; 32]);
 
 impl Binding {
     /// `key` is the member of `params` that decides where the request goes, `params` are the others, without those that differ when it is
-    /// repeated.
+    /// repeated. Their values are JSON, and may be written otherwise then.
     pub(super) fn new(subject: &str, consumer: &ConsumerRef, method: &str, key: &str, params: &[(&str, &str)]) -> Self {
         let mut hash = Sha256::new();
-        let mut add = |part: &str| {
+        let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         };
-        add(subject);
-        add(&consumer.to_string());
-        add(method);
-        add(key);
+        // What is no JSON is the same only as it stands.
+        let said = |value: &str| json::digest(value).map_or_else(|_| value.as_bytes().to_vec(), Vec::from);
+        add(subject.as_bytes());
+        add(consumer.to_string().as_bytes());
+        add(method.as_bytes());
+        add(&said(key));
         let mut params: Vec<_> = params.iter().collect();
         params.sort_unstable();
         for (name, value) in params {
-            add(name);
-            add(value);
+            add(name.as_bytes());
+            add(&said(value));
         }
         Self(hash.finalize().into())
     }
@@ -123,6 +125,14 @@ mod tests {
             assert_eq!(open(&own), Some(state));
             let turned = binding("users/a", "g", "tools/call", &[("y", "2"), ("x", "1")]);
             assert!(open(&turned).is_some());
+            let (written, otherwise) = (r#"{"a":"é","b":[1]}"#, r#"{ "b": [1], "a": "\u00e9" }"#);
+            let sealed_of = |x| {
+                let own = binding("users/a", "g", "tools/call", &[("x", x)]);
+                States::new(&ring()).seal(&own, &State::Link, now)
+            };
+            let again = binding("users/a", "g", "tools/call", &[("x", otherwise)]);
+            let opened = States::new(&ring()).open(&again, &sealed_of(written), now);
+            assert_eq!(opened, Some(State::Link));
             for other in [
                 binding("users/b", "g", "tools/call", &[("x", "1"), ("y", "2")]),
                 binding("users/a", "h", "tools/call", &[("x", "1"), ("y", "2")]),
