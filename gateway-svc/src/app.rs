@@ -80,7 +80,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         deps.clock.clone(),
     ));
     let vendor = Arc::new(Vendor::new(deps.credential.clone(), deps.clock.clone()));
-    let upstreams = Upstreams::new(config.egress.clone(), limits(&config));
+    let upstreams = Upstreams::new(config.egress.clone(), limits(&config), deps.clock.clone());
     let (discovery, announced) = Discovery::new(
         Arc::clone(&store),
         Arc::new(Asker::new(Arc::clone(&vendor), upstreams.clone())),
@@ -129,7 +129,6 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         pages: PageTokens::new(&config.page_token_key),
         access: Access::new(deps.registry.clone()),
         users: UserServiceClient::new(deps.registry.clone()),
-        clock: deps.clock.clone(),
     };
     let facade = Facade::new(
         FacadeConfig {

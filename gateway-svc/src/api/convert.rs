@@ -1,7 +1,5 @@
 //! From domain types to messages.
 
-use std::time::SystemTime;
-
 use contracts::gateway::{self as pb, ErrorReason};
 use service_kit::status::{Reason, internal};
 use tonic::Status;
@@ -39,12 +37,8 @@ pub(super) fn result(result: &[u8]) -> Result<pb::CallToolResponse, Status> {
     Ok(pb::CallToolResponse { result_json, is_error })
 }
 
-/// Where a call would go, and whether it would fail there at once, `now`.
-pub(super) fn explanation(
-    explanation: Explanation,
-    pause: Option<Pause>,
-    now: SystemTime,
-) -> pb::ExplainResolutionResponse {
+/// Where a call would go, and whether it would fail there at once.
+pub(super) fn explanation(explanation: Explanation, pause: Option<Pause>) -> pb::ExplainResolutionResponse {
     let reason = explanation.reason.map(of_repair_reason);
     let reason = reason.or(pause.as_ref().map(|_| ErrorReason::UpstreamUnreachable));
     pb::ExplainResolutionResponse {
@@ -66,8 +60,8 @@ pub(super) fn explanation(
             detail: credential.detail,
         }),
         pause: pause.map(|pause| pb::ServerPause {
-            since_time: Some((now - pause.lasts).into()),
-            retry_time: Some((now + pause.again).into()),
+            since_time: Some(pause.since.into()),
+            retry_time: Some(pause.until.into()),
             failures: pause.failures.into(),
             detail: pause.how,
         }),

@@ -16,7 +16,7 @@ use contracts::{
 };
 use registry_client::access::Access;
 use service_kit::{
-    Clock, UserId, identity,
+    UserId, identity,
     page_token::{self, PageTokens},
     status::{Violations, not_found, page_size},
     turns::in_place,
@@ -55,8 +55,6 @@ pub(crate) struct Tools {
     pub(crate) access: Access,
     /// The registry's users.
     pub(crate) users: UserServiceClient<Channel>,
-    /// The time of day.
-    pub(crate) clock: Clock,
 }
 
 #[tonic::async_trait]
@@ -205,11 +203,7 @@ impl ToolService for Tools {
         }
         let running = explanation.chosen.as_ref().and_then(|chosen| snapshot.running(chosen));
         let pause = running.and_then(|running| self.calls.pause(&running, &subject.subject_name()));
-        Ok(Response::new(convert::explanation(
-            explanation,
-            pause,
-            self.clock.now(),
-        )))
+        Ok(Response::new(convert::explanation(explanation, pause)))
     }
 }
 

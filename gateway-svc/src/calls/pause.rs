@@ -1,6 +1,6 @@
 //! What is known of servers that are away, for people who ask where their calls go.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::SystemTime};
 
 use super::Calls;
 use crate::{
@@ -11,10 +11,10 @@ use crate::{
 /// Calls of a server fail at once, since it has failed too often in a row.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pause {
-    /// How long ago it failed first.
-    pub(crate) lasts: Duration,
-    /// When it is tried again; zero: it is being tried, or is by the next call.
-    pub(crate) again: Duration,
+    /// When it failed first.
+    pub(crate) since: SystemTime,
+    /// When it is tried again; where that is past, it is being tried, or is by the next request.
+    pub(crate) until: SystemTime,
     /// How often it has failed.
     pub(crate) failures: u32,
     /// How it failed last, without its address.
@@ -36,15 +36,15 @@ impl Calls {
             .upstreams
             .away(&running.installation.uid, &endpoint, whose.as_ref())?;
         let Away {
-            lasts,
-            again,
+            since,
+            until,
             failures,
             what,
             ..
         } = *away;
         Some(Pause {
-            lasts,
-            again,
+            since,
+            until,
             failures,
             how: what.to_string(),
         })

@@ -93,7 +93,7 @@ async fn answered_unless(
     let calls = Calls::new(
         store,
         Arc::new(Vendor::new(unanswering, Clock::System)),
-        Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default()),
+        Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default(), Clock::System),
         Links::new("http://127.0.0.1".parse().unwrap()),
         Arc::new(|_| {}),
         stop,

@@ -7,14 +7,16 @@
 //! they share that of connections.
 
 use std::{
+    ops::Add,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use moka::sync::Cache;
+use service_kit::Clock;
 use tokio::time::Instant;
 
 use super::{
@@ -40,6 +42,7 @@ pub(super) struct Circuits {
     count: Arc<AtomicUsize>,
     /// The time until a server is tried again, at first.
     first: Duration,
+    clock: Clock,
 }
 
 /// The server of an installation, from its first failure to its next answer.
@@ -54,7 +57,7 @@ struct Circuit {
 #[derive(Debug)]
 struct State {
     failures: u32,
-    since: Instant,
+    since: Moment,
     last: Instant,
     what: Failure,
     why: String,
@@ -65,14 +68,44 @@ struct State {
 #[derive(Debug)]
 struct Wait {
     delay: Duration,
-    until: Instant,
+    until: Moment,
     /// Somebody asks whether it is there.
     trying: bool,
 }
 
-/// The right to ask a server whether it is there again. One call at a time has it.
+/// A time to wait for, and the same for people: made once, since the two clocks run apart.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    instant: Instant,
+    time: SystemTime,
+}
+
+impl Moment {
+    fn now(clock: &Clock) -> Self {
+        Self {
+            instant: Instant::now(),
+            time: clock.now(),
+        }
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self {
+            instant: self.instant + later,
+            time: self.time + later,
+        }
+    }
+}
+
+/// The right to ask a server whether it is there again. One request at a time has it.
 #[derive(Debug)]
-pub(super) struct Trial(Arc<Circuit>);
+pub(super) struct Trial {
+    circuit: Arc<Circuit>,
+    clock: Clock,
+}
 
 impl Drop for Circuit {
     fn drop(&mut self) {
@@ -89,24 +122,27 @@ impl Circuit {
 
 impl State {
     fn refusal(&self, now: Instant) -> Box<Away> {
-        let again = self.away.as_ref().map(|wait| wait.until.saturating_duration_since(now));
+        let until = self.away.as_ref().map_or(self.since, |wait| wait.until);
         Box::new(Away {
             failures: self.failures,
-            lasts: now.saturating_duration_since(self.since),
+            since: self.since.time,
+            lasts: now.saturating_duration_since(self.since.instant),
             what: self.what,
             why: self.why.clone(),
-            again: again.unwrap_or_default(),
+            until: until.time,
+            again: until.instant.saturating_duration_since(now),
         })
     }
 }
 
 impl Circuits {
     /// A server that is given up is tried again after `first`, then after twice that, and so on.
-    pub(super) fn new(first: Duration) -> Self {
+    pub(super) fn new(first: Duration, clock: Clock) -> Self {
         Self {
             failing: Cache::builder().max_capacity(SERVERS).time_to_idle(WINDOW).build(),
             count: Arc::default(),
             first,
+            clock,
         }
     }
 
@@ -159,10 +195,11 @@ impl Circuits {
             let (mut state, now) = (circuit.state(), Instant::now());
             match &mut state.away {
                 None => {}
-                Some(wait) if wait.until <= now && !wait.trying => {
+                Some(wait) if wait.until.instant <= now && !wait.trying => {
                     wait.trying = true;
                     drop(state);
-                    trial = Some(Trial(circuit));
+                    let clock = self.clock.clone();
+                    trial = Some(Trial { circuit, clock });
                 }
                 Some(_) => return Err(UpstreamError::Away(state.refusal(now))),
             }
@@ -182,7 +219,7 @@ impl Circuits {
 
     /// The server has failed. Whether that was one failure too many: then it is to be given up, unless it answers something else.
     pub(super) fn failed(&self, target: &Target, what: Failure, why: &str) -> bool {
-        let now = Instant::now();
+        let now = Moment::now(&self.clock);
         let whose = whose(target, what);
         if let (Some(_), Failure::Gateway(_)) = (whose, what) {
             self.connected(target);
@@ -194,7 +231,7 @@ impl Circuits {
             let state = State {
                 failures: 0,
                 since: now,
-                last: now,
+                last: now.instant,
                 what,
                 why: String::new(),
                 away: None,
@@ -209,11 +246,11 @@ impl Circuits {
             circuit
         });
         let mut state = circuit.state();
-        if state.last + WINDOW < now {
+        if state.last + WINDOW < now.instant {
             (state.failures, state.since) = (0, now);
         }
         state.failures = state.failures.saturating_add(1);
-        (state.last, state.what) = (now, what);
+        (state.last, state.what) = (now.instant, what);
         why.clone_into(&mut state.why);
         // The call that was to decide may have been given up meanwhile.
         state.away.is_none() && state.failures.is_multiple_of(FAILURES)
@@ -243,7 +280,7 @@ impl Circuits {
         );
         state.away = Some(Wait {
             delay: self.first,
-            until: Instant::now() + self.first,
+            until: Moment::now(&self.clock) + self.first,
             trying: false,
         });
     }
@@ -257,23 +294,25 @@ fn whose(target: &Target, what: Failure) -> Option<&Whose> {
 impl Trial {
     /// How the server has failed.
     pub(super) fn failure(&self) -> Failure {
-        self.0.state().what
+        self.circuit.state().what
     }
 
     /// It is still away: this many seconds longer.
     pub(super) fn failed(&self) -> UpstreamError {
-        let (mut state, now) = (self.0.state(), Instant::now());
+        let (mut state, now) = (self.circuit.state(), Moment::now(&self.clock));
+        state.failures = state.failures.saturating_add(1);
+        state.last = now.instant;
         if let Some(wait) = &mut state.away {
             wait.delay = (wait.delay * 2).min(LONGEST);
             wait.until = now + wait.delay;
         }
-        UpstreamError::Away(state.refusal(now))
+        UpstreamError::Away(state.refusal(now.instant))
     }
 }
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        if let Some(wait) = &mut self.0.state().away {
+        if let Some(wait) = &mut self.circuit.state().away {
             wait.trying = false;
         }
     }

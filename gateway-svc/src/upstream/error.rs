@@ -1,6 +1,10 @@
 //! What can go wrong with an upstream.
 
-use std::{error::Error as StdError, fmt, io, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt, io,
+    time::{Duration, SystemTime},
+};
 
 use super::target::{Endpoint, Target};
 use crate::json::JsonError;
@@ -71,14 +75,18 @@ pub(crate) enum UpstreamError {
 pub(crate) struct Away {
     /// How often.
     pub(crate) failures: u32,
-    /// For how long.
-    pub(crate) lasts: Duration,
+    /// Since when.
+    pub(crate) since: SystemTime,
+    /// For how long that is.
+    pub(super) lasts: Duration,
     /// How, at last.
     pub(crate) what: Failure,
     /// Why there is no connection, which may name an address; empty where it failed otherwise.
     pub(super) why: String,
-    /// When it is tried again; zero: it is being tried, or is by the next call.
-    pub(crate) again: Duration,
+    /// When it is tried again; where that is past, it is being tried, or is by the next request.
+    pub(crate) until: SystemTime,
+    /// In how long that is; zero where it is past.
+    pub(super) again: Duration,
 }
 
 /// How a server fails, whatever it is asked.
@@ -121,7 +129,7 @@ impl Away {
         } = self;
         let next = match again.as_secs_f32().ceil() {
             0.0 => "It is being tried again now".to_owned(),
-            seconds => format!("It is tried again in {seconds} s, by the next call"),
+            seconds => format!("It is tried again in {seconds} s, by the next request"),
         };
         let lasts = lasts.as_secs();
         format!(

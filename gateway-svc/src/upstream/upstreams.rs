@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use moka::{future::Cache, sync};
-use service_kit::{egress::EgressPolicy, turns::OwnTurns};
+use service_kit::{Clock, egress::EgressPolicy, turns::OwnTurns};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -96,7 +96,7 @@ impl std::fmt::Debug for Upstreams {
 
 impl Upstreams {
     /// Connects to remote servers only where `policy` permits. Within the runtime that lasts as long as the service.
-    pub(crate) fn new(policy: EgressPolicy, limits: Limits) -> Self {
+    pub(crate) fn new(policy: EgressPolicy, limits: Limits, clock: Clock) -> Self {
         let by_client = Arc::new(ByClient::default());
         let index = Arc::clone(&by_client);
         let sessions = Cache::builder()
@@ -112,7 +112,7 @@ impl Upstreams {
             // A separate pool: a connection that was made without a secret may lead to an address that must not get one.
             plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect),
             hosted: Pool::new(None, limits.connect),
-            circuits: Circuits::new(limits.away),
+            circuits: Circuits::new(limits.away, clock),
             sessions,
             by_client,
             opened: OnceLock::new(),

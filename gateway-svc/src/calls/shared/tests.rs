@@ -33,7 +33,7 @@ async fn a_client_that_reads_nothing_delays_no_other() {
     let listeners = Arc::new(Listeners::default());
     let (unanswering, _nobody) = pipe(Workload::Gateway);
     let hub = Hub::new(
-        Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default()),
+        Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default(), Clock::System),
         Arc::clone(&listeners),
         Store::new(Duration::from_secs(60), Clock::System),
         Arc::new(Vendor::new(unanswering, Clock::System)),

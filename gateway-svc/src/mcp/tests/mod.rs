@@ -283,6 +283,7 @@ async fn world_with(
     let upstreams = Upstreams::new(
         EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
         Limits::default(),
+        clock.clone(),
     );
     let public_url: Url = "http://127.0.0.1:8080".parse().unwrap();
     let links = Links::new(public_url.clone());

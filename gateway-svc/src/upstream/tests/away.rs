@@ -116,6 +116,32 @@ async fn a_server_that_is_back_gets_calls() {
     }
 }
 
+/// People who ask about it twice read the same, and how often it was tried in vain.
+#[tokio::test]
+async fn a_server_that_is_tried_in_vain_has_failed_once_more() {
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let limits = Limits {
+        away: Duration::from_millis(1),
+        ..patient()
+    };
+    let (upstreams, target) = (upstreams(limits), target(&format!("http://{address}/mcp")));
+    fail(&upstreams, &target).await;
+    let away = || {
+        upstreams
+            .away(target.installation(), &target.key.endpoint, None)
+            .unwrap()
+    };
+    let first = away();
+    while away().until == first.until {
+        let refused = call(&upstreams, &target).await;
+        assert!(matches!(refused, Err(UpstreamError::Away(_))), "{refused:?}");
+    }
+    let (then, now) = (away(), away());
+    assert_eq!((first.failures, then.failures), (5, 6));
+    assert_eq!((then.since, then.until), (now.since, now.until));
+    assert_eq!(first.since, then.since);
+}
+
 /// Whatever a server fails to do, it is there.
 #[tokio::test]
 async fn a_server_that_answers_anything_is_not_given_up() {

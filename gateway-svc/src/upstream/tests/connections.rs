@@ -28,7 +28,11 @@ async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
         assert!(seen.recv().await.is_some());
     }
     // A name that resolves differently than when the entry was saved is judged by its address.
-    let elsewhere = Upstreams::new(EgressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()]), short());
+    let elsewhere = Upstreams::new(
+        EgressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()]),
+        short(),
+        Clock::System,
+    );
     let by_name = url.replace("127.0.0.1", "localhost");
     assert!(call(&elsewhere, &secret(&by_name, true)).await.is_err());
 }
@@ -36,7 +40,7 @@ async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
 #[tokio::test]
 async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
     let (url, mut seen) = server(|_, _| json_text("{}")).await;
-    let strict = Upstreams::new(EgressPolicy::default(), short());
+    let strict = Upstreams::new(EgressPolicy::default(), short(), Clock::System);
     let by_name = url.replace("127.0.0.1", "localhost");
     for url in [&url, &by_name] {
         let refused = call(&strict, &target(url)).await.unwrap_err();
@@ -142,7 +146,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
     let target = target_at(endpoint, 0, HeaderMap::new(), Scope::Shared);
-    let upstreams = Upstreams::new(EgressPolicy::default(), short());
+    let upstreams = Upstreams::new(EgressPolicy::default(), short(), Clock::System);
     assert_eq!(
         call(&upstreams, &target).await.unwrap().result().unwrap(),
         r#"{"ok":true}"#
