@@ -69,9 +69,12 @@ impl Known {
         sessions: &Sessions,
         now: SystemTime,
     ) -> Option<Self> {
-        let mut authorization = headers.get(AUTHORIZATION)?.clone();
+        let mut authorization = copied(headers.get(AUTHORIZATION)?)?;
         authorization.set_sensitive(true);
-        let handle = headers.get(SESSION_ID).cloned();
+        let handle = match headers.get(SESSION_ID) {
+            Some(handle) => Some(copied(handle)?),
+            None => None,
+        };
         let session = match &handle {
             Some(handle) => {
                 let open = |handle| sessions.open(handle, &identified.subject, &consumer.name, now);
@@ -165,8 +168,30 @@ impl Lane {
     }
 }
 
+/// By itself: a clone would keep the whole head that the value came in.
+fn copied(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
+}
+
 /// Tells clients apart, as a rule.
 fn tail(headers: &HeaderMap) -> Option<[u8; TAIL]> {
     let last = headers.get(SESSION_ID).or_else(|| headers.get(AUTHORIZATION))?;
     last.as_bytes().last_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_kept_keeps_nothing_else() {
+        let head = Bytes::from(vec![b'a'; 64 << 10]);
+        let value = HeaderValue::from_maybe_shared(head.slice(..10)).unwrap();
+        let kept = copied(&value).unwrap();
+        drop(value);
+        assert_eq!(kept, "aaaaaaaaaa");
+        assert!(head.is_unique());
+    }
 }
