@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     calls::delays::{LONGEST, TOUCHED, delays},
-    upstream::{Client, Heard, Place, SharedTopics, Target, UpstreamError},
+    upstream::{Client, Heard, OpenSession, Place, SharedTopics, Target, UpstreamError},
 };
 
 impl Hub {
@@ -39,7 +39,7 @@ impl Hub {
     }
 
     async fn receive_all(self: &Arc<Self>, succession: &mut Succession) {
-        let mut delays = delays();
+        let (mut delays, mut last): (_, Option<OpenSession>) = (delays(), None);
         loop {
             let current = succession.current.borrow_and_update().clone();
             let Some(current) = current else {
@@ -48,6 +48,8 @@ impl Hub {
                     Err(_) => return,
                 }
             };
+            let is_another = last.is_some_and(|last| !last.continues_as(&current.session));
+            last = Some(current.session.clone());
             let since = Instant::now();
             let (topics, unsaid) = (&succession.topics, &succession.unsaid);
             let received = async {
@@ -59,9 +61,17 @@ impl Hub {
                         unsaid.notified().await;
                     }
                 };
+                let another = async {
+                    current.stands.wait().await;
+                    if is_another {
+                        self.tell_another(&succession.place, &current.session).await;
+                    }
+                    std::future::pending().await
+                };
                 let has_stream = select! {
                     has_stream = self.receive_one(&succession.place, &current, topics) => has_stream,
                     () = subscribed => return,
+                    () = another => return,
                 };
                 if since.elapsed() > LONGEST {
                     delays = self::delays();
@@ -113,6 +123,15 @@ impl Hub {
         };
         let unsaid = self.places.unsaid(place);
         stream::iter(unsaid).for_each_concurrent(AT_A_TIME, subscribe).await;
+    }
+
+    /// Tells the clients of a place that its session is another: in the one before, they would have heard what has changed since.
+    async fn tell_another(self: &Arc<Self>, place: &Place, session: &OpenSession) {
+        if session.is_legacy() {
+            for list in Heard::of_another(session) {
+                self.tell(place, list).await;
+            }
+        }
     }
 
     pub(super) async fn tell(self: &Arc<Self>, place: &Place, heard: Heard) {

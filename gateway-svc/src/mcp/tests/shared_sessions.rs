@@ -39,6 +39,14 @@ fn changed() -> Value {
     json!({"jsonrpc": "2.0", "method": "notifications/prompts/list_changed"})
 }
 
+/// Lists may be others in another session.
+async fn tells_of_another(events: &mut Events) {
+    for list in ["prompts", "resources"] {
+        let changed = json!({"jsonrpc": "2.0", "method": format!("notifications/{list}/list_changed")});
+        assert_eq!(events.next().await, changed);
+    }
+}
+
 async fn next(streams: &mut Streams) -> mpsc::UnboundedSender<Value> {
     let opened = timeout(PATIENCE, streams.recv()).await;
     opened.expect("a stream is opened").unwrap()
@@ -122,6 +130,7 @@ async fn what_is_subscribed_to_outlives_a_credential() {
     assert_eq!(headers["authorization"], "Bearer secret-2");
     first.closed().await;
     let second = next(&mut streams).await;
+    tells_of_another(&mut events).await;
     for said in [updated("x:/a"), changed()] {
         second.send(said.clone()).unwrap();
         assert_eq!(events.next().await, said);
@@ -143,6 +152,7 @@ async fn a_session_that_a_call_opens_anew_is_received_at_once() {
     let second = next(&mut streams).await;
     let (_, headers) = world.got_next("resources/subscribe").await;
     assert_eq!(headers["mcp-session-id"], "s2");
+    tells_of_another(&mut events).await;
     second.send(updated("x:/a")).unwrap();
     assert_eq!(events.next().await, updated("x:/a"));
 }
@@ -163,6 +173,7 @@ async fn a_session_that_its_server_has_lost_is_opened_anew() {
     let (_, headers) = world.got_next("resources/subscribe").await;
     assert_eq!(headers["mcp-session-id"], "s2");
     let second = next(&mut streams).await;
+    tells_of_another(&mut events).await;
     second.send(updated("x:/a")).unwrap();
     assert_eq!(events.next().await, updated("x:/a"));
 }
