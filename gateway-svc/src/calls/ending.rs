@@ -57,7 +57,7 @@ impl Calls {
         if own.is_hosted() {
             return HeaderMap::new();
         }
-        let vended = self.vended(own.target.installation(), token).await;
-        vended.map(|(_, vended)| vended.headers.clone()).unwrap_or_default()
+        let vended = self.vended_for(own, token).await;
+        vended.map(|vended| vended.headers.clone()).unwrap_or_default()
     }
 }

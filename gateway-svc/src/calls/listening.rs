@@ -93,7 +93,7 @@ async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
             }
             // What the session was opened with has expired.
             Err(UpstreamError::Unauthorized) if !std::mem::replace(&mut renewed, true) => {
-                let Some((_, vended)) = calls.vended(target.installation(), None).await else {
+                let Some(vended) = calls.vended_for(session, None).await else {
                     return;
                 };
                 target = Arc::new(target.with_headers(&vended.headers));

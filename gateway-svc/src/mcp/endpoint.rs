@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     domain::{ConsumerKind, ConsumerRef},
+    identity::Refusal,
     resolve,
 };
 
@@ -40,7 +41,7 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
     let method = head.method;
     let visit = match known(&mcp, came, at, head.headers) {
         Ok(visit) => visit,
-        Err(headers) => match Box::pin(enter(mcp, came, at, headers)).await {
+        Err(headers) => match Box::pin(enter(mcp, came, at, method == Method::POST, headers)).await {
             Ok(visit) => visit,
             Err(refused) => return *refused,
         },
@@ -84,6 +85,7 @@ async fn enter(
     mcp: Arc<Mcp>,
     came: Instant,
     (kind, slug): (ConsumerKind, &str),
+    is_post: bool,
     headers: HeaderMap,
 ) -> Result<Visit, Box<Response>> {
     let name = ConsumerRef::new(kind, slug);
@@ -96,8 +98,25 @@ async fn enter(
         Ok((snapshot, consumer))
     });
     let (snapshot, consumer) = entered.map_err(|error| Box::new(unavailable(&error)))?;
-    let now = mcp.clock.now();
-    let known = Known::new(&headers, &identified, &consumer, &snapshot, &mcp.sessions, now).map(Arc::new);
+    // They were identified by another snapshot, maybe, and are known by this one.
+    if !mcp.identity.still(&snapshot, &identified) {
+        let refusal = Refusal::Token("it was revoked, or its user deactivated, just now".to_owned());
+        return Err(Box::new(refused(&mcp, &name, &refusal)));
+    }
+    // Streams are opened once.
+    let known = is_post
+        .then(|| {
+            Known::new(
+                &headers,
+                &identified,
+                &consumer,
+                &snapshot,
+                &mcp.sessions,
+                mcp.clock.now(),
+            )
+        })
+        .flatten()
+        .map(Arc::new);
     if let Some(known) = &known {
         mcp.known.keep(&headers, known);
     }

@@ -307,11 +307,16 @@ impl Target {
         target
     }
 
+    /// Whether what is sent there `now` may be sent here: it is the same server.
+    pub(crate) fn is_where(&self, now: &Self) -> bool {
+        let (before, after) = (&self.key.endpoint, &now.key.endpoint);
+        before == after || before.hosted && after.hosted
+    }
+
     /// The same server where it is `now`, with these headers; `None`: it is called with something else by now, or is another.
     pub(crate) fn moved(&self, now: &Self, headers: &HeaderMap) -> Option<Self> {
         let (before, after) = (&self.key, &now.key);
-        let is_there = before.endpoint == after.endpoint || before.endpoint.hosted && after.endpoint.hosted;
-        (is_there && before.generation == after.generation).then(|| Self {
+        (self.is_where(now) && before.generation == after.generation).then(|| Self {
             key: after.clone(),
             ..self.with_headers(headers)
         })

@@ -118,3 +118,32 @@ async fn a_credential_that_was_replaced_is_not_sent_again() {
         ]
     );
 }
+
+/// The entry leads to another server by now, and the credential is for that one.
+#[tokio::test]
+async fn a_server_that_was_replaced_gets_no_secret_of_its_successor() {
+    let mut world = world(answers("{}")).await;
+    world.session.store(1, Ordering::SeqCst);
+    let registry = with_direct(&world);
+    fill(&mut world.feed, 2, registry.objects.clone()).await;
+    let session = session(&world, "alice").await;
+    assert_eq!(world.directly("alice", &session).await.0, 200);
+    let mut moved = registry.objects;
+    for object in &mut moved {
+        if let Some(Object::EntryRevision(revision)) = &mut object.object
+            && let Some(pb::entry_revision::Server::Remote(remote)) = &mut revision.server
+        {
+            remote.url = remote.url.replace("/mcp", "/other");
+        }
+    }
+    fill(&mut world.feed, 3, moved).await;
+    calls(&mut world);
+    let ended = method("DELETE").at(DIRECT).by("alice").session(&session);
+    assert_eq!(world.send(ended).await.status(), 204);
+    let (message, headers) = world.seen.recv().await.unwrap();
+    assert_eq!(
+        (&message["method"], &headers["x-path"]),
+        (&json!("DELETE"), &http::HeaderValue::from_static("/mcp"))
+    );
+    assert_eq!(headers.get("authorization"), None);
+}
