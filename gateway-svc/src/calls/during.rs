@@ -1,10 +1,9 @@
 //! What servers with sessions say beside the answers during calls of clients without, which hold no stream open for it: for which of the calls
 //! it is.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+mod waiting;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::{
@@ -12,11 +11,12 @@ use tokio::{
     sync::{Notify, watch},
 };
 
+use self::waiting::Waiting;
 use crate::upstream::{Asking, Heard, ProgressToken};
 
-/// What waits for a call that is read slower than its server speaks. Of more, requests are refused, and notifications are left out.
-const WAITING: usize = 16;
 const NO_CALL: &str = "no call is under way in the course of which the client can be asked this";
+const TOO_MUCH: &str =
+    "the client has not answered what it was asked before, and no more can wait for it: ask again when it has";
 
 /// What a server says for one call.
 #[derive(Debug)]
@@ -25,13 +25,10 @@ pub(super) enum Said {
     Request(Asking),
 }
 
-impl Said {
-    fn refuse(self) {
-        if let Self::Request(asking) = self
-            && Handle::try_current().is_ok()
-        {
-            asking.refuse(NO_CALL);
-        }
+/// Nobody is asked. At the end of the process, nobody is told that either.
+fn refuse(asking: Asking, why: &'static str) {
+    if Handle::try_current().is_ok() {
+        asking.refuse(why);
     }
 }
 
@@ -45,7 +42,7 @@ pub(super) struct Line {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Said>,
+    waiting: Waiting,
     /// What its client is being asked, by the id that the server knows it by.
     asked: Option<Bytes>,
     withdrawn: bool,
@@ -67,7 +64,7 @@ impl Line {
     /// The next. Nothing is lost if this is dropped before it is ready.
     pub(super) async fn next(&self) -> Said {
         loop {
-            if let Some(said) = self.state().waiting.pop_front() {
+            if let Some(said) = self.state().waiting.pop() {
                 return said;
             }
             self.more.notified().await;
@@ -108,7 +105,7 @@ impl Line {
             state.over = true;
             std::mem::take(&mut state.waiting)
         };
-        left.into_iter().for_each(Said::refuse);
+        left.into_requests().for_each(|asking| refuse(asking, NO_CALL));
     }
 
     fn waits_for_client(&self) -> bool {
@@ -116,23 +113,25 @@ impl Line {
     }
 
     fn say(&self, said: Said, addressed: bool) {
-        {
+        let (refused, why) = {
             let mut state = self.state();
             state.addressed |= addressed;
-            if !state.over && state.waiting.len() < WAITING {
-                state.waiting.push_back(said);
-                self.more.notify_one();
-                return;
+            match said {
+                Said::Notification(_) if state.over => return,
+                Said::Request(asking) if state.over => (Some(asking), NO_CALL),
+                said => (state.waiting.push(said), TOO_MUCH),
             }
+        };
+        self.more.notify_one();
+        if let Some(asking) = refused {
+            refuse(asking, why);
         }
-        said.refuse();
     }
 
     fn withdraw(&self, id: &[u8]) {
         let mut state = self.state();
         state.withdrawn |= state.asked.as_deref() == Some(id);
-        let stays = |said: &Said| !matches!(said, Said::Request(asking) if asking.own_id() == id);
-        state.waiting.retain(stays);
+        state.waiting.withdraw(id);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -200,10 +199,9 @@ pub(super) fn tell(calls: Option<&InSession>, heard: Heard) -> Option<Heard> {
     let all = || calls.iter().flat_map(|calls| &calls.lines);
     match heard {
         Heard::Request(asking) => {
-            let said = Said::Request(asking);
             match meant {
-                Some(line) => line.say(said, true),
-                None => said.refuse(),
+                Some(line) => line.say(Said::Request(asking), true),
+                None => refuse(asking, NO_CALL),
             }
             None
         }
@@ -226,5 +224,24 @@ pub(super) fn tell(calls: Option<&InSession>, heard: Heard) -> Option<Heard> {
             Some(Heard::Notification { installation, text })
         }
         heard => Some(heard),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_is_known_to_be_worked_on_by_what_is_left_out_too() {
+        let line = Line::new(None);
+        let mut addressed = pin!(line.addressed());
+        assert!(poll!(&mut addressed).is_pending());
+        line.say(Said::Notification(vec![b' '; 1 << 20].into()), true);
+        assert!(line.is_empty());
+        assert!(poll!(addressed).is_ready());
     }
 }

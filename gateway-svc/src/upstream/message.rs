@@ -9,7 +9,7 @@ use super::{
     error::UpstreamError,
     modern::mirrored::Mirrored,
     progress::{Progress, ProgressToken},
-    room::{FREE, Together},
+    room::{Together, changed},
 };
 use crate::json::{self, Object};
 
@@ -200,14 +200,8 @@ impl Reply {
         } else {
             self.id.clone()
         };
-        let text = if self.text.len() > FREE {
-            let room = self.text.clone();
-            Bytes::from_owner(Copied { text, _room: room })
-        } else {
-            text.into()
-        };
         Self {
-            text,
+            text: changed(text, &self.text),
             id,
             result: Some(old.start..old.start + result.len()),
             error: None,
@@ -222,19 +216,6 @@ impl Reply {
         }
         let error = Object::parse(std::str::from_utf8(&error).ok()?).ok()?;
         Some(error.string("message")?.into_owned())
-    }
-}
-
-/// The changed text of a long answer.
-struct Copied {
-    text: Vec<u8>,
-    /// The answer as it came, which holds room in memory.
-    _room: Bytes,
-}
-
-impl AsRef<[u8]> for Copied {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
     }
 }
 

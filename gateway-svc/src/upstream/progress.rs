@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::room::changed;
 use crate::json::Object;
 
 /// The token of a request: the gateway's own, which the server gets, and the client's, as JSON.
@@ -46,6 +47,36 @@ impl Progress {
             &self.params[self.at.end..],
             b"}",
         ];
-        (self.own == token.own).then(|| parts.concat().into())
+        (self.own == token.own).then(|| changed(parts.concat(), &self.params))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use futures::FutureExt as _;
+
+    use super::{
+        super::room::{FREE, Rooms},
+        *,
+    };
+
+    #[tokio::test]
+    async fn a_long_one_holds_room_as_its_client_gets_it() {
+        let alice = Arc::from("users/alice");
+        let rooms = Rooms::new(2 * FREE, 2 * FREE, Duration::from_secs(60));
+        let take = || rooms.take(&alice, 2 * FREE, None).now_or_never();
+        let long = format!(r#"{{"progressToken":7,"message":"{}"}}"#, "x".repeat(FREE));
+        let progress = Progress::of(&take().unwrap().unwrap().hold(long.into())).unwrap();
+        let token = ProgressToken {
+            own: 7,
+            shown: Bytes::from_static(b"\"mine\""),
+        };
+        let shown = progress.under(&token).unwrap();
+        drop(progress);
+        assert!(take().is_none());
+        drop(shown);
+        assert!(take().is_some());
     }
 }

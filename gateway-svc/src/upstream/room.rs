@@ -131,6 +131,26 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+/// The changed text of a message. That of a long one holds the room of the message.
+pub(super) fn changed(text: Vec<u8>, message: &Bytes) -> Bytes {
+    if message.len() <= FREE {
+        return text.into();
+    }
+    let _message = message.clone();
+    Bytes::from_owner(Changed { text, _message })
+}
+
+struct Changed {
+    text: Vec<u8>,
+    _message: Bytes,
+}
+
+impl AsRef<[u8]> for Changed {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::{FutureExt as _, poll};

@@ -112,17 +112,16 @@ async fn a_call_asks_what_its_server_asks_on_the_stream_of_the_session() {
     assert_eq!(refused["id"], 9);
 }
 
-/// Servers that answer with plain JSON begin their answers when they have the client's.
-#[tokio::test]
-async fn a_call_asks_before_its_answer_has_begun() {
+/// A server that says this when it is called, beside the answer. That is plain JSON, which begins when the test writes it.
+async fn plain(says: Vec<Value>) -> (World, mpsc::UnboundedSender<String>) {
     let (write, respond) = written();
     let (reply, replies) = mpsc::unbounded_channel::<String>();
     let replies = Mutex::new(Some(replies));
-    let mut world = world(move |message, _| {
+    let world = world(move |message, _| {
         if message["method"] == "GET" {
             return respond();
         }
-        write.send(question(1)).unwrap();
+        says.iter().for_each(|said| write.send(said.clone()).unwrap());
         let replies = replies.lock().unwrap().take().expect("it is called once");
         let body = tokio_stream::wrappers::UnboundedReceiverStream::new(replies);
         let body = futures::StreamExt::map(body, Ok::<_, std::convert::Infallible>);
@@ -130,6 +129,13 @@ async fn a_call_asks_before_its_answer_has_begun() {
     })
     .await;
     world.streams.store(true, Ordering::SeqCst);
+    (world, reply)
+}
+
+/// Servers that answer with plain JSON begin their answers when they have the client's.
+#[tokio::test]
+async fn a_call_asks_before_its_answer_has_begun() {
+    let (mut world, reply) = plain(vec![question(1)]).await;
     let can = forms();
     let (_, answer) = world.calls("alice", call(1), &can).await;
     let state = asked(&answer, 1);
@@ -143,6 +149,45 @@ async fn a_call_asks_before_its_answer_has_begun() {
     assert_eq!(text_of(&answer), "done");
     let got = world.saw(|message| message.get("result").is_some()).await;
     assert_eq!(got["id"], 1);
+}
+
+/// Nothing is read of that before the server asks.
+#[tokio::test]
+async fn a_call_asks_however_much_its_server_has_logged_before() {
+    let log = |n: u32| notification("message", json!({"level": "info", "data": format!("{n:0>9999}")}));
+    let says = (0..40).map(log).chain([question(1)]).collect();
+    let (mut world, _reply) = plain(says).await;
+    let called = world.router.clone().oneshot(request(call(1), json!({})));
+    tokio::select! {
+        answer = async { Events::of(called.await.unwrap()).next().await } => asked(&answer, 1),
+        refused = world.saw(|message| message.get("error").is_some()) => panic!("{refused}"),
+    };
+}
+
+/// The call waits for the answer to another.
+#[tokio::test]
+async fn more_questions_than_can_wait_are_refused() {
+    let mut beside = beside().await;
+    let (answer, _line) = beside.calls(call(1), |_, write| write.send(question(1)).unwrap()).await;
+    asked(&answer, 1);
+    let long = |id| {
+        let mut question = question(id);
+        question["params"]["message"] = "x".repeat(200_000).into();
+        question
+    };
+    let few = (4..19).map(question);
+    for question in [long(2), long(3)].into_iter().chain(few).chain([question(19)]) {
+        beside.write.send(question).unwrap();
+    }
+    let mut refused = Vec::new();
+    while refused.len() < 2 {
+        let answer = beside.world.saw(|message| message.get("error").is_some()).await;
+        let why = answer["error"]["message"].as_str().unwrap();
+        assert!(why.contains("no more can wait for it"), "{why}");
+        refused.push(answer["id"].as_u64().unwrap());
+    }
+    refused.sort_unstable();
+    assert_eq!(refused, [3, 19]);
 }
 
 #[tokio::test]
