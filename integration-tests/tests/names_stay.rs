@@ -143,26 +143,67 @@ impl Client {
     }
 }
 
-async fn joins(admin: &Caller, who: &'static str, modern: bool) -> Served {
+/// A stack with a gateway without prefixes.
+async fn stack() -> Stack {
+    let stack = Stack::start().await;
+    let gateway = r::Gateway {
+        omit_entry_prefix: Some(true),
+        ..r::Gateway::default()
+    };
+    let created = stack.admin().create_gateway("all", gateway).await;
+    created.expect("an admin may");
+    stack
+}
+
+async fn is_assigned(admin: &Caller, who: &'static str, modern: bool) -> Served {
     let server = server(who, modern).await;
     admin.publish(who, walk::remote(&server.url("/mcp"))).await;
-    // A team of everybody's, so that its tools are those of the entry.
-    admin.install(who, Some("teams/everyone"), &[]).await;
     let all = walk::all_tools(who);
     let assigned = admin.create_assignment("gateways/all", all, false).await;
     assigned.expect("an admin may");
     server
 }
 
+async fn joins(admin: &Caller, who: &'static str, modern: bool) -> Served {
+    let server = is_assigned(admin, who, modern).await;
+    // A team of everybody's, so that its tools are those of the entry.
+    admin.install(who, Some("teams/everyone"), &[]).await;
+    server
+}
+
+/// Tools as they are listed, each with the server that it leads to, once there are so many.
+async fn tools(client: &Client, number: usize) -> Vec<(String, String)> {
+    let listed = || async {
+        let listed = client.asks("tools/list", json!({})).await;
+        let listed = listed["tools"].as_array().cloned().unwrap_or_default();
+        (listed.len() == number).then_some(listed)
+    };
+    let mut leads = Vec::new();
+    for tool in integration_tests::eventually("its tool is listed", listed).await {
+        let call = json!({"name": tool["name"], "arguments": {}});
+        let called = client.asks("tools/call", call).await;
+        leads.push((tool["name"].to_string(), called["content"][0]["text"].to_string()));
+    }
+    leads
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tool_of_an_entry_that_is_assigned_first_and_installed_last_takes_no_name() {
+    let stack = stack().await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    let _first = is_assigned(&admin, "first", false).await;
+    let _second = joins(&admin, "second", true).await;
+    let client = Client::Legacy(stack.mcp("all", &alice).await);
+    let before = tools(&client, 1).await;
+    admin.install("first", Some("teams/everyone"), &[]).await;
+    let now = tools(&client, 2).await;
+    assert!(now.contains(&before[0]), "{before:?} {now:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_joins_names_stay_and_lead_to_their_server() {
-    let stack = Stack::start().await;
+    let stack = stack().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
-    let gateway = r::Gateway {
-        omit_entry_prefix: Some(true),
-        ..r::Gateway::default()
-    };
-    admin.create_gateway("all", gateway).await.expect("an admin may");
     let (mut servers, mut before) = (Vec::new(), Vec::new());
     let early = stack.mcp("all", &alice).await;
     let early = Client::Legacy(early);

@@ -16,6 +16,7 @@ on_both_engines!(
     a_shared_runtime_is_reported_once_and_on_the_entry,
     a_set_of_tools_is_kept_once_and_only_while_something_has_it,
     a_large_list_of_tools_is_kept,
+    an_entry_knows_since_when_it_has_each_tool,
     what_is_no_report_is_refused,
 );
 
@@ -239,6 +240,35 @@ async fn ready_speaks_of_the_present_generation(stack: Stack) {
         .iter()
         .find(|condition| condition.r#type() == ConditionType::ToolsDiscovered);
     assert_eq!(said.unwrap().message, "1 tool is left out");
+}
+
+async fn an_entry_knows_since_when_it_has_each_tool(stack: Stack) {
+    let admin = stack.admin();
+    let entry = admin.approved("time", remote()).await;
+    let made = admin.install(&entry.name, None, &[]).await.unwrap();
+    let since = async |tools: &[&str]| {
+        stack.discover(&made, tools).await;
+        let entry = admin.entry(&entry.name).await.unwrap();
+        let [tools] = &entry.discovered[..] else {
+            panic!("{entry:?}")
+        };
+        (entry.registry_revision, tools.since_revisions.clone())
+    };
+    let (first, all) = since(&["now", "convert"]).await;
+    assert_eq!(all, [first]);
+    let (second, all) = since(&["now", "convert", "zone", "a"]).await;
+    assert!(second > first);
+    assert_eq!(all, [second, first, first, second], "by name: a, convert, now, zone");
+    let (third, all) = since(&["zone", "now"]).await;
+    assert_eq!(all, [first, second]);
+    let (fourth, all) = since(&["convert", "now"]).await;
+    assert!(fourth > third);
+    assert_eq!(all, [fourth, first], "it was gone");
+    let described = admin.installation(&made.name).await.unwrap();
+    assert!(
+        described.discovered[0].since_revisions.is_empty(),
+        "names are of entries"
+    );
 }
 
 fn tool(name: &str, definition_json: &str) -> Tool {

@@ -401,6 +401,7 @@ async fn a_restart_of_a_shared_server_is_followed_by_all_where_it_has_other_tool
             installation.discovered = vec![pb::DiscoveredSet {
                 kind: pb::FeatureKind::Tool.into(),
                 set_hash: set.to_owned(),
+                ..pb::DiscoveredSet::default()
             }];
         }
         object

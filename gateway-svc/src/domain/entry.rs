@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Audience, Condition, Labels};
+use super::{Audience, Condition, Labels, ToolsSince};
 
 /// A registry entry, without what its installations run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) lifecycle: Lifecycle,
     /// Hash of the set of tools it was discovered to have; `None`: never discovered.
     pub(crate) tools: Option<Arc<str>>,
+    /// Since when it has them.
+    pub(crate) tools_since: ToolsSince,
     /// `CREDENTIAL_READY` of the secrets stored on the entry; `None` where nothing was reported of any.
     pub(crate) credential: Option<Condition>,
     /// Counts the puts of those secrets.

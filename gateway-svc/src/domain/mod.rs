@@ -26,4 +26,5 @@ pub(crate) use running::{Running, Runtime, Shared};
 pub(crate) use shown_by::shown_by;
 pub(crate) use tool::{
     CALL_TOOL, DiscoveredTool, DiscoveredTools, ExposedTool, ListedTool, ListedTools, OwnTools, SEARCH_TOOLS, ToolSet,
+    ToolsSince,
 };

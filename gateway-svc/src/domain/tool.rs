@@ -11,6 +11,11 @@ use super::Definition;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ToolSet(Box<[(Arc<str>, Arc<str>)]>);
 
+/// Since which registry revision an entry has each tool of its set, in the order of their names; a single one where it is the same for all, none
+/// where that is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ToolsSince(Box<[i64]>);
+
 /// A tool as one caller sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct ExposedTool {
@@ -87,8 +92,28 @@ impl ToolSet {
 
     /// The hash of a tool's definition; `None`: it has no such tool.
     pub(crate) fn hash(&self, tool: &str) -> Option<&Arc<str>> {
-        let index = self.0.binary_search_by(|(name, _)| (**name).cmp(tool)).ok()?;
-        Some(&self.0[index].1)
+        Some(&self.0[self.place(tool)?].1)
+    }
+
+    /// Where a tool is among the [`Self::names`]; `None`: it has no such tool.
+    pub(crate) fn place(&self, tool: &str) -> Option<usize> {
+        self.0.binary_search_by(|(name, _)| (**name).cmp(tool)).ok()
+    }
+}
+
+impl ToolsSince {
+    /// Since when it has the tool at this place; 0 where that is not known.
+    pub(crate) fn at(&self, place: usize) -> i64 {
+        match &*self.0 {
+            [same] => *same,
+            each => each.get(place).copied().unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&[i64]> for ToolsSince {
+    fn from(revisions: &[i64]) -> Self {
+        Self(revisions.into())
     }
 }
 
@@ -189,5 +214,13 @@ mod tests {
         assert_eq!(set.names().map(|name| &**name).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(set.hash("a").map(|hash| &**hash), Some("1"));
         assert_eq!(set.hash("d"), None);
+    }
+
+    #[test]
+    fn knows_since_when_each_is_there() {
+        let at = |revisions: &[i64]| [0, 1].map(|place| ToolsSince::from(revisions).at(place));
+        assert_eq!(at(&[3, 7]), [3, 7]);
+        assert_eq!(at(&[7]), [7, 7]);
+        assert_eq!(at(&[]), [0, 0]);
     }
 }

@@ -14,7 +14,8 @@ pub(crate) const MAX_NAME: usize = 64;
 /// Characters of the hash at the end of a name, for each attempt to make it unique. The last is all of SHA-256.
 const SUFFIXES: [usize; 4] = [0, 8, 16, 52];
 
-/// When something joined: what did later has a greater one. The registry revision, and of what one revision added, a uid.
+/// When something joined: what did later has a greater one. The registry revision, and of what one revision added, a uid. What is assigned
+/// with all tools of its entry joins when the entry has it, if that is later: before, it has no name to keep.
 pub(crate) type Since<'a> = (i64, &'a str);
 
 /// What a name is made for.

@@ -37,6 +37,21 @@ pub(crate) struct Candidate<'a> {
     pub(crate) tools: Option<&'a ToolSet>,
 }
 
+impl<'a> Candidate<'a> {
+    /// Its tools, and since which revision it has each.
+    fn known(self) -> impl Iterator<Item = (&'a Arc<str>, i64)> {
+        let names = self.tools.into_iter().flat_map(ToolSet::names);
+        let since = &self.entry.tools_since;
+        names.enumerate().map(|(place, name)| (name, since.at(place)))
+    }
+
+    /// Since when a tool is there with all others, which are assigned since `since`; `None`: its entry does not have it.
+    fn joined(&self, tool: &str, since: Since<'a>) -> Option<Since<'a>> {
+        let place = self.tools?.place(tool)?;
+        Some(joined(since, self.entry.tools_since.at(place)))
+    }
+}
+
 /// Where an exposed name leads. There are a million of these: what they hold is shared.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -243,16 +258,17 @@ impl Table {
         let mut sources = Sources::default();
         let mut whole = Vec::new();
         // What automatic mode had before it was assigned is as old as that.
-        let since = |uid: &'a str, assignment: &Assignment, entry: &'a Entry| {
-            let since = (assignment.since, uid);
+        let selected = |assignment: &Assignment, entry: &'a Entry| {
             let selected = assignment.pinned.is_none().then(|| selected_since(consumer, entry));
-            selected.flatten().map_or(since, |selected| since.min(selected))
+            selected.flatten()
         };
         for (uid, assignment) in assigned {
             let Some(candidate) = entry(&assignment.entry_uid).filter(|candidate| !candidate.entry.deleted) else {
                 continue;
             };
-            let since = since(uid, assignment, candidate.entry);
+            let made = (assignment.since, &**uid);
+            let since = |selected: Option<Since<'a>>| selected.map_or(made, |selected| made.min(selected));
+            let selected = selected(assignment, candidate.entry);
             match &assignment.tool {
                 Some(tool) => wanted.push(Wanted {
                     entry: candidate.entry,
@@ -260,38 +276,40 @@ impl Table {
                     source: sources.of(candidate.entry, assignment.pinned.as_ref()),
                     explicit: assignment.exposed_name.as_deref(),
                     assignment: uid,
-                    since,
+                    since: since(selected.and_then(|selected| candidate.joined(tool, selected))),
                 }),
-                None => whole.push((uid, since, assignment, candidate)),
+                None => whole.push((uid, since(selected), assignment, candidate)),
             }
         }
-        // A tool that was there with all others, and is assigned by itself now, is as old as they are.
-        let mut oldest: HashMap<_, Since<'_>> = HashMap::new();
-        for (_, since, assignment, candidate) in &whole {
+        // A tool that was there with all others, and is assigned by itself now, is as old as it was with them.
+        let mut oldest: HashMap<_, (Since<'_>, Candidate<'a>)> = HashMap::new();
+        for &(_, since, assignment, candidate) in &whole {
             let of_whole = oldest.entry(source::place(&candidate.entry.uid, assignment.pinned.as_ref()));
-            let known = of_whole.or_insert(*since);
-            *known = (*known).min(*since);
+            let (known, _) = of_whole.or_insert((since, candidate));
+            *known = (*known).min(since);
         }
         for one in &mut wanted {
-            let of_whole = oldest.get(&one.source.place()).copied();
-            one.since = of_whole.map_or(one.since, |of_whole| one.since.min(of_whole));
+            let of_whole = oldest.get(&one.source.place());
+            let joined = of_whole.and_then(|(since, candidate)| candidate.joined(one.tool, *since));
+            one.since = joined.map_or(one.since, |joined| one.since.min(joined));
         }
         let single: HashSet<(&str, &str)> = wanted.iter().map(|one| (&*one.entry.uid, &**one.tool)).collect();
-        let others = |Candidate { entry, tools }: Candidate<'a>| {
-            let names = tools.into_iter().flat_map(ToolSet::names);
-            names.filter(|tool| !single.contains(&(&*entry.uid, &***tool)))
+        let others = |candidate: Candidate<'a>| {
+            let uid = &*candidate.entry.uid;
+            let known = candidate.known();
+            known.filter(|(tool, _)| !single.contains(&(uid, &***tool)))
         };
         let mut covered: HashSet<&str> = HashSet::new();
         for (uid, since, assignment, candidate) in whole {
             covered.insert(&candidate.entry.uid);
             let source = sources.of_whole(candidate.entry, assignment.pinned.as_ref(), since);
-            wanted.extend(others(candidate).map(|tool| Wanted {
+            wanted.extend(others(candidate).map(|(tool, known)| Wanted {
                 entry: candidate.entry,
                 tool,
                 source: Arc::clone(&source),
                 explicit: None,
                 assignment: uid,
-                since,
+                since: joined(since, known),
             }));
         }
         let others_of = automatic
@@ -300,13 +318,13 @@ impl Table {
         let selected = others_of.filter_map(|one| Some((selected_since(consumer, one.entry)?, one)));
         for (since, candidate) in selected {
             let source = sources.of_whole(candidate.entry, None, since);
-            wanted.extend(others(candidate).map(|tool| Wanted {
+            wanted.extend(others(candidate).map(|(tool, known)| Wanted {
                 entry: candidate.entry,
                 tool,
                 source: Arc::clone(&source),
                 explicit: None,
                 assignment: "",
-                since,
+                since: joined(since, known),
             }));
         }
         let whole = sources.whole();
@@ -368,6 +386,11 @@ impl Table {
             fingerprints: Fingerprints::default(),
         }
     }
+}
+
+/// Since when a tool is there that its entry has since `known`, of all whose tools are assigned since `since`.
+fn joined((since, uid): Since<'_>, known: i64) -> Since<'_> {
+    (since.max(known), uid)
 }
 
 /// Since when automatic mode assigns the tools of this entry: since at least one key: value pair is the same. `None`: it does not.

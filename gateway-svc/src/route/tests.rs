@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use pretty_assertions::assert_eq;
 
 use super::{table::Route, *};
-use crate::domain::{Audience, Consumer, ConsumerKind, ConsumerRef, Entry, Labels, Lifecycle, ToolSet};
+use crate::domain::{Audience, Consumer, ConsumerKind, ConsumerRef, Entry, Labels, Lifecycle, ToolSet, ToolsSince};
 
 fn everybody() -> Audience {
     Audience {
@@ -29,6 +29,7 @@ fn entry(slug: &str, label: &str) -> Entry {
         audience: everybody(),
         lifecycle: Lifecycle::Approved,
         tools: None,
+        tools_since: ToolsSince::default(),
         credential: None,
         credential_generation: 0,
         deleted: false,
@@ -366,6 +367,43 @@ fn what_automatic_mode_adds_is_as_old_as_the_label_by_which_it_does() {
         ..assignment("a", "*", None, None)
     };
     assert_eq!(led(&gateway(1), &[earlier], &[("team", 5)], &[("team", 4)]), "uid-a");
+}
+
+/// An entry may be installed for the first time long after it was assigned, and its server may get other tools.
+#[test]
+fn a_tool_that_its_entry_has_later_takes_no_name() {
+    let known = |slug: &str, since: &[i64]| Entry {
+        tools_since: since.into(),
+        ..entry(slug, "core")
+    };
+    let assigned = |entry: &str, tool: &str, since: i64| Assignment {
+        since,
+        ..assignment(entry, tool, None, None)
+    };
+    let automatic = Consumer {
+        automatic: true,
+        ..without_prefix()
+    };
+    let leads = |consumer: &Consumer, assigned: &[Assignment], since: &[i64]| {
+        let entries: [(Entry, &[&str]); 2] = [(known("a", since), &["only", "who"]), (known("b", &[5]), &["who"])];
+        let table = table(consumer, assigned, &entries);
+        assert_eq!(names(&table).len(), 3);
+        table.find("who").unwrap().source.entry_uid.to_string()
+    };
+    let all = [assigned("a", "*", 1), assigned("b", "*", 2)];
+    for (consumer, all) in [(&without_prefix(), &all[..]), (&automatic, &[]), (&automatic, &all)] {
+        assert_eq!(leads(consumer, all, &[4]), "uid-a");
+        assert_eq!(leads(consumer, all, &[6]), "uid-b", "its entry had none");
+        assert_eq!(leads(consumer, all, &[4, 6]), "uid-b", "its entry had another");
+        assert_eq!(leads(consumer, all, &[6, 4]), "uid-a");
+        assert_eq!(leads(consumer, all, &[]), "uid-a", "since nobody knows when");
+        let by_itself = |since| [all, &[assigned("a", "who", since)]].concat();
+        let [before, since, after] = [3, 6, 9].map(by_itself);
+        assert_eq!(leads(consumer, &before, &[8]), "uid-a", "it had the name before");
+        assert_eq!(leads(consumer, &since, &[8]), "uid-b");
+        assert_eq!(leads(consumer, &after, &[4]), "uid-a", "it was there with all others");
+        assert_eq!(leads(consumer, &after, &[8]), "uid-b");
+    }
 }
 
 #[test]

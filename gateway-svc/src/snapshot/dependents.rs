@@ -115,7 +115,8 @@ impl Dependents {
     /// Adds to `stale` the gateways and agents whose tables change with an entry.
     pub(super) fn of_entry(&self, before: Option<&Entry>, now: Option<&Entry>, stale: &mut HashSet<Arc<str>>) {
         let Some(entry) = now.or(before) else { return };
-        let shown = |entry: &Entry| (Arc::clone(&entry.slug), entry.tools.clone(), entry.deleted);
+        let tools = |entry: &Entry| (entry.tools.clone(), entry.tools_since.clone());
+        let shown = |entry: &Entry| (Arc::clone(&entry.slug), tools(entry), entry.deleted);
         let same_tools = before.map(shown) == now.map(shown);
         if !same_tools {
             stale.extend(self.by_entry.get(&entry.uid).cloned());

@@ -40,6 +40,9 @@ pub(super) fn entry(entry: &pb::Entry, strings: &mut Strings) -> Option<Entry> {
             EntryLifecycle::Draft | EntryLifecycle::Unspecified => Lifecycle::Draft,
         },
         tools: tools(&entry.discovered, strings),
+        tools_since: tools_of(&entry.discovered)
+            .map(|set| set.since_revisions.as_slice().into())
+            .unwrap_or_default(),
         credential: credential.map(|condition| condition_of(condition, strings)),
         credential_generation: entry.credential_generation,
         deleted: entry.delete_time.is_some(),
@@ -274,8 +277,11 @@ pub(super) fn tool_set(set: &pb::FeatureSet, strings: &mut Strings) -> Option<To
 
 /// Hash of the set of tools among what was discovered.
 fn tools(discovered: &[pb::DiscoveredSet], strings: &mut Strings) -> Option<Arc<str>> {
-    let set = discovered.iter().find(|set| is_tool(set.kind))?;
-    Some(strings.get(&set.set_hash))
+    Some(strings.get(&tools_of(discovered)?.set_hash))
+}
+
+fn tools_of(discovered: &[pb::DiscoveredSet]) -> Option<&pb::DiscoveredSet> {
+    discovered.iter().find(|set| is_tool(set.kind))
 }
 
 fn is_tool(kind: i32) -> bool {

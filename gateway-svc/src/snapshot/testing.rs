@@ -173,6 +173,7 @@ pub(crate) fn discovered(owner: &str, tools: &[&str]) -> (pb::DiscoveredSet, Vec
     let of = pb::DiscoveredSet {
         kind: pb::FeatureKind::Tool.into(),
         set_hash: set.hash.clone(),
+        ..pb::DiscoveredSet::default()
     };
     let mut objects: Vec<_> = tools.iter().map(definition).collect();
     objects.push(put(&of.set_hash, Object::FeatureSet(set)));

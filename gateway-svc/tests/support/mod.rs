@@ -201,6 +201,7 @@ impl World {
             discovered: vec![pb::DiscoveredSet {
                 kind: pb::FeatureKind::Tool.into(),
                 set_hash: "s".to_owned(),
+                ..pb::DiscoveredSet::default()
             }],
             ..pb::Entry::default()
         });

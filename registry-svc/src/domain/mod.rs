@@ -12,6 +12,7 @@ pub(crate) mod field_mask;
 pub(crate) mod installation;
 pub(crate) mod label_revisions;
 mod room;
+pub(crate) mod since_revisions;
 pub(crate) mod text;
 pub(crate) mod time;
 mod uid;

@@ -87,6 +87,13 @@ pub(crate) async fn keep(tx: &mut Tx, set: &FeatureSet, tools: &[Tool]) -> sqlx:
     Ok(())
 }
 
+/// What a set has, sorted by name; nothing where none is kept under this hash.
+pub(crate) async fn of(tx: &mut Tx, set_hash: &str) -> sqlx::Result<Vec<FeatureRef>> {
+    const FIND: &str = "SELECT document, schema_version FROM feature_sets WHERE hash = $1";
+    let found = rows!(tx, FIND, [set_hash], row => document::<FeatureSet, _>(row))?;
+    Ok(found.into_iter().next().map(|set| set.features).unwrap_or_default())
+}
+
 /// Forgets a set that no entry and no installation has any more, and those of its definitions that no set holds. To be called
 /// after the last one has got another. `''` is no set.
 pub(crate) async fn release(tx: &mut Tx, set_hash: &str) -> sqlx::Result<()> {

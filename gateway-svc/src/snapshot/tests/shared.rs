@@ -180,6 +180,7 @@ fn all_are_woken_once_after_a_restart_where_one_has_other_tools() {
             installation.discovered = vec![pb::DiscoveredSet {
                 kind: pb::FeatureKind::Tool.into(),
                 set_hash: tools.to_owned(),
+                ..pb::DiscoveredSet::default()
             }];
         }
         put_change(object)

@@ -95,6 +95,54 @@ fn an_older_entry_that_is_labelled_later_takes_no_name() {
     assert_eq!(leads(&third), "e-a", "the same label, since another revision");
 }
 
+/// The entry that was assigned first is installed for the first time. A gateway process that starts then comes to the same names.
+#[test]
+fn an_entry_whose_tools_are_discovered_later_takes_no_name() {
+    let bare = pb::Gateway {
+        omit_entry_prefix: Some(true),
+        ..plain_gateway("all")
+    };
+    let known = |slug: &str, since: i64| pb::Entry {
+        discovered: vec![pb::DiscoveredSet {
+            since_revisions: vec![since],
+            ..discovered(&format!("e-{slug}"), &["who"]).0
+        }],
+        ..plain_entry(slug)
+    };
+    let registry = |first: pb::Entry| {
+        Registry::default()
+            .with(entry(plain_entry("a")))
+            .tools("e-a", &["who"])
+            .with(entry(first))
+            .with(entry(plain_entry("b")))
+            .tools("e-b", &["who"])
+            .with(entry(known("b", 3)))
+            .with(gateway(bare.clone()))
+            .assign("all", "a", "*")
+            .assign("all", "b", "*")
+    };
+    let led = |snapshot: &Snapshot| {
+        let table = snapshot.table(&gateway_ref("all")).unwrap();
+        let leads = |name: &&str| table.find(name).unwrap().source.entry_uid.to_string();
+        let names: Vec<&str> = table.routes().iter().map(|route| &*route.exposed_name).collect();
+        names
+            .iter()
+            .map(leads)
+            .zip(names.iter().map(|&name| name.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let mut writer = registry(plain_entry("a")).writer();
+    let (before, _) = after(&mut writer, []);
+    assert_eq!(led(&before), [("e-b".to_owned(), "who".to_owned())]);
+    let (now, _) = after(&mut writer, [put_change(entry(known("a", 4)))]);
+    let now = led(&now);
+    assert_eq!((now.len(), &now[0]), (2, &led(&before)[0]));
+    let (restarted, _) = after(&mut registry(known("a", 4)).writer(), []);
+    assert_eq!(led(&restarted), now);
+    let (older, _) = after(&mut writer, [put_change(entry(known("a", 2)))]);
+    assert_eq!(led(&older)[0].0, "e-a");
+}
+
 /// What a change does to the tables of four gateways.
 #[test]
 fn only_the_tables_concerned_are_built_anew() {

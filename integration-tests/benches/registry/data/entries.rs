@@ -302,6 +302,7 @@ fn make(plan: &Plan, index: usize) -> (Entry, Vec<usize>) {
         discovered: Vec::from_iter((!set.hash.is_empty()).then(|| DiscoveredSet {
             kind: FeatureKind::Tool.into(),
             set_hash: set.hash.clone(),
+            ..DiscoveredSet::default()
         })),
         ..Entry::default()
     };

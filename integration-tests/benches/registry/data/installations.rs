@@ -218,6 +218,7 @@ fn make(plan: &Plan, index: usize, entry: usize, owner: Owner) -> (Installation,
         discovered: Vec::from_iter(ready.then(|| DiscoveredSet {
             kind: FeatureKind::Tool.into(),
             set_hash: plan.set(entry).hash.clone(),
+            ..DiscoveredSet::default()
         })),
         uid,
         ..Installation::default()

@@ -9,7 +9,7 @@ use service_kit::Workload;
 
 use super::{check, settle};
 use crate::{
-    domain::{Actor, Error, conditions, time::timestamp},
+    domain::{Actor, Error, conditions, since_revisions, time::timestamp},
     operate::{Registry, propagation::Propagated},
     store::{
         Object, Tx,
@@ -50,7 +50,7 @@ struct Discovered {
     /// Its previous set, if it gets another.
     left: Option<String>,
     /// The entry and its previous set, if it gets another.
-    entry: Option<(Entry, String)>,
+    entry: Option<(Entry, DiscoveredSet)>,
 }
 
 async fn discovery_changes(
@@ -86,7 +86,7 @@ async fn discovery_changes(
     settle(&mut installation, now);
     let (mut left, mut entry) = (None, None);
     if let Some(set) = set {
-        left = replace_set(&mut installation.discovered, set);
+        left = replace_set(&mut installation.discovered, set).map(|before| before.set_hash);
         entry = entry_with(tx, &installation, set).await?;
         changed |= left.is_some() || entry.is_some();
     }
@@ -97,18 +97,20 @@ async fn discovery_changes(
     }))
 }
 
-/// Names this set as the tools; the hash of the one before, if that was another.
-fn replace_set(discovered: &mut Vec<DiscoveredSet>, set: &FeatureSet) -> Option<String> {
-    let before = tool_set(discovered).to_owned();
-    if before == set.hash {
+/// Names this set as the tools; the one before, if that was another, or an empty one where there was none.
+fn replace_set(discovered: &mut Vec<DiscoveredSet>, set: &FeatureSet) -> Option<DiscoveredSet> {
+    if tool_set(discovered) == set.hash {
         return None;
     }
-    discovered.retain(|known| known.kind() != FeatureKind::Tool);
+    let before = discovered
+        .extract_if(.., |known| known.kind() == FeatureKind::Tool)
+        .last();
     discovered.push(DiscoveredSet {
         kind: FeatureKind::Tool.into(),
         set_hash: set.hash.clone(),
+        since_revisions: Vec::new(),
     });
-    Some(before)
+    Some(before.unwrap_or_default())
 }
 
 /// The entry with these tools, and its previous set, where this installation decides: the first one that is discovered does, then those
@@ -117,7 +119,7 @@ async fn entry_with(
     tx: &mut Tx,
     installation: &Installation,
     set: &FeatureSet,
-) -> Result<Option<(Entry, String)>, Error> {
+) -> Result<Option<(Entry, DiscoveredSet)>, Error> {
     let Some(mut entry) = entries::by_uid(tx, &installation.entry_uid).await? else {
         return Ok(None);
     };
@@ -127,7 +129,7 @@ async fn entry_with(
     let Some(before) = replace_set(&mut entry.discovered, set) else {
         return Ok(None);
     };
-    let speaks = if before.is_empty() {
+    let speaks = if before.set_hash.is_empty() {
         true
     } else if installation.running_entry_revision != entry.entry_revision {
         false
@@ -145,14 +147,19 @@ async fn write_discovery(
     mut changes: Discovered,
     found: Option<(FeatureSet, &[Tool])>,
 ) -> Result<(), Error> {
-    if let Some((set, tools)) = found {
-        features::keep(tx, &set, tools).await?;
+    if let Some((set, tools)) = &found {
+        features::keep(tx, set, tools).await?;
     }
     installations::update_one(tx, &mut changes.installation).await?;
     let mut left: Vec<String> = changes.left.into_iter().collect();
-    if let Some((mut entry, before)) = changes.entry {
+    if let (Some((mut entry, before)), Some((set, _))) = (changes.entry, &found) {
+        let had = features::of(tx, &before.set_hash).await?;
+        let since = since_revisions::follow(&had, &before.since_revisions, &set.features, tx.revision());
+        if let Some(tools) = entry.discovered.iter_mut().find(|one| one.set_hash == set.hash) {
+            tools.since_revisions = since;
+        }
         entries::put(tx, &mut entry).await?;
-        left.push(before);
+        left.push(before.set_hash);
     }
     left.dedup();
     for set in left {
