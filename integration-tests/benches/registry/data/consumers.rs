@@ -168,6 +168,7 @@ fn gateway(plan: &Plan, kind: i64, index: usize, uid: &str, revision: i64, time:
         update_time: Some(timestamp(time)),
         creator: plan.creator(),
         registry_revision: revision,
+        label_revisions: HashMap::new(),
     }
 }
 
@@ -190,6 +191,7 @@ fn agent(gateway: &Gateway) -> Agent {
         update_time: gateway.update_time,
         creator: gateway.creator,
         registry_revision: gateway.registry_revision,
+        label_revisions: gateway.label_revisions,
     }
 }
 
