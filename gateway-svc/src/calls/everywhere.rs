@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use http::HeaderMap;
 
 use super::{Calls, Visitor, targets};
 use crate::{
@@ -64,9 +63,6 @@ impl Calls {
     /// The headers for requests in this session; `None`: there are none at this moment, or they are for another server by now.
     pub(super) async fn vended_for(&self, session: &OpenSession, token: Option<&CallerToken>) -> Option<Arc<Vended>> {
         let (running, vended) = self.vended(session.target.installation(), token).await?;
-        let scope = session.key().scope().clone();
-        let revision = session.target.revision();
-        let now = targets::target(&running, vended.generations, revision, HeaderMap::new(), scope).ok()?;
-        session.target.is_where(&now).then_some(vended)
+        session.target.is_at(&targets::endpoint(&running)?).then_some(vended)
     }
 }

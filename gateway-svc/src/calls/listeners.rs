@@ -63,6 +63,18 @@ impl Listener {
         self.mailbox.next().await
     }
 
+    /// Waits until something is heard; false: nothing more will be.
+    #[cfg(test)]
+    pub(super) async fn hears(&mut self) -> bool {
+        loop {
+            match self.next().await {
+                Some(Happening::Heard(_)) => return true,
+                Some(Happening::Sessions) => {}
+                None => return false,
+            }
+        }
+    }
+
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }
@@ -352,16 +364,6 @@ mod tests {
     use super::{super::mailbox::WAITING, *};
     use crate::upstream::List;
 
-    async fn heard(listener: &mut Listener) -> bool {
-        loop {
-            match listener.next().await {
-                Some(Happening::Heard(_)) => return true,
-                Some(Happening::Sessions) => {}
-                None => return false,
-            }
-        }
-    }
-
     #[tokio::test]
     async fn a_session_is_received_once_until_another_takes_its_place() {
         let listeners = Arc::new(Listeners::default());
@@ -399,14 +401,14 @@ mod tests {
         };
         let read = async {
             for _ in 0..=WAITING {
-                assert!(heard(&mut other).await);
+                assert!(other.hears().await);
             }
         };
         tokio::join!(said, read);
         for _ in 0..WAITING {
-            assert!(heard(&mut stuck).await);
+            assert!(stuck.hears().await);
         }
-        assert!(!heard(&mut stuck).await);
+        assert!(!stuck.hears().await);
         assert_eq!(listeners.groups()[&client].members.len(), 1);
     }
 }

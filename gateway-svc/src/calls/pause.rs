@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::Calls;
+use super::{Calls, targets};
 use crate::{
-    domain::{Endpoint, Running},
-    upstream::{self, Away, Whose},
+    domain::Running,
+    upstream::{Away, Whose},
 };
 
 /// Calls of a server fail at once, since it has failed too often in a row.
@@ -24,10 +24,8 @@ pub(crate) struct Pause {
 impl Calls {
     /// Whether calls of what runs there fail at once, if this person or team makes them.
     pub(crate) fn pause(&self, running: &Running, subject: &str) -> Option<Pause> {
-        let Some(Endpoint::Remote(url)) = &running.endpoint else {
-            return None;
-        };
-        let endpoint = upstream::Endpoint::remote(url)?;
+        // Those that the orchestrator runs are never away.
+        let endpoint = targets::endpoint(running)?;
         let whose = running.revision.per_caller.then(|| Whose {
             subject: Arc::from(subject),
             headers: None,

@@ -17,7 +17,7 @@ use crate::{
 /// Tools of which this is kept for one client. One who uses more begins again.
 const TOOLS: usize = 128;
 
-/// Where the calls of one caller go by one gateway or agent, while one snapshot is in force.
+/// Where the calls of one client go by one gateway or agent, while one snapshot is in force.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// Kept as little as possible of: it is only compared.

@@ -111,6 +111,14 @@ fn scope(client: Option<upstream::Client>, caller: Option<&Arc<str>>, headers: O
     }
 }
 
+/// Where an installation's server is called; `None`: nowhere.
+pub(super) fn endpoint(running: &Running) -> Option<upstream::Endpoint> {
+    match running.endpoint.as_ref()? {
+        Endpoint::Remote(url) => upstream::Endpoint::remote(url),
+        Endpoint::Hosted(endpoint) => upstream::Endpoint::hosted(endpoint),
+    }
+}
+
 /// An installation's server as a target.
 pub(crate) fn target(
     running: &Running,
@@ -119,15 +127,10 @@ pub(crate) fn target(
     headers: HeaderMap,
     scope: Scope,
 ) -> Result<Target, CallError> {
-    let endpoint = match &running.endpoint {
-        Some(Endpoint::Remote(url)) => upstream::Endpoint::remote(url),
-        Some(Endpoint::Hosted(endpoint)) => upstream::Endpoint::hosted(endpoint),
-        None => None,
-    };
     let Running {
         entry, installation, ..
     } = running;
-    let endpoint = endpoint.ok_or_else(|| CallError::Upstream {
+    let endpoint = endpoint(running).ok_or_else(|| CallError::Upstream {
         entry: Arc::clone(&entry.slug),
         fault: UpstreamFault::Unreachable,
         message: format!(

@@ -307,16 +307,15 @@ impl Target {
         target
     }
 
-    /// Whether what is sent there `now` may be sent here: it is the same server.
-    pub(crate) fn is_where(&self, now: &Self) -> bool {
-        let (before, after) = (&self.key.endpoint, &now.key.endpoint);
-        before == after || before.hosted && after.hosted
+    /// Whether what is for the installation's server at this endpoint is for this one: it is the same, or runs in its place.
+    pub(crate) fn is_at(&self, endpoint: &Endpoint) -> bool {
+        self.key.endpoint == *endpoint || self.key.endpoint.hosted && endpoint.hosted
     }
 
     /// The same server where it is `now`, with these headers; `None`: it is called with something else by now, or is another.
     pub(crate) fn moved(&self, now: &Self, headers: &HeaderMap) -> Option<Self> {
         let (before, after) = (&self.key, &now.key);
-        (self.is_where(now) && before.generation == after.generation).then(|| Self {
+        (self.is_at(&after.endpoint) && before.generation == after.generation).then(|| Self {
             key: after.clone(),
             ..self.with_headers(headers)
         })

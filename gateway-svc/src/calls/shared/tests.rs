@@ -9,24 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Hub;
 use crate::{
-    calls::{
-        listeners::{Listener, Listeners},
-        mailbox::Happening,
-    },
+    calls::listeners::Listeners,
     snapshot::Store,
     upstream::{Client, Heard, Limits, List, OpenSession, Updated, Upstreams},
     vend::Vendor,
 };
-
-async fn heard(listener: &mut Listener) -> bool {
-    loop {
-        match listener.next().await {
-            Some(Happening::Heard(_)) => return true,
-            Some(Happening::Sessions) => {}
-            None => return false,
-        }
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_delays_no_other() {
@@ -52,7 +39,7 @@ async fn a_client_that_reads_nothing_delays_no_other() {
     let since = Instant::now();
     for _ in 0..100 {
         hub.tell(&place, Heard::Changed(List::Prompts)).await;
-        assert!(heard(&mut others).await);
+        assert!(others.hears().await);
     }
     // It is told once of what it has not read.
     assert_eq!(since.elapsed(), Duration::ZERO);
@@ -61,9 +48,9 @@ async fn a_client_that_reads_nothing_delays_no_other() {
     for number in 0..1000 {
         let uri = format!("x:/{number:0>1000}");
         hub.tell(&place, Heard::Updated(Updated::for_tests(&uri))).await;
-        assert!(heard(&mut others).await);
+        assert!(others.hears().await);
     }
     assert_eq!(since.elapsed(), Duration::from_secs(1));
     assert!(!listeners.listens(&stuck) && listeners.listens(&other));
-    while heard(&mut stucks).await {}
+    while stucks.hears().await {}
 }

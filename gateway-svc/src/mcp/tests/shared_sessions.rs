@@ -137,17 +137,23 @@ async fn what_is_subscribed_to_outlives_a_credential() {
     }
 }
 
-#[tokio::test]
-async fn a_session_that_a_call_opens_anew_is_received_at_once() {
+/// A client that listens and has subscribed, its session, and the stream of the server, which knows another session by now.
+async fn forgotten() -> (World, String, Events, Streams, mpsc::UnboundedSender<Value>) {
     let (mut streams, speaks) = speaks();
     let mut world = world(speaks).await;
     world.share().await;
     world.session.store(1, Ordering::SeqCst);
-    let (session, mut events) = world.listener().await;
+    let (session, events) = world.listener().await;
     world.ask("alice", &session, &about("subscribe", "x:/a")).await;
-    let _first = next(&mut streams).await;
+    let first = next(&mut streams).await;
     world.got();
     world.session.store(2, Ordering::SeqCst);
+    (world, session, events, streams, first)
+}
+
+#[tokio::test]
+async fn a_session_that_a_call_opens_anew_is_received_at_once() {
+    let (mut world, session, mut events, mut streams, _first) = forgotten().await;
     world.ask("alice", &session, CALL).await;
     let second = next(&mut streams).await;
     let (_, headers) = world.got_next("resources/subscribe").await;
@@ -160,15 +166,7 @@ async fn a_session_that_a_call_opens_anew_is_received_at_once() {
 /// A client that only listens learns what its server says after it was started again.
 #[tokio::test]
 async fn a_session_that_its_server_has_lost_is_opened_anew() {
-    let (mut streams, speaks) = speaks();
-    let mut world = world(speaks).await;
-    world.share().await;
-    world.session.store(1, Ordering::SeqCst);
-    let (session, mut events) = world.listener().await;
-    world.ask("alice", &session, &about("subscribe", "x:/a")).await;
-    let first = next(&mut streams).await;
-    world.got();
-    world.session.store(2, Ordering::SeqCst);
+    let (mut world, _, mut events, mut streams, first) = forgotten().await;
     drop(first);
     let (_, headers) = world.got_next("resources/subscribe").await;
     assert_eq!(headers["mcp-session-id"], "s2");

@@ -3,7 +3,7 @@
 use pretty_assertions::assert_eq;
 
 use super::{
-    events::{Events, written},
+    events::{Events, notification, written},
     *,
 };
 use crate::snapshot::testing::{assignment, plain_assignment};
@@ -294,8 +294,8 @@ async fn a_template_of_everything_gets_what_nobody_else_has() {
     assert_eq!(world.read(session, "other:1").await["text"], "newer");
 }
 
-#[tokio::test]
-async fn a_server_tells_of_its_own_resources_alone() {
+/// A client that listens, its session, and what the newer server says to it.
+async fn listening() -> (World, String, mpsc::UnboundedSender<Value>, Events) {
     let (write, respond) = written();
     let (mut world, alone) = World::two(move |message, headers| match message["method"].as_str() {
         Some("GET") if headers["x-path"] == "/newer" => respond(),
@@ -307,7 +307,17 @@ async fn a_server_tells_of_its_own_resources_alone() {
     world.streams.store(true, Ordering::SeqCst);
     let session = world.open_two().await;
     let get = method("GET").at(GATEWAY).by("alice").session(&session);
-    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    let events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
+    (world, session, write, events)
+}
+
+fn updated(uri: &str) -> Value {
+    notification("resources/updated", json!({"uri": uri}))
+}
+
+#[tokio::test]
+async fn a_server_tells_of_its_own_resources_alone() {
+    let (mut world, session, write, mut events) = listening().await;
     world.two_say(Some(&session), "resources/list", json!({})).await;
     let subscribed = of_newer("doc://a");
     let answered = world
@@ -316,8 +326,6 @@ async fn a_server_tells_of_its_own_resources_alone() {
     assert_eq!(answered, json!({}));
     let got = world.saw(|message| message["method"] == "resources/subscribe").await;
     assert_eq!(got["params"]["uri"], "doc://a");
-    let updated =
-        |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
     for uri in [
         "doc://only-older",
         "doc://a",
@@ -335,20 +343,7 @@ async fn a_server_tells_of_its_own_resources_alone() {
 /// Also of a resource that no server lists, and whatever the client has seen meanwhile.
 #[tokio::test]
 async fn a_client_is_told_of_changes_by_the_uri_that_it_has_subscribed_to() {
-    let (write, respond) = written();
-    let (mut world, alone) = World::two(move |message, headers| match message["method"].as_str() {
-        Some("GET") if headers["x-path"] == "/newer" => respond(),
-        Some("GET") => StatusCode::METHOD_NOT_ALLOWED.into_response(),
-        _ => answer(&message, &headers),
-    })
-    .await;
-    world.newer_joins(alone).await;
-    world.streams.store(true, Ordering::SeqCst);
-    let session = world.open_two().await;
-    let get = method("GET").at(GATEWAY).by("alice").session(&session);
-    let mut events = Events::of(world.send(get.header("accept", "text/event-stream")).await);
-    let updated =
-        |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+    let (world, session, write, mut events) = listening().await;
     let made = of_newer("t://5");
     for method in ["resources/subscribe", "resources/templates/list", "resources/list"] {
         let answered = world.two_say(Some(&session), method, json!({"uri": made})).await;
