@@ -54,7 +54,7 @@ impl Calls {
 
     /// What a request to this server carries; nothing where that is unknown by now, and a server may still accept it.
     async fn headers_to_end(&self, own: &OpenSession, token: Option<&CallerToken>) -> HeaderMap {
-        if own.is_hosted() {
+        if own.target.is_hosted() {
             return HeaderMap::new();
         }
         let vended = self.vended_for(own, token).await;

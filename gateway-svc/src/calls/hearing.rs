@@ -132,8 +132,7 @@ async fn keep(calls: Arc<Calls>, client: Client, target: Arc<Target>) {
         select! {
             () = calls.stop.cancelled() => return,
             () = wake.notified() => {
-                let sessions = calls.upstreams.sessions_of(&client);
-                for (ear, mut session) in calls.listeners.ears(&client, sessions) {
+                for (ear, mut session) in calls.ears(&client) {
                     if session.key() == target.key() {
                         session.target = Arc::clone(&target);
                     }

@@ -25,6 +25,9 @@ pub(super) struct Listeners(Mutex<Groups>);
 /// By client. Most have little, and there are many.
 type Groups = HashMap<Client, Box<Group>>;
 
+/// Whether one who listens may hear the server of the installation of this uid at this moment.
+pub(crate) type MayHear = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Those of one client.
 #[derive(Debug, Default)]
 struct Group {
@@ -39,10 +42,20 @@ struct Group {
     gone: CancellationToken,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Member {
     number: u64,
     mailbox: Arc<Mailbox>,
+    may_hear: MayHear,
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member")
+            .field("number", &self.number)
+            .field("mailbox", &self.mailbox)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A client that listens, until this is dropped.
@@ -69,7 +82,7 @@ impl Listener {
         loop {
             match self.next().await {
                 Some(Happening::Heard(_)) => return true,
-                Some(Happening::Sessions) => {}
+                Some(Happening::Look) => {}
                 None => return false,
             }
         }
@@ -77,6 +90,11 @@ impl Listener {
 
     pub(super) const fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// What it may hear is perhaps something else by now.
+    pub(crate) fn look_again(&self) {
+        self.mailbox.look();
     }
 
     /// Has this called if this is the last that listens for its client.
@@ -112,6 +130,8 @@ pub(super) struct Ear {
     listeners: Arc<Listeners>,
     client: Client,
     key: SessionKey,
+    /// Uid of the one whose server speaks there.
+    installation: Arc<str>,
     over: CancellationToken,
     has_heard_another: bool,
 }
@@ -142,7 +162,7 @@ impl Ear {
             Some(heard)
         };
         if let Some(heard) = heard {
-            self.listeners.pass_on(&self.client, heard).await;
+            self.listeners.pass_on(&self.client, &self.installation, heard).await;
         }
     }
 }
@@ -153,9 +173,9 @@ fn listens(groups: &Groups, client: &Client) -> bool {
 }
 
 impl Group {
-    /// Whether this session is received.
-    fn receives(&self, session: &OpenSession) -> bool {
-        !self.members.is_empty() || !session.is_modern() && self.calls.contains_key(session.key())
+    /// Whether this session is received for calls.
+    fn has_calls(&self, session: &OpenSession) -> bool {
+        !session.is_modern() && self.calls.contains_key(session.key())
     }
 
     /// Ends what is received for nobody. Returns whether anybody is left.
@@ -178,11 +198,11 @@ impl Group {
 }
 
 impl Listeners {
-    /// Begins to listen.
-    pub(super) fn join(self: &Arc<Self>, client: &Client) -> Listener {
+    /// Begins to listen to what it may hear.
+    pub(super) fn join(self: &Arc<Self>, client: &Client, may_hear: MayHear) -> Listener {
         let mailbox = Arc::new(Mailbox::default());
         // It looks for sessions first.
-        mailbox.sessions();
+        mailbox.look();
         let mut groups = self.groups();
         let group = groups.entry(client.clone()).or_default();
         let number = group.next;
@@ -190,6 +210,7 @@ impl Listeners {
         group.members.push(Member {
             number,
             mailbox: Arc::clone(&mailbox),
+            may_hear,
         });
         Listener {
             listeners: Arc::clone(self),
@@ -204,7 +225,7 @@ impl Listeners {
     pub(super) fn wake(&self, client: &Client) -> bool {
         let groups = self.groups();
         let Some(group) = groups.get(client) else { return false };
-        group.members.iter().for_each(|member| member.mailbox.sessions());
+        group.members.iter().for_each(|member| member.mailbox.look());
         group.calls.values().for_each(|calls| calls.wake.notify_one());
         !group.members.is_empty()
     }
@@ -248,14 +269,22 @@ impl Listeners {
         true
     }
 
-    /// The right to receive those of all sessions of a client, that nobody has; nobody listens: none. A stream that has ended for good is not
-    /// opened again before its session has a successor.
-    pub(super) fn ears(self: &Arc<Self>, client: &Client, sessions: Vec<OpenSession>) -> Vec<(Ear, OpenSession)> {
+    /// The right to receive those of all sessions of a client, that nobody has; nobody listens: none. Each comes with whether somebody may hear it.
+    /// The others are received for calls alone. A stream that has ended for good is not opened again before its session has a successor.
+    pub(super) fn ears(
+        self: &Arc<Self>,
+        client: &Client,
+        sessions: Vec<(OpenSession, bool)>,
+    ) -> Vec<(Ear, OpenSession)> {
         let mut groups = self.groups();
         let Some(group) = groups.get_mut(client) else {
             return Vec::new();
         };
-        let keys: HashSet<&SessionKey> = sessions.iter().map(OpenSession::key).collect();
+        let listens = !group.members.is_empty();
+        let received = sessions.into_iter();
+        let received = received.filter(|(session, may_be)| listens && *may_be || group.has_calls(session));
+        let received: Vec<OpenSession> = received.map(|(session, _)| session).collect();
+        let keys: HashSet<&SessionKey> = received.iter().map(OpenSession::key).collect();
         group.heard.retain(|key, (_, over)| {
             let stays = keys.contains(key);
             if !stays {
@@ -265,10 +294,7 @@ impl Listeners {
         });
         drop(keys);
         let mut ears = Vec::new();
-        for session in sessions {
-            if !group.receives(&session) {
-                continue;
-            }
+        for session in received {
             let known = group.heard.get(session.key());
             if known.is_some_and(|(known, _)| known.continues_as(&session)) {
                 continue;
@@ -278,13 +304,15 @@ impl Listeners {
             if let Some((_, over)) = replaced {
                 over.cancel();
             }
-            let is_first = group.before.insert(Arc::clone(session.target.installation()));
+            let installation = Arc::clone(session.target.installation());
+            let is_first = group.before.insert(Arc::clone(&installation));
             let (listeners, client, key) = (Arc::clone(self), client.clone(), session.key().clone());
             ears.push((
                 Ear {
                     listeners,
                     client,
                     key,
+                    installation,
                     over,
                     // A modern server has none.
                     has_heard_another: !is_first && session.is_legacy(),
@@ -300,23 +328,43 @@ impl Listeners {
         listens(&self.groups(), client)
     }
 
-    /// To one stream of a client with a session, the last that it has opened: a message goes to one. To all of a client without, each of which
-    /// has asked for it.
-    pub(super) async fn pass_on(&self, client: &Client, heard: Heard) {
-        let mut members = match self.groups().get(client) {
-            Some(group) => group.members.clone(),
-            None => return,
-        };
+    /// Whether one who listens for this client may hear the server of this installation.
+    pub(super) fn may_hear(&self, client: &Client, installation: &str) -> bool {
+        let members = self.members(client);
+        members.iter().any(|member| (member.may_hear)(installation))
+    }
+
+    /// What the server of an installation says. To one stream of a client with a session, the last that it has opened: a message goes to one. To
+    /// all of a client without, each of which has asked for it. One who may not hear it learns that there is less to be heard.
+    pub(super) async fn pass_on(&self, client: &Client, installation: &str, heard: Heard) {
+        let mut members = self.members(client);
+        members.retain(|member| {
+            let may_hear = (member.may_hear)(installation);
+            if !may_hear {
+                member.mailbox.look();
+            }
+            may_hear
+        });
         if matches!(client, Client::Session(_)) {
             members.drain(..members.len().saturating_sub(1));
         }
-        let Some(last) = members.pop() else { return };
+        let Some(last) = members.pop() else {
+            return heard.for_nobody();
+        };
         for member in members {
             // What only one may answer goes to none.
             let Some(copy) = heard.copy() else { return };
             self.send(client, &member, copy).await;
         }
         self.send(client, &last, heard).await;
+    }
+
+    fn members(&self, client: &Client) -> Vec<Member> {
+        let groups = self.groups();
+        groups
+            .get(client)
+            .map(|group| group.members.clone())
+            .unwrap_or_default()
     }
 
     /// It listens no longer: it has read nothing for too long.
@@ -364,16 +412,23 @@ mod tests {
     use super::{super::mailbox::WAITING, *};
     use crate::upstream::List;
 
+    fn everything() -> MayHear {
+        Arc::new(|_| true)
+    }
+
     #[tokio::test]
     async fn a_session_is_received_once_until_another_takes_its_place() {
         let listeners = Arc::new(Listeners::default());
         let client = Client::Session([1; 12]);
         let [first, second] = [(); 2].map(|()| OpenSession::for_tests(&client));
-        let ears = |session: &OpenSession| listeners.ears(&client, vec![session.clone()]);
+        let ears = |session: &OpenSession| listeners.ears(&client, vec![(session.clone(), true)]);
         assert!(ears(&first).is_empty(), "nobody listens");
-        let [one, two] = [(); 2].map(|()| listeners.join(&client));
+        let [one, two] = [(); 2].map(|()| listeners.join(&client, everything()));
         let (ear, _) = ears(&first).pop().unwrap();
         assert!(ears(&first).is_empty());
+        assert!(listeners.ears(&client, vec![(first.clone(), false)]).is_empty());
+        ear.over().await;
+        let (ear, _) = ears(&first).pop().unwrap();
         let (later, _) = ears(&second).pop().unwrap();
         ear.over().await;
         drop(one);
@@ -389,9 +444,9 @@ mod tests {
         let subject = Arc::from("users/a");
         let profile = [0; 32];
         let client = Client::Stateless { subject, profile };
-        let [mut stuck, mut other] = [(); 2].map(|()| listeners.join(&client));
+        let [mut stuck, mut other] = [(); 2].map(|()| listeners.join(&client, everything()));
         let (ear, _) = listeners
-            .ears(&client, vec![OpenSession::for_tests(&client)])
+            .ears(&client, vec![(OpenSession::for_tests(&client), true)])
             .pop()
             .unwrap();
         let said = async {

@@ -10,15 +10,16 @@ use tokio::{
 use super::{
     Calls,
     delays::{LONGEST, TOUCHED, delays},
-    listeners::{Ear, Listener},
+    listeners::{Ear, Listener, MayHear},
     mailbox::Happening,
+    targets,
 };
 use crate::upstream::{Client, Heard, OpenSession, UpstreamError};
 
 impl Calls {
-    /// Begins to listen for this client. One without a session has subscribed to something for as long as it listens.
-    pub(crate) fn listen(self: &Arc<Self>, client: &Client) -> Listener {
-        let listener = self.listeners.join(client);
+    /// Begins to listen for this client, to what it may hear. One without a session has subscribed to something for as long as it listens.
+    pub(crate) fn listen(self: &Arc<Self>, client: &Client, may_hear: MayHear) -> Listener {
+        let listener = self.listeners.join(client, may_hear);
         let (calls, client) = (Arc::downgrade(self), client.clone());
         listener.when_last(move || {
             let Some(calls) = calls.upgrade() else { return };
@@ -29,21 +30,38 @@ impl Calls {
         })
     }
 
-    /// The next that a server says in a session of the client that listens; `None`: it reads too slowly, and listens no longer. Nothing is
-    /// lost if this is dropped before it is ready.
+    /// The next that a server says in a session of the client that listens; `None`: it reads too slowly, or the registry has been away for so long that
+    /// nobody knows what it may hear, and it listens no longer. Nothing is lost if this is dropped before it is ready.
     pub(crate) async fn hear(self: &Arc<Self>, listener: &mut Listener) -> Option<Heard> {
         loop {
             match listener.next().await? {
                 Happening::Heard(heard) => return Some(heard),
-                Happening::Sessions => {
+                Happening::Look => {
+                    self.store.load().ok()?;
                     self.shared.listens(listener.client());
-                    let sessions = self.upstreams.sessions_of(listener.client());
-                    for (ear, session) in self.listeners.ears(listener.client(), sessions) {
+                    for (ear, session) in self.ears(listener.client()) {
                         tokio::spawn(receive(Arc::clone(self), ear, session));
                     }
                 }
             }
         }
+    }
+
+    /// The right to receive those sessions of a client that nobody receives, and that somebody may hear or calls require. Those that nobody may hear
+    /// any more are received no longer.
+    pub(super) fn ears(&self, client: &Client) -> Vec<(Ear, OpenSession)> {
+        let sessions = self.upstreams.sessions_of(client).into_iter();
+        let sessions = sessions.map(|session| {
+            let may_be_heard = self.may_be_heard(client, &session);
+            (session, may_be_heard)
+        });
+        self.listeners.ears(client, sessions.collect())
+    }
+
+    /// Whether one who listens for this client may hear what is said in a session: it reaches the installation, whose server is still this one.
+    pub(super) fn may_be_heard(&self, client: &Client, session: &OpenSession) -> bool {
+        let target = &session.target;
+        self.listeners.may_hear(client, target.installation()) && targets::is_there(&self.store, target)
     }
 }
 
@@ -83,6 +101,9 @@ async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
             Ok(Some(mut stream)) => {
                 renewed = false;
                 while let Ok(heard) = stream.next().await {
+                    if !targets::is_there(&calls.store, &session.target) {
+                        return heard.for_nobody();
+                    }
                     if let Heard::ToolsChanged(installation) = &heard {
                         // The registry is told, too: for others, it may be the same.
                         (calls.tools_changed)(installation);
@@ -102,7 +123,7 @@ async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
             Err(UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. }) => return,
             Err(error) => {
                 tracing::debug!(installation.uid = %target.installation(), error = %error, "a server's stream cannot be opened");
-                if session.is_hosted() && calls.has_moved(session).await {
+                if session.target.is_hosted() && calls.has_moved(session).await {
                     session.lose();
                     return calls.reopen(ear.client(), session);
                 }

@@ -18,8 +18,8 @@ pub(super) const WAITING: usize = 16;
 #[derive(Debug)]
 pub(super) enum Happening {
     Heard(Heard),
-    /// It may have sessions that nobody receives.
-    Sessions,
+    /// It may have sessions that nobody receives, or hear others than before.
+    Look,
 }
 
 /// One for each that listens.
@@ -34,15 +34,15 @@ pub(super) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Inside {
-    sessions: bool,
+    look: bool,
     heard: VecDeque<Heard>,
     closed: bool,
 }
 
 impl Mailbox {
-    /// The client may have sessions that nobody receives.
-    pub(super) fn sessions(&self) {
-        self.lock().sessions = true;
+    /// The client may have sessions that nobody receives, or hear others than before.
+    pub(super) fn look(&self) {
+        self.lock().look = true;
         self.came.notify_one();
     }
 
@@ -71,8 +71,8 @@ impl Mailbox {
         loop {
             {
                 let mut inside = self.lock();
-                if take(&mut inside.sessions) {
-                    return Some(Happening::Sessions);
+                if take(&mut inside.look) {
+                    return Some(Happening::Look);
                 }
                 if let Some(heard) = inside.heard.pop_front() {
                     self.room.notify_one();
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_put_comes_in_order_and_waits_for_room() {
         let mailbox = Arc::new(Mailbox::default());
-        mailbox.sessions();
+        mailbox.look();
         let put = || {
             let mailbox = Arc::clone(&mailbox);
             tokio::spawn(async move { mailbox.put(Heard::Changed(List::Prompts)).await })
@@ -127,7 +127,7 @@ mod tests {
         let (gives_up, waits) = (put(), put());
         tokio::task::yield_now().await;
         assert!(!waits.is_finished());
-        assert!(matches!(mailbox.next().await, Some(Happening::Sessions)));
+        assert!(matches!(mailbox.next().await, Some(Happening::Look)));
         gives_up.abort();
         assert!(gives_up.await.unwrap_err().is_cancelled());
         assert!(is_heard(&mailbox));

@@ -87,11 +87,12 @@ impl Others {
 
     /// Tells them what concerns no call; else returns it.
     async fn told(&self, event: Event, at: &At) -> Option<Event> {
-        match Heard::of(event, &at.running.installation.uid)? {
+        let installation = &at.running.installation.uid;
+        match Heard::of(event, installation)? {
             // In a session that others share, the registry tells those who see them.
             Heard::ToolsChanged(_) if at.own.is_none() => None,
             heard @ (Heard::Changed(_) | Heard::ToolsChanged(_) | Heard::Updated(_)) => {
-                self.listeners.pass_on(&self.client, heard).await;
+                self.listeners.pass_on(&self.client, installation, heard).await;
                 None
             }
             Heard::Notification { text, .. } => Some(Event::Notification(text)),

@@ -79,9 +79,10 @@ impl Calls {
         };
         if self.own.listed(client, visitor.subject, &due, tools) && due.is_late() {
             // It was given a list without them.
-            let changed = Heard::ToolsChanged(Arc::clone(&due.installation));
+            let installation = Arc::clone(&due.installation);
             drop(due);
-            self.listeners.pass_on(client, changed).await;
+            let changed = Heard::ToolsChanged(Arc::clone(&installation));
+            self.listeners.pass_on(client, &installation, changed).await;
         }
     }
 

@@ -59,7 +59,7 @@ impl Calls {
         };
         loop {
             sleep(delays.next().unwrap_or(LONGEST)).await;
-            if !self.listeners.listens(client) || has_another() {
+            if !self.may_be_heard(client, lost) || has_another() {
                 return;
             }
             let Some(target) = self.now(lost).await else { continue };

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::call::Visitor;
 use crate::{
     domain::{CallError, Consumer, Endpoint, Running, UpstreamFault},
+    snapshot::Store,
     upstream::{self, Revision, Scope, Target, Whose},
     vend::{self, Generations, Vended},
 };
@@ -117,6 +118,18 @@ pub(super) fn endpoint(running: &Running) -> Option<upstream::Endpoint> {
         Endpoint::Remote(url) => upstream::Endpoint::remote(url),
         Endpoint::Hosted(endpoint) => upstream::Endpoint::hosted(endpoint),
     }
+}
+
+/// Whether the installation's server is still the one of this target, as far as the registry says. One that is being started is.
+pub(super) fn is_there(store: &Store, target: &Target) -> bool {
+    let running = || {
+        let snapshot = store.load().ok()?;
+        snapshot.running(snapshot.installation(target.installation())?)
+    };
+    running().is_some_and(|running| match &running.endpoint {
+        None => target.is_hosted(),
+        Some(_) => endpoint(&running).is_some_and(|now| target.is_at(&now)),
+    })
 }
 
 /// An installation's server as a target.

@@ -13,7 +13,7 @@ use super::{
     visit::Visit,
 };
 use crate::{
-    calls::Visitor,
+    calls::{MayHear, Visitor},
     domain::ConsumerRef,
     identity::Identified,
     json::Object,
@@ -64,10 +64,32 @@ impl Visit {
     }
 }
 
+/// A caller at a gateway or agent.
+pub(super) type Viewer = Arc<(Identified, ConsumerRef)>;
+
+/// Whether the caller reaches the installation of a uid at this moment.
+pub(super) fn may_hear(mcp: &Arc<Mcp>, viewer: &Viewer) -> MayHear {
+    let (mcp, viewer) = (Arc::clone(mcp), Arc::clone(viewer));
+    Arc::new(move |installation| {
+        let (identified, consumer) = &*viewer;
+        let snapshot = mcp.store.load();
+        snapshot
+            .is_ok_and(|snapshot| resolve::source_of(&snapshot, &identified.caller, consumer, installation).is_some())
+    })
+}
+
+/// What a look at the registry has shown.
+pub(super) enum Seen {
+    /// Another list, of this fingerprint.
+    List(u64),
+    /// The same list. Which servers have its tools may have changed.
+    SameList,
+}
+
 /// Watches the tools that a caller sees at a gateway or agent.
 pub(super) struct ToolsWatch {
     mcp: Arc<Mcp>,
-    visit: Arc<(Identified, ConsumerRef)>,
+    viewer: Viewer,
     watcher: Watcher,
     known: u64,
     /// What the caller sees may have changed since the last look.
@@ -77,13 +99,13 @@ pub(super) struct ToolsWatch {
 
 impl ToolsWatch {
     /// `None`: the caller may not see them.
-    pub(super) async fn new(mcp: Arc<Mcp>, identified: Identified, consumer: ConsumerRef) -> Option<Self> {
-        let mut watcher = mcp.store.watch(&identified.caller, &consumer);
-        let visit = Arc::new((identified, consumer));
+    pub(super) async fn new(mcp: Arc<Mcp>, viewer: Viewer) -> Option<Self> {
+        let (identified, consumer) = &*viewer;
+        let mut watcher = mcp.store.watch(&identified.caller, consumer);
         Some(Self {
-            known: look(&mcp, &mut watcher, &visit).await?,
+            known: look(&mcp, &mut watcher, &viewer).await?,
             mcp,
-            visit,
+            viewer,
             watcher,
             due: false,
             next: Instant::now(),
@@ -97,34 +119,33 @@ impl ToolsWatch {
 
     /// Whether the caller sees all tools of this installation's server.
     pub(super) fn shows_all(&self, installation: &str) -> bool {
-        let (identified, consumer) = &*self.visit;
+        let (identified, consumer) = &*self.viewer;
         let snapshot = self.mcp.store.load();
         snapshot.is_ok_and(|snapshot| resolve::shows_all(&snapshot, &identified.caller, consumer, installation))
     }
 
-    /// Waits until the list has changed; `None`: the caller may see it no more. Nothing is lost if this is dropped before it is ready.
-    pub(super) async fn changed(&mut self) -> Option<u64> {
-        loop {
-            if !self.due {
-                self.watcher.woken().await;
-                self.due = true;
-            }
-            sleep_until(self.next).await;
-            // By itself: who waits to be woken has no room for it.
-            let now = Box::pin(look(&self.mcp, &mut self.watcher, &self.visit)).await?;
-            self.due = false;
-            self.next = Instant::now() + PAUSE;
-            if now != self.known {
-                self.known = now;
-                return Some(now);
-            }
+    /// Waits until what the caller sees may have changed; `None`: they may see it no more. Nothing is lost if this is dropped before it is ready.
+    pub(super) async fn looked(&mut self) -> Option<Seen> {
+        if !self.due {
+            self.watcher.woken().await;
+            self.due = true;
         }
+        sleep_until(self.next).await;
+        // By itself: who waits to be woken has no room for it.
+        let now = Box::pin(look(&self.mcp, &mut self.watcher, &self.viewer)).await?;
+        self.due = false;
+        self.next = Instant::now() + PAUSE;
+        if now == self.known {
+            return Some(Seen::SameList);
+        }
+        self.known = now;
+        Some(Seen::List(now))
     }
 }
 
 /// The fingerprint of what a caller sees at a gateway or agent; `None` if they may see it no more.
-async fn look(mcp: &Mcp, watcher: &mut Watcher, visit: &Arc<(Identified, ConsumerRef)>) -> Option<u64> {
-    let (identified, consumer) = &**visit;
+async fn look(mcp: &Mcp, watcher: &mut Watcher, viewer: &Viewer) -> Option<u64> {
+    let (identified, consumer) = &**viewer;
     let snapshot = mcp.store.look(watcher, &identified.caller).ok()?;
     if !mcp.identity.still(&snapshot, identified) {
         return None;
@@ -139,10 +160,10 @@ async fn look(mcp: &Mcp, watcher: &mut Watcher, visit: &Arc<(Identified, Consume
         return Some(known);
     }
     let routes = table.routes().len();
-    let (viewed, visit) = (Arc::clone(&snapshot), Arc::clone(visit));
+    let (viewed, viewer) = (Arc::clone(&snapshot), Arc::clone(viewer));
     // It goes through all tools, and this thread serves other connections.
     let fingerprint = off_thread(routes * COST_OF_A_TOOL, move || {
-        let (identified, consumer) = &*visit;
+        let (identified, consumer) = &*viewer;
         let tools = resolve::list(&viewed, &identified.caller, consumer).ok()?;
         Some(resolve::fingerprint(&tools))
     });

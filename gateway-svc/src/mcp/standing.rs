@@ -11,7 +11,7 @@ use super::{
     Mcp,
     asked::Questions,
     body,
-    list::ToolsWatch,
+    list::{Seen, ToolsWatch, may_hear},
     session::{Listening, Session},
 };
 use crate::{
@@ -45,10 +45,12 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
         let _open = open;
         let over = when_over(&mcp, &identified);
         let subject = Arc::clone(&identified.subject);
-        let watch = Box::pin(ToolsWatch::new(Arc::clone(&mcp), identified, consumer.clone()));
+        let viewer = Arc::new((identified, consumer.clone()));
+        let watch = Box::pin(ToolsWatch::new(Arc::clone(&mcp), Arc::clone(&viewer)));
         let Some(mut tools) = watch.await else { return };
         let known = tools.known();
-        let mut listener = mcp.calls.listen(&session.client());
+        let mut listener = mcp.calls.listen(&session.client(), may_hear(&mcp, &viewer));
+        drop(viewer);
         match last_event.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()) {
             Some(told) if told != known => yield tools_changed(known),
             // Clients of older revisions fail on events without data.
@@ -68,13 +70,15 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
         let mut questions = Questions::new(Arc::clone(&mcp.asked), session.id, tasks);
         loop {
             let heard = tokio::select! {
-                changed = tools.changed() => match changed {
-                    Some(list) => {
-                        yield tools_changed(list);
-                        continue;
+                looked = tools.looked() => {
+                    listener.look_again();
+                    match looked {
+                        Some(Seen::List(list)) => yield tools_changed(list),
+                        Some(Seen::SameList) => {}
+                        None => return,
                     }
-                    None => return,
-                },
+                    continue;
+                }
                 heard = mcp.calls.hear(&mut listener) => heard,
                 () = sleep_until(over) => return,
                 () = listening.ended() => return,

@@ -222,9 +222,19 @@ impl Writer {
     fn put_installation(&mut self, installation: Installation) {
         self.changed.installations.insert(Arc::clone(&installation.uid));
         let before = self.next.installations.get(&installation.uid).map(Arc::clone);
-        // Its entry and its owner never change.
-        let listed = |made: &Installation| (made.created, made.once_ready, made.deleted, made.tools.clone());
-        if before.as_deref().map(listed) != Some(listed(&installation)) {
+        // Its entry and its owner never change. Another revision may run elsewhere.
+        let seen = |made: &Installation| {
+            let Installation {
+                created,
+                once_ready,
+                deleted,
+                revision,
+                tools,
+                ..
+            } = made;
+            (*created, *once_ready, *deleted, *revision, tools.clone())
+        };
+        if before.as_deref().map(seen) != Some(seen(&installation)) {
             self.concern_users_of(&installation);
         }
         let before = before.as_ref().and_then(|before| before.tools.as_ref());

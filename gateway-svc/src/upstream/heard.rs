@@ -123,6 +123,13 @@ impl Heard {
         }
     }
 
+    /// Nobody hears it: what the server asks is refused.
+    pub(crate) fn for_nobody(self) {
+        if let Self::Request(asking) = self {
+            asking.refuse("nobody listens who can be asked this");
+        }
+    }
+
     /// About how many bytes it is.
     pub(crate) fn length(&self) -> usize {
         match self {

@@ -27,11 +27,6 @@ impl OpenSession {
         self.session.era == Era::Modern
     }
 
-    /// Whether the orchestrator runs the server: it requires no headers.
-    pub(crate) fn is_hosted(&self) -> bool {
-        self.target.key.endpoint.hosted
-    }
-
     /// Whether the server has a session, in which it may speak outside the answers to calls.
     pub(crate) fn is_legacy(&self) -> bool {
         self.session.era == Era::Legacy

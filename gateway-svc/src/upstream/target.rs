@@ -138,6 +138,13 @@ pub(crate) struct Place {
     scope: Scope,
 }
 
+impl Place {
+    /// Uid of the one whose server is spoken to there.
+    pub(crate) const fn installation(&self) -> &Arc<str> {
+        &self.installation
+    }
+}
+
 impl SessionKey {
     /// Where a session of this key is.
     pub(crate) fn place(&self) -> Place {
@@ -305,6 +312,11 @@ impl Target {
         target.headers.extend(headers.clone());
         target.secret = target.headers.values().any(HeaderValue::is_sensitive);
         target
+    }
+
+    /// Whether the orchestrator runs the server: it requires no headers.
+    pub(crate) fn is_hosted(&self) -> bool {
+        self.key.endpoint.hosted
     }
 
     /// Whether what is for the installation's server at this endpoint is for this one: it is the same, or runs in its place.

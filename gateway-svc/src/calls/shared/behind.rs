@@ -20,13 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What a message costs besides its text.
 const MESSAGE: usize = 256;
 
+/// What the server of an installation has said: its uid, and what.
+pub(super) type Said = (Arc<str>, Heard);
+
 /// What waits, by client.
 #[derive(Debug, Default)]
 pub(super) struct Behind(Mutex<HashMap<Client, Backlog>>);
 
 #[derive(Debug)]
 struct Backlog {
-    waiting: VecDeque<(Heard, OwnedSemaphorePermit)>,
+    waiting: VecDeque<(Said, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
 }
 
@@ -43,10 +46,12 @@ pub(super) enum Put {
 
 impl Behind {
     /// Adds a message, unless the same waits already: it says that something has changed, and is read after that.
-    pub(super) async fn put(&self, client: &Client, heard: Heard) -> Put {
+    pub(super) async fn put(&self, client: &Client, said: Said) -> Put {
+        let (installation, heard) = &said;
+        let same = |(other, waiting): &Said| other == installation && waiting.says_the_same(heard);
         let bytes = (MESSAGE + heard.length()).min(MOST);
         let room = match self.lock().get(client) {
-            Some(known) if known.waiting.iter().any(|(waiting, _)| waiting.says_the_same(&heard)) => return Put::Waits,
+            Some(known) if known.waiting.iter().any(|(waiting, _)| same(waiting)) => return Put::Waits,
             Some(known) => Arc::clone(&known.room),
             None => Arc::new(Semaphore::new(MOST)),
         };
@@ -60,18 +65,18 @@ impl Behind {
             waiting: VecDeque::new(),
             room,
         });
-        backlog.waiting.push_back((heard, place));
+        backlog.waiting.push_back((said, place));
         if is_first { Put::First } else { Put::Waits }
     }
 
     /// The next for this client; `None`: nothing waits, and the next that is put is the first.
-    pub(super) fn take(&self, client: &Client) -> Option<Heard> {
+    pub(super) fn take(&self, client: &Client) -> Option<Said> {
         let mut all = self.lock();
         let next = all.get_mut(client)?.waiting.pop_front();
         if next.is_none() {
             all.remove(client);
         }
-        next.map(|(heard, _)| heard)
+        next.map(|(said, _)| said)
     }
 
     /// Nothing is for this client any more.

@@ -70,9 +70,21 @@ impl Hub {
         })
     }
 
-    /// A client listens from now on, and is told what is said in the sessions that it has used before.
+    /// A client listens from now on, or may hear others than before. It is told what is said in those sessions that it has used before, and may hear.
     pub(in crate::calls) fn listens(self: &Arc<Self>, client: &Client) {
+        let may_hear = |target: &Target| self.listeners.may_hear(client, target.installation());
+        for target in self.places.targets(client) {
+            if !may_hear(&target) {
+                self.used.add(client, &target);
+                let unheard = self.places.leave_one(client, target.installation());
+                unheard.into_iter().for_each(|unheard| self.unsubscribe(unheard));
+            }
+        }
         for target in &*self.used.take(client) {
+            if !may_hear(target) {
+                self.used.add(client, target);
+                continue;
+            }
             let (this, client, target) = (Arc::clone(self), client.clone(), Arc::clone(target));
             self.upstreams
                 .in_background(async move { drop(this.join(&client, &target, false).await) });

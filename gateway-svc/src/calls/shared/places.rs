@@ -268,6 +268,17 @@ impl Places {
         places.map(|received| Arc::clone(&received.target)).collect()
     }
 
+    /// A client is not where the sessions of this installation are any more.
+    pub(super) fn leave_one(&self, client: &Client, installation: &Arc<str>) -> Option<Unheard> {
+        let mut known = self.lock();
+        let own = known.clients.get_mut(client)?;
+        let member = own.remove(installation)?;
+        if own.is_empty() {
+            known.clients.remove(client);
+        }
+        known.depart(client, &member.place, member.uris.iter())
+    }
+
     /// A client is nowhere any more.
     pub(super) fn leave(&self, client: &Client) -> Vec<Unheard> {
         let mut known = self.lock();

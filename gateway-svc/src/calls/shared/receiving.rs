@@ -14,7 +14,10 @@ use super::{
     places::{Current, Succession},
 };
 use crate::{
-    calls::delays::{LONGEST, TOUCHED, delays},
+    calls::{
+        delays::{LONGEST, TOUCHED, delays},
+        targets,
+    },
     upstream::{Client, Heard, OpenSession, Place, SharedTopics, Target, UpstreamError},
 };
 
@@ -103,6 +106,9 @@ impl Hub {
         match opened {
             Ok(Some(mut stream)) => {
                 while let Ok(heard) = stream.next().await {
+                    if !targets::is_there(&self.store, &target) {
+                        break;
+                    }
                     self.tell(place, heard).await;
                 }
             }
@@ -140,22 +146,23 @@ impl Hub {
             Heard::ToolsChanged(installation) => (self.tools_changed)(&installation),
             heard => {
                 let clients = self.places.told(place, &heard);
-                join_all(clients.iter().map(|client| self.tell_one(client, &heard))).await;
+                let installation = place.installation();
+                join_all(clients.iter().map(|client| self.tell_one(client, installation, &heard))).await;
             }
         }
     }
 
-    async fn tell_one(self: &Arc<Self>, client: &Client, heard: &Heard) {
+    async fn tell_one(self: &Arc<Self>, client: &Client, installation: &Arc<str>, heard: &Heard) {
         let Some(copy) = heard.copy().filter(|_| self.listeners.listens(client)) else {
             return;
         };
-        match self.behind.put(client, copy).await {
+        match self.behind.put(client, (Arc::clone(installation), copy)).await {
             Put::Waits => {}
             Put::First => {
                 let (this, client) = (Arc::clone(self), client.clone());
                 self.upstreams.in_background(async move {
-                    while let Some(heard) = this.behind.take(&client) {
-                        this.listeners.pass_on(&client, heard).await;
+                    while let Some((installation, heard)) = this.behind.take(&client) {
+                        this.listeners.pass_on(&client, &installation, heard).await;
                     }
                 });
             }

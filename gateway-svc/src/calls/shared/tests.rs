@@ -28,7 +28,7 @@ async fn a_client_that_reads_nothing_delays_no_other() {
         CancellationToken::new(),
     );
     let [stuck, other] = [1, 2].map(|id| Client::Session([id; 12]));
-    let [mut stucks, mut others] = [&stuck, &other].map(|client| listeners.join(client));
+    let [mut stucks, mut others] = [&stuck, &other].map(|client| listeners.join(client, Arc::new(|_| true)));
     let target = OpenSession::for_tests(&stuck).target;
     let place = target.key().place();
     let subject = "users/alice".into();

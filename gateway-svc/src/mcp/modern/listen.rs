@@ -7,12 +7,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::StatusCode;
 use service_kit::quota::InFlight;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     super::{
         Mcp, body,
-        list::ToolsWatch,
+        list::{Seen, ToolsWatch, Viewer, may_hear},
         refusal::{IN_A_SECOND, later},
         rpc::{INVALID_PARAMS, Message, RpcError, result},
         standing::when_over,
@@ -129,7 +129,10 @@ impl Visit {
             return failure::respond(&error, id);
         }
         let visitor = self.modern_visitor(stated);
-        let mut listener = self.mcp.calls.listen(&visitor.client);
+        let identified = self.identified.clone().without_token();
+        let over = when_over(&self.mcp, &identified);
+        let viewer = Arc::new((identified, self.consumer.name.clone()));
+        let mut listener = self.mcp.calls.listen(&visitor.client, may_hear(&self.mcp, &viewer));
         let wishes = wanted.uris.into_iter().map(Wish::Uri);
         let wishes = wishes.chain(wanted.tasks.into_iter().map(Wish::Task));
         let subscribe = |wish: Wish| async { self.subscribe(&visitor, &wish).await.then_some(wish) };
@@ -172,7 +175,8 @@ impl Visit {
             },
             id: id.into(),
         };
-        body::events(body::as_events(self.notifications(told, (early, listener), open)))
+        let notifications = notifications(told, viewer, over, (early, listener), open);
+        body::events(body::as_events(notifications))
     }
 
     /// Whether a server tells of this from now on.
@@ -186,39 +190,46 @@ impl Visit {
             },
         }
     }
+}
 
-    fn notifications(
-        &self,
-        told: Told,
-        (early, mut listener): (Vec<Heard>, Listener),
-        open: InFlight,
-    ) -> impl Stream<Item = [Bytes; 1]> + Send + use<> {
-        let mcp = Arc::clone(&self.mcp);
-        let identified = self.identified.clone().without_token();
-        async_stream::stream! {
-            let _open = open;
-            let over = when_over(&mcp, &identified);
-            yield [told.acknowledged()];
-            let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), identified, told.consumer.clone()).await else { return };
-            for heard in early {
-                if let Some(message) = told.message(heard, &tools) {
-                    yield [message];
-                }
+/// What the client is told, until its caller's token is `over`. `early`: what was heard already.
+fn notifications(
+    told: Told,
+    viewer: Viewer,
+    over: Instant,
+    (early, mut listener): (Vec<Heard>, Listener),
+    open: InFlight,
+) -> impl Stream<Item = [Bytes; 1]> + Send {
+    async_stream::stream! {
+        let _open = open;
+        let mcp = Arc::clone(&told.mcp);
+        yield [told.acknowledged()];
+        let Some(mut tools) = ToolsWatch::new(Arc::clone(&mcp), viewer).await else { return };
+        for heard in early {
+            if let Some(message) = told.message(heard, &tools) {
+                yield [message];
             }
-            loop {
-                let heard = tokio::select! {
-                    changed = tools.changed() => changed.map(|_| Heard::Changed(List::Tools)),
-                    heard = mcp.calls.hear(&mut listener) => heard,
-                    () = sleep_until(over) => return,
-                    () = mcp.stop.cancelled() => {
-                        yield [told.over()];
-                        return;
+        }
+        loop {
+            let heard = tokio::select! {
+                looked = tools.looked() => {
+                    listener.look_again();
+                    match looked {
+                        Some(Seen::List(_)) => Some(Heard::Changed(List::Tools)),
+                        Some(Seen::SameList) => continue,
+                        None => return,
                     }
-                };
-                let Some(heard) = heard else { return };
-                if let Some(message) = told.message(heard, &tools) {
-                    yield [message];
                 }
+                heard = mcp.calls.hear(&mut listener) => heard,
+                () = sleep_until(over) => return,
+                () = mcp.stop.cancelled() => {
+                    yield [told.over()];
+                    return;
+                }
+            };
+            let Some(heard) = heard else { return };
+            if let Some(message) = told.message(heard, &tools) {
+                yield [message];
             }
         }
     }

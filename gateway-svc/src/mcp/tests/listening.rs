@@ -129,6 +129,59 @@ async fn a_client_that_only_listens_goes_on_with_a_server_that_was_started_again
     assert_eq!(events.next().await, log);
 }
 
+/// Also where a server is silent, and could ask or say something only later.
+#[tokio::test]
+async fn a_client_hears_nothing_more_of_a_server_that_it_does_not_reach() {
+    let assignment = "a-default-mail-send";
+    let moved = |objects: &[pb::WatchedObject]| {
+        objects
+            .iter()
+            .cloned()
+            .filter_map(|mut object| {
+                match object.object.as_mut()? {
+                    Object::EntryRevision(revision) => {
+                        object.key = "e-mail/2".to_owned();
+                        revision.number = 2;
+                        let url = "http://127.0.0.1:1/mcp".to_owned();
+                        let remote = pb::RemoteServer {
+                            url,
+                            ..pb::RemoteServer::default()
+                        };
+                        revision.server = Some(pb::entry_revision::Server::Remote(remote));
+                    }
+                    Object::Installation(installation) => installation.running_entry_revision = 2,
+                    _ => return None,
+                }
+                Some(put_change(object))
+            })
+            .collect()
+    };
+    for how in ["uninstalled", "unassigned", "moved", "deleted"] {
+        let (write, respond) = written();
+        let mut world = world(speaks(respond)).await;
+        world.streams.store(true, Ordering::SeqCst);
+        let session = world.open("alice", "2025-11-25", json!({"roots": {}})).await;
+        let mut events = world.listen(&session).await;
+        world.ask("alice", &session, CALL).await;
+        write.send(notification("message", json!({"n": 1}))).unwrap();
+        assert_eq!(events.next().await["params"]["n"], 1, "{how}");
+        let changes = match how {
+            "uninstalled" => vec![removal(pb::ObjectKind::Installation, "i-alice")],
+            "unassigned" => vec![removal(pb::ObjectKind::ToolAssignment, assignment)],
+            "moved" => moved(&world.registry.objects),
+            _ => vec![removal(pb::ObjectKind::Entry, "e-mail")],
+        };
+        world.feed.changes(2, changes).await;
+        // The client's stream is read meanwhile.
+        loop {
+            tokio::select! {
+                () = write.closed() => break,
+                message = events.next() => assert_eq!(message["method"], "notifications/tools/list_changed", "{how}"),
+            }
+        }
+    }
+}
+
 /// A message is for one stream of a client: the one that it has opened last.
 #[tokio::test]
 async fn of_two_streams_of_a_client_the_later_gets_what_servers_say() {

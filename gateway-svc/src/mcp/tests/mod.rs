@@ -361,6 +361,22 @@ async fn text(response: Response) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
+fn put_change(object: pb::WatchedObject) -> pb::Change {
+    pb::Change {
+        change: Some(pb::change::Change::Put(object)),
+    }
+}
+
+fn removal(kind: pb::ObjectKind, key: &str) -> pb::Change {
+    let removal = pb::Removal {
+        kind: kind.into(),
+        key: key.to_owned(),
+    };
+    pb::Change {
+        change: Some(pb::change::Change::Remove(removal)),
+    }
+}
+
 impl World {
     async fn send(&self, request: impl Into<Request>) -> Response {
         match (self.direct)(request.into()) {

@@ -27,7 +27,11 @@ impl World {
     }
 
     pub(super) async fn listen(&self, session: &str) -> Events {
-        let get = method("GET").by("alice").session(session);
+        self.listen_by("alice", session).await
+    }
+
+    pub(super) async fn listen_by(&self, who: &str, session: &str) -> Events {
+        let get = method("GET").by(who).session(session);
         let mut events = Events::of(self.send(get.header("accept", "text/event-stream")).await);
         events.primed().await;
         events

@@ -55,8 +55,12 @@ async fn next(streams: &mut Streams) -> mpsc::UnboundedSender<Value> {
 impl World {
     /// Alice's client, which listens.
     async fn listener(&self) -> (String, Events) {
-        let session = self.open("alice", "2025-11-25", json!({"roots": {}})).await;
-        let events = self.listen(&session).await;
+        self.listener_of("alice").await
+    }
+
+    async fn listener_of(&self, who: &str) -> (String, Events) {
+        let session = self.open(who, "2025-11-25", json!({"roots": {}})).await;
+        let events = self.listen_by(who, &session).await;
         (session, events)
     }
 
@@ -203,6 +207,51 @@ async fn what_is_subscribed_to_ends_with_the_client() {
     drop(events);
     let (ended, _) = world.got_next("resources/unsubscribe").await;
     assert_eq!(ended["params"], json!({"uri": "x:/a"}));
+}
+
+#[tokio::test]
+async fn who_leaves_the_team_hears_nothing_more_of_its_server() {
+    let (mut streams, speaks) = speaks();
+    let mut world = world(speaks).await;
+    for object in &mut world.registry.objects {
+        if let Some(Object::Installation(installation)) = &mut object.object {
+            installation.scope = Some(pb::installation::Scope::Team("teams/core".to_owned()));
+        }
+    }
+    world.registry = world.registry.clone().team("core", &["alice", "bob"]);
+    world.share().await;
+    let (alice, mut alices) = world.listener_of("alice").await;
+    let (bob, mut bobs) = world.listener_of("bob").await;
+    for (who, session) in [("alice", &alice), ("bob", &bob)] {
+        world.ask(who, session, &about("subscribe", "x:/a")).await;
+    }
+    let write = next(&mut streams).await;
+    write.send(updated("x:/a")).unwrap();
+    for events in [&mut alices, &mut bobs] {
+        assert_eq!(events.next().await, updated("x:/a"));
+    }
+    let leaves = |who: &str| {
+        let key = format!("t-core/{}", crate::snapshot::testing::user_id(who));
+        vec![removal(pb::ObjectKind::TeamMember, &key)]
+    };
+    world.feed.changes(3, leaves("alice")).await;
+    for said in [updated("x:/a"), changed()] {
+        write.send(said.clone()).unwrap();
+        assert_eq!(bobs.next().await, said);
+    }
+    let tools = "notifications/tools/list_changed";
+    assert_eq!(alices.next().await["method"], tools);
+    // With the last of them, its stream ends.
+    world.feed.changes(4, leaves("bob")).await;
+    loop {
+        tokio::select! {
+            () = write.closed() => break,
+            message = bobs.next() => assert_eq!(message["method"], tools),
+        }
+    }
+    world.got_next("resources/unsubscribe").await;
+    world.stop.cancel();
+    alices.ended().await;
 }
 
 /// Else the server would tell nobody of what both have been told that it does.
