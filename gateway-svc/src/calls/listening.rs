@@ -84,10 +84,16 @@ pub(super) async fn receive(calls: Arc<Calls>, ear: Ear, session: OpenSession) {
 
 async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
     let (mut target, mut delays, mut renewed) = (Arc::clone(&session.target), delays(), false);
-    let mut is_another = ear.has_heard_another();
+    let (mut is_another, mut is_first) = (ear.has_heard_another(), true);
     loop {
         let since = Instant::now();
-        let stood = calls.upstreams.stand(session, &target).await;
+        let stand = || async { Some(calls.upstreams.stand(session, &target).await) };
+        let stood = match std::mem::take(&mut is_first) {
+            // As a rule, the session has just been opened.
+            true => stand().await,
+            false => calls.upstreams.once_reachable(&target, stand).await,
+        };
+        let Some(stood) = stood else { return };
         if std::mem::take(&mut is_another) {
             // In the session before, the client would have heard what has changed since.
             calls.own.changed(ear.client(), session.target.installation());

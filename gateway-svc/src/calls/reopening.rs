@@ -38,7 +38,7 @@ impl Lost {
 
 impl Calls {
     /// Opens a session in the place of one that its server has lost, as soon as the server is there, in the background. Pauses are longer for a server that
-    /// loses them again and again.
+    /// loses them again and again, but not for one that cannot be reached.
     pub(super) fn reopen(self: &Arc<Self>, client: &Client, lost: &OpenSession) {
         let (this, client, lost) = (Arc::clone(self), client.clone(), lost.clone());
         self.upstreams.in_background(async move {
@@ -57,17 +57,26 @@ impl Calls {
             let mut sessions = self.upstreams.sessions_of(client).into_iter();
             sessions.any(|session| session.target.installation() == installation && !session.is_lost())
         };
+        let is_wanted = || self.may_be_heard(client, lost) && !has_another();
         loop {
             sleep(delays.next().unwrap_or(LONGEST)).await;
-            if !self.may_be_heard(client, lost) || has_another() {
+            if !is_wanted() {
                 return;
             }
-            let Some(target) = self.now(lost).await else { continue };
-            match self.upstreams.reopen(lost, &target).await {
-                Ok(()) | Err(UpstreamError::Cancelled) => return,
-                Err(error) => {
+            let attempt = || async {
+                // It may have waited long for a server that could not be reached.
+                if !is_wanted() {
+                    return None;
+                }
+                let target = self.now(lost).await?;
+                Some(self.upstreams.reopen(lost, &target).await)
+            };
+            match self.upstreams.once_reachable(&lost.target, attempt).await {
+                Some(Ok(()) | Err(UpstreamError::Cancelled)) => return,
+                Some(Err(error)) => {
                     tracing::debug!(installation.uid = %installation, error = %error, "a session that was lost cannot be opened again");
                 }
+                None => {}
             }
         }
     }

@@ -207,6 +207,16 @@ impl Circuits {
         Ok(trial)
     }
 
+    /// Why a request to this server would be refused now, unless somebody tries the server, or the request would.
+    pub(super) fn turned_away(&self, target: &Target) -> Option<UpstreamError> {
+        self.about_target(target).find_map(|circuit| {
+            let (state, now) = (circuit.state(), Instant::now());
+            let waits = |wait: &Wait| !wait.trying && wait.until.instant > now;
+            let away = state.away.as_ref().is_some_and(waits);
+            away.then(|| UpstreamError::Away(state.refusal(now)))
+        })
+    }
+
     /// The server has answered.
     pub(super) fn answered(&self, target: &Target) {
         for circuit in self.about_target(target) {

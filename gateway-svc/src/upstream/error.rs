@@ -226,6 +226,11 @@ impl UpstreamError {
         }
     }
 
+    /// Whether no request reaches the server, whoever sends it.
+    pub(crate) const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Away(_))
+    }
+
     /// Without the secrets that the server was sent.
     pub(super) fn masked(self, target: &Target) -> Self {
         match self {
@@ -261,7 +266,7 @@ fn scopes_or_unknown(scopes: &str) -> &str {
 }
 
 /// Whether the peer ended the connection; else it sent what is not HTTP.
-fn has_ended(error: &(dyn StdError + 'static)) -> bool {
+pub(super) fn has_ended(error: &(dyn StdError + 'static)) -> bool {
     let (mut ended, mut cause) = (false, Some(error));
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {

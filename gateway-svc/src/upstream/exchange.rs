@@ -177,7 +177,9 @@ impl Upstreams {
                     doubted = Some((session.era, reply));
                 }
                 Begun::Events(body) => return Ok(Sent::Events(session, permit, body)),
-                Begun::SessionDoubted(text, is_json) if renewed || !self.is_lost(target, &session, &text).await => {
+                Begun::SessionDoubted(text, is_json)
+                    if renewed || !self.is_lost(target, &session, &text).await.unwrap_or_default() =>
+                {
                     if !is_json {
                         return Err(UpstreamError::invalid("HTTP 400"));
                     }
@@ -197,19 +199,34 @@ impl Upstreams {
     }
 
     /// Whether a server that refuses a request with this text refuses everything in this session: then it has carried out nothing.
-    pub(super) async fn is_lost(&self, target: &Target, session: &Session, refusal: &[u8]) -> bool {
-        match self.ping(target, session).await {
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub(super) async fn is_lost(
+        &self,
+        target: &Target,
+        session: &Session,
+        refusal: &[u8],
+    ) -> Result<bool, UpstreamError> {
+        Ok(match self.ping(target, session).await? {
             Some(Begun::SessionLost) => true,
             Some(Begun::SessionDoubted(text, _)) => said(&text) == said(refusal),
             _ => false,
-        }
+        })
     }
 
-    pub(super) async fn ping(&self, target: &Target, session: &Session) -> Option<Begun> {
+    /// What a ping is answered with, if that can be used.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub(super) async fn ping(&self, target: &Target, session: &Session) -> Result<Option<Begun>, UpstreamError> {
         let ping = self.request("ping", b"", &[]);
         let within = self.inner.limits.side_message;
-        let response = self.post(target, Some(session), ping.body, within).await.ok()?;
-        self.begin(response, Some(session)).await.ok()
+        match self.post(target, Some(session), ping.body, within).await {
+            Ok(response) => Ok(self.begin(response, Some(session)).await.ok()),
+            Err(error) if error.is_unreachable() => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The session for this target, opened by the first call that requires it; the others wait for it.
@@ -219,6 +236,12 @@ impl Upstreams {
                 return Ok(session);
             }
             self.forget(target, &session).await;
+        }
+        // A session may be being opened that no caller waits for, which is not refused. A call that joins it would wait where it is to fail at once.
+        if !target.background
+            && let Some(away) = self.inner.circuits.turned_away(target)
+        {
+            return Err(away);
         }
         if let Scope::Client(client) = &target.key.scope {
             return self.own_session(client, target).await;

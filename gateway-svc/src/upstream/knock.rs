@@ -27,9 +27,13 @@ impl Upstreams {
         Box::pin(self.failed(target, failure, why)).await;
     }
 
-    /// The server has failed. One that answers something is not given up, whatever it fails to do.
+    /// The server has failed. One that answers something is not given up, whatever it fails to do. What fails where no caller waits says nothing: many
+    /// streams may break and be opened again while a server is started again, of which no call would have taken notice.
     pub(super) async fn failed(&self, target: &Target, what: Failure, why: &str) {
-        if !target.key.endpoint.hosted && self.inner.circuits.failed(target, what, why) {
+        if target.background || target.key.endpoint.hosted {
+            return;
+        }
+        if self.inner.circuits.failed(target, what, why) {
             if what != Failure::Connect && self.is_there(target, what).await {
                 self.inner.circuits.answered(target);
             } else {

@@ -10,6 +10,7 @@ mod challenge;
 mod circuit;
 mod client;
 mod connect;
+mod door;
 mod eras;
 mod error;
 mod exchange;

@@ -32,6 +32,11 @@ impl OpenSession {
         self.session.era == Era::Legacy
     }
 
+    /// Whether its server keeps it under an id, and may lose it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.session.id.is_some()
+    }
+
     /// Whether its server is known to have lost it.
     pub(crate) fn is_lost(&self) -> bool {
         self.session.lost.get().is_some()

@@ -42,7 +42,8 @@ impl Upstreams {
                     this.set_level_in(&target, &session, &level).await;
                 }
                 this.subscribe_in(&client, &target, &session).await;
-                if let Some(replaced) = own.add(&client, &target, &session) {
+                // What is sent in it from now on is the client's, and as a rule somebody waits for the answer.
+                if let Some(replaced) = own.add(&client, &target.in_foreground(), &session) {
                     replaced.into_iter().for_each(|replaced| this.retire(replaced));
                     if this.is_listened_to(&client) && session.era == Era::Legacy {
                         // What the server says from its first answer on, the client learns.
@@ -64,11 +65,11 @@ impl Upstreams {
         }
     }
 
-    /// Opens another session in the place of one that its server has lost.
+    /// Opens another session in the place of one that its server has lost. No caller waits for it; a call that comes meanwhile joins.
     pub(crate) async fn reopen(&self, lost: &OpenSession, target: &Arc<Target>) -> Result<(), UpstreamError> {
         self.forget(&lost.target, &lost.session).await;
         match target.client() {
-            Some(client) => self.own_session(client, target).await.map(drop),
+            Some(client) => self.own_session(client, &target.in_background()).await.map(drop),
             None => Ok(()),
         }
     }

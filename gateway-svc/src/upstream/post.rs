@@ -15,7 +15,7 @@ use super::{
     challenge,
     client::Era,
     connect,
-    error::UpstreamError,
+    error::{UpstreamError, has_ended},
     pool::{Body, Pool, PoolError},
     session::Session,
     target::{Endpoint, Target},
@@ -150,7 +150,10 @@ impl Upstreams {
         if target.key.endpoint.hosted {
             return self.exchange_at_once(target, request, within).await;
         }
-        if let Some(trial) = self.inner.circuits.admit(target)? {
+        // What nobody waits for asks the server itself: as a trial, it would have calls refused meanwhile.
+        if !target.background
+            && let Some(trial) = self.inner.circuits.admit(target)?
+        {
             Box::pin(self.try_again(target, trial)).await?;
         }
         let exchanged = self.exchange_at_once(target, request, within).await;
@@ -173,6 +176,10 @@ impl Upstreams {
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
             Ok(Err(PoolError::Exchange(error))) => {
                 let what = format!("the connection broke: {}", connect::cause(&error));
+                // Something in front of a server that is not there may accept its connections.
+                if target.background && !endpoint.hosted && has_ended(&error) {
+                    return Err(UpstreamError::Unreachable(what));
+                }
                 Err(UpstreamError::broken(&error, endpoint, what))
             }
             Err(_) => Err(UpstreamError::Timeout {

@@ -38,7 +38,7 @@ impl Upstreams {
     /// What the server says from its first answer on, those who share the session learn.
     pub(super) async fn has_opened(&self, target: &Arc<Target>, session: &Arc<Session>) {
         let opened = OpenSession {
-            target: Arc::clone(target),
+            target: target.in_foreground(),
             session: Arc::clone(session),
         };
         let stands = self.inner.shared_opened.get().and_then(|told| told(opened));
@@ -62,21 +62,22 @@ impl Upstreams {
         last: &OpenSession,
         target: &Arc<Target>,
     ) -> Result<OpenSession, UpstreamError> {
-        if *last.key() == target.key && self.has_lost(target, &last.session).await {
+        let background = target.in_background();
+        if *last.key() == target.key && self.has_lost(&background, &last.session).await? {
             self.forget(target, &last.session).await;
         }
         Ok(OpenSession {
-            session: self.session(target).await?,
+            session: self.session(&background).await?,
             target: Arc::clone(target),
         })
     }
 
-    async fn has_lost(&self, target: &Target, session: &Session) -> bool {
-        session.id.is_some()
+    async fn has_lost(&self, target: &Target, session: &Session) -> Result<bool, UpstreamError> {
+        Ok(session.id.is_some()
             && matches!(
-                self.ping(target, session).await,
+                self.ping(target, session).await?,
                 Some(Begun::SessionLost | Begun::SessionDoubted(..))
-            )
+            ))
     }
 
     /// As [`Upstreams::stand`], for what all have subscribed to who share the session.
@@ -92,8 +93,9 @@ impl Upstreams {
         }
     }
 
-    /// Subscribes to a resource, or ends that; what the server answers makes no difference.
+    /// Subscribes to a resource, or ends that, for no caller; what the server answers makes no difference.
     pub(crate) async fn change_subscription(&self, open: &OpenSession, method: &str, uri: &str) {
-        self.about_resource(method, uri, &open.target, &open.session).await;
+        let target = open.target.in_background();
+        self.about_resource(method, uri, &target, &open.session).await;
     }
 }

@@ -62,7 +62,7 @@ impl Upstreams {
         }
     }
 
-    /// Opens the stream of a session, with the headers of this target; `None`: the server has none, or has lost the session, which then says so.
+    /// Opens the stream of a session, for no caller, with the headers of this target; `None`: the server has none, or has lost the session, which then says so.
     pub(crate) async fn stand(
         &self,
         open: &OpenSession,
@@ -70,6 +70,7 @@ impl Upstreams {
     ) -> Result<Option<Standing>, UpstreamError> {
         let session = &open.session;
         if session.era == Era::Legacy {
+            let target = &target.in_background();
             let request = self.request("", b"", &[]);
             let opened = self.standing_body(target, session, None).await;
             session.stands.set();
@@ -89,6 +90,7 @@ impl Upstreams {
         session: &Arc<Session>,
         own: Arc<Own>,
     ) -> Result<Option<Standing>, UpstreamError> {
+        let target = &target.in_background();
         let mut subscription = Subscription {
             topics: own.watch(),
             own,
@@ -138,7 +140,7 @@ impl Upstreams {
             Err(error) => return Err(error),
         };
         // Or it has lost the session, if it refuses everything else there, too.
-        if self.is_lost(target, session, &refusal).await {
+        if self.is_lost(target, session, &refusal).await? {
             let _ = session.lost.set(());
         }
         Ok(None)

@@ -178,6 +178,8 @@ pub(crate) struct Target {
     pub(super) takes_no_questions: bool,
     /// Whose the headers are alone; `None`: all who use the installation send the same.
     pub(super) whose: Option<Whose>,
+    /// See [`Target::in_background`].
+    pub(super) background: bool,
 }
 
 impl Target {
@@ -246,6 +248,7 @@ impl Target {
             profile: None,
             takes_no_questions: false,
             whose: None,
+            background: false,
         }
     }
 
@@ -270,6 +273,25 @@ impl Target {
     /// With headers that are this caller's own.
     pub(crate) fn sent_by(self, whose: Option<Whose>) -> Self {
         Self { whose, ..self }
+    }
+
+    /// For what no caller waits for, as a stream that is opened again: it does not count where the server fails, and is not refused while calls are.
+    pub(crate) fn in_background(&self) -> Arc<Self> {
+        Arc::new(Self {
+            background: true,
+            ..self.clone()
+        })
+    }
+
+    /// For what callers wait for.
+    pub(super) fn in_foreground(self: &Arc<Self>) -> Arc<Self> {
+        if !self.background {
+            return Arc::clone(self);
+        }
+        Arc::new(Self {
+            background: false,
+            ..Self::clone(self)
+        })
     }
 
     /// For calls of a client that says this of itself, in sessions of its own.

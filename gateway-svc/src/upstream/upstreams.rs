@@ -19,6 +19,7 @@ use super::{
     by_client::ByClient,
     circuit::Circuits,
     client::{Client, Era, Profile},
+    door::Doors,
     limits::Limits,
     message::Outgoing,
     open_session::OpenSession,
@@ -58,6 +59,8 @@ pub(super) struct Inner {
     pub(super) hosted: Pool,
     /// The remote servers that fail.
     pub(super) circuits: Circuits,
+    /// Those that cannot be reached, for what no caller waits for.
+    pub(super) doors: Doors,
     pub(super) sessions: Cache<SessionKey, Arc<Session>>,
     pub(super) by_client: Arc<ByClient>,
     /// Called when a client has another session of its own.
@@ -113,6 +116,7 @@ impl Upstreams {
             plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect),
             hosted: Pool::new(None, limits.connect),
             circuits: Circuits::new(limits.away, clock),
+            doors: Doors::default(),
             sessions,
             by_client,
             opened: OnceLock::new(),

@@ -51,7 +51,8 @@ impl Hub {
                     Err(_) => return,
                 }
             };
-            let is_another = last.is_some_and(|last| !last.continues_as(&current.session));
+            let is_same = last.as_ref().is_some_and(|last| last.continues_as(&current.session));
+            let is_another = last.is_some() && !is_same;
             last = Some(current.session.clone());
             let since = Instant::now();
             let (topics, unsaid) = (&succession.topics, &succession.unsaid);
@@ -72,7 +73,7 @@ impl Hub {
                     std::future::pending().await
                 };
                 let has_stream = select! {
-                    has_stream = self.receive_one(&succession.place, &current, topics) => has_stream,
+                    has_stream = self.receive_one(&succession.place, &current, topics, is_same) => has_stream,
                     () = subscribed => return,
                     () = another => return,
                 };
@@ -95,13 +96,25 @@ impl Hub {
         }
     }
 
-    /// Until the stream of a session ends, if it has one.
-    async fn receive_one(self: &Arc<Self>, place: &Place, current: &Current, topics: &SharedTopics) -> bool {
+    /// Until the stream of a session ends, if it has one. `again`: it had one, or was to have one, before.
+    async fn receive_one(
+        self: &Arc<Self>,
+        place: &Place,
+        current: &Current,
+        topics: &SharedTopics,
+        again: bool,
+    ) -> bool {
         let target = self.places.target(place);
         // Its own, where calls go elsewhere by now.
         let target = target.filter(|target| target.key() == current.session.key());
         let target = target.unwrap_or_else(|| Arc::clone(&current.session.target));
-        let opened = self.upstreams.stand_for_all(&current.session, &target, topics).await;
+        let (upstreams, session) = (&self.upstreams, &current.session);
+        let stand = || async { Some(upstreams.stand_for_all(session, &target, topics).await) };
+        let opened = match again {
+            true => upstreams.once_reachable(&target, stand).await,
+            false => stand().await,
+        };
+        let Some(opened) = opened else { return false };
         current.stands.set();
         match opened {
             Ok(Some(mut stream)) => {
@@ -112,7 +125,7 @@ impl Hub {
                     self.tell(place, heard).await;
                 }
             }
-            Ok(None) => return false,
+            Ok(None) => return session.is_lost(),
             Err(error) => log(&target, &error),
         }
         true

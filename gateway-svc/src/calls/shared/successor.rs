@@ -16,9 +16,22 @@ impl Hub {
             None => self.places.target(&place),
         };
         let Some(target) = target else { return };
-        match self.upstreams.session_after(&last.session, &target).await {
-            Ok(session) => self.places.renew(session),
-            Err(error) => log(&target, &error),
+        let attempt = || async {
+            // All may have left while the server could not be reached.
+            self.places.target(&place)?;
+            Some(self.upstreams.session_after(&last.session, &target).await)
+        };
+        let mended = async {
+            match last.session.is_kept() {
+                true => self.upstreams.once_reachable(&target, attempt).await,
+                // The server is not asked.
+                false => attempt().await,
+            }
+        };
+        match self.stop.run_until_cancelled(mended).await.flatten() {
+            Some(Ok(session)) => self.places.renew(session),
+            Some(Err(error)) => log(&target, &error),
+            None => {}
         }
     }
 

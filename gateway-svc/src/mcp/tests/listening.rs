@@ -3,7 +3,7 @@
 use pretty_assertions::assert_eq;
 
 use super::{
-    events::{Events, notification, written},
+    events::{Events, notification, streams, written},
     *,
 };
 
@@ -180,6 +180,103 @@ async fn a_client_hears_nothing_more_of_a_server_that_it_does_not_reach() {
             }
         }
     }
+}
+
+/// What is between the gateway and the upstream, until this is aborted.
+fn way(from: tokio::net::TcpListener, to: String) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut open = tokio::task::JoinSet::new();
+        loop {
+            let (mut from, _) = from.accept().await.unwrap();
+            let to = to.clone();
+            open.spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    })
+}
+
+/// Clients that only listen, whose sessions are shared or not, and a server that is started again.
+async fn idle_clients_do_not_keep_others_from_a_server_that_is_back(is_shared: bool) {
+    const IDLE: usize = 12;
+    // Longer than until each stream is opened again for the first time.
+    const AWAY: Duration = Duration::from_millis(2500);
+    let (mut streams, respond) = streams();
+    let mut world = world(speaks(respond)).await;
+    world.streams.store(true, Ordering::SeqCst);
+    world.session.store(1, Ordering::SeqCst);
+    if is_shared {
+        world.share().await;
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut objects = world.registry.clone().assign("default", "mail", "*").objects;
+    let mut upstream = String::new();
+    for object in &mut objects {
+        if let Some(Object::EntryRevision(revision)) = &mut object.object
+            && let Some(pb::entry_revision::Server::Remote(server)) = &mut revision.server
+        {
+            let url = Url::parse(&server.url).unwrap();
+            upstream = format!("127.0.0.1:{}", url.port().unwrap());
+            server.url = format!("http://{address}/mcp");
+            if is_shared {
+                server.set_session_model(pb::SessionModel::OneForAll);
+            }
+        }
+    }
+    fill(&mut world.feed, 3, objects).await;
+    let before = way(listener, upstream.clone());
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let session = world.open("alice", "2025-11-25", json!({})).await;
+        let events = world.listen(&session).await;
+        world.ask("alice", &session, CALL).await;
+        idle.push(events);
+    }
+    let opened = if is_shared { 1 } else { IDLE };
+    let mut kept = Vec::new();
+    for _ in 0..opened {
+        kept.push(streams.recv().await.unwrap());
+    }
+    let other = world.open("alice", "2025-11-25", json!({})).await;
+
+    before.abort();
+    let _ = before.await;
+    world.session.store(2, Ordering::SeqCst);
+    tokio::time::sleep(AWAY).await;
+    let _back = way(tokio::net::TcpListener::bind(address).await.unwrap(), upstream);
+    let answer = world.ask("alice", &other, CALL).await;
+    assert_eq!(answer["result"]["isError"], Value::Null, "it is not refused: {answer}");
+    assert!(answer["result"].is_object(), "{answer}");
+    let hear = async |idle: &mut Vec<Events>| {
+        for events in idle {
+            let changed = tokio::time::timeout(Duration::from_secs(30), async {
+                while events.next().await["method"] != "notifications/prompts/list_changed" {}
+            });
+            changed.await.expect("it hears of the session that it has now");
+        }
+    };
+    hear(&mut idle).await;
+    // On the streams of these.
+    for _ in 0..opened {
+        let write = tokio::time::timeout(Duration::from_secs(30), streams.recv()).await;
+        kept.push(write.expect("a stream is opened").unwrap());
+    }
+    for write in &kept[opened..] {
+        write.send(notification("prompts/list_changed", json!({}))).unwrap();
+    }
+    hear(&mut idle).await;
+}
+
+#[tokio::test]
+async fn clients_that_only_listen_do_not_keep_others_from_a_server_that_is_back() {
+    idle_clients_do_not_keep_others_from_a_server_that_is_back(false).await;
+}
+
+#[tokio::test]
+async fn clients_that_only_listen_in_one_session_do_not_keep_others_from_a_server_that_is_back() {
+    idle_clients_do_not_keep_others_from_a_server_that_is_back(true).await;
 }
 
 /// A message is for one stream of a client: the one that it has opened last.

@@ -1,6 +1,6 @@
 //! Servers that are away, and such as only seem so.
 
-use std::sync::atomic::AtomicBool;
+use std::{net::SocketAddr, sync::atomic::AtomicBool};
 
 use pretty_assertions::assert_eq;
 use tokio::net::TcpListener;
@@ -25,6 +25,38 @@ async fn fail(upstreams: &Upstreams, target: &Arc<Target>) {
         let failed = call(upstreams, target).await;
         assert!(matches!(failed, Err(UpstreamError::Unreachable(_))), "{failed:?}");
     }
+}
+
+/// Has a server there, which does not answer on its first connections.
+async fn serves_at(address: SocketAddr, silent: usize) {
+    let (answers, seen) = server(|message, _| unknown(&message)).await;
+    let back = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        // It answers for as long as this is kept.
+        let _seen = seen;
+        let mut kept = Vec::new();
+        loop {
+            let (mut from, _) = back.accept().await.unwrap();
+            if kept.len() < silent {
+                kept.push(from);
+                continue;
+            }
+            let to = answers
+                .trim_start_matches("http://")
+                .trim_end_matches("/mcp")
+                .to_owned();
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+        }
+    });
+}
+
+/// An address at which nothing listens.
+async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// Calls until the server is tried again, and answers.
@@ -85,31 +117,14 @@ async fn a_server_that_is_away_is_not_connected_to_by_every_call() {
 
 #[tokio::test]
 async fn a_server_that_is_back_gets_calls() {
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    };
+    let address = nobody().await;
     let limits = Limits {
         away: Duration::from_millis(1),
         ..patient()
     };
     let (upstreams, target) = (upstreams(limits), target(&format!("http://{address}/mcp")));
     fail(&upstreams, &target).await;
-    let (answers, _seen) = server(|message, _| unknown(&message)).await;
-    let back = TcpListener::bind(address).await.unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut from, _) = back.accept().await.unwrap();
-            let to = answers
-                .trim_start_matches("http://")
-                .trim_end_matches("/mcp")
-                .to_owned();
-            tokio::spawn(async move {
-                let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
-                tokio::io::copy_bidirectional(&mut from, &mut to).await
-            });
-        }
-    });
+    serves_at(address, 0).await;
     until_back(&upstreams, &target).await;
     for _ in 0..FAILURES {
         call(&upstreams, &target).await.unwrap();
@@ -280,4 +295,97 @@ async fn what_a_callers_own_credential_comes_to_says_nothing_to_others() {
     let (alice, bob) = (own(&gone, "alice"), own(&gone, "bob"));
     fail(&upstreams, &alice).await;
     assert_eq!(away(&bob).map(|away| away.what), Some(Failure::Connect));
+}
+
+/// Many sessions are opened again while a server is started again, and no call is made meanwhile.
+#[tokio::test]
+async fn what_fails_in_the_background_is_no_failure_of_the_server() {
+    let away = |upstreams: &Upstreams, target: &Target| {
+        upstreams.away(target.installation(), &target.key.endpoint, target.whose.as_ref())
+    };
+    let upstreams = upstreams(given_up());
+    let gone = target(&format!("http://{}/mcp", nobody().await));
+    for _ in 0..=FAILURES {
+        let failed = call(&upstreams, &gone.in_background()).await;
+        assert!(matches!(failed, Err(UpstreamError::Unreachable(_))), "{failed:?}");
+    }
+    assert_eq!(away(&upstreams, &gone), None);
+
+    let (url, _seen) = server(|_, _| (http::StatusCode::BAD_GATEWAY, "no").into_response()).await;
+    let behind = target(&url);
+    for _ in 0..=FAILURES {
+        assert_eq!(invalid(call(&upstreams, &behind.in_background()).await), "HTTP 502");
+    }
+    assert_eq!(away(&upstreams, &behind), None);
+
+    let silent = serve(Router::new().fallback(any(std::future::pending::<Response>))).await;
+    let sessions: Vec<_> = (0..=FAILURES)
+        .map(|session| target_of(&silent, session as i64).in_background())
+        .collect();
+    let at_once = futures::future::join_all(sessions.iter().map(|session| call(&upstreams, session)));
+    for failed in at_once.await {
+        assert!(matches!(failed, Err(UpstreamError::Timeout { .. })), "{failed:?}");
+    }
+    assert_eq!(away(&upstreams, &sessions[0]), None);
+}
+
+#[tokio::test]
+async fn what_a_server_that_is_away_answers_in_the_background_lets_calls_through() {
+    let address = nobody().await;
+    let (upstreams, target) = (upstreams(given_up()), target(&format!("http://{address}/mcp")));
+    fail(&upstreams, &target).await;
+    let failed = call(&upstreams, &target.in_background()).await;
+    assert!(
+        matches!(failed, Err(UpstreamError::Unreachable(_))),
+        "it is asked: {failed:?}"
+    );
+    let refused = call(&upstreams, &target).await;
+    assert!(matches!(refused, Err(UpstreamError::Away(_))), "{refused:?}");
+    serves_at(address, 0).await;
+    call(&upstreams, &target.in_background()).await.unwrap();
+    call(&upstreams, &target).await.unwrap();
+}
+
+/// Calls would be refused while it waits for an answer.
+#[tokio::test]
+async fn what_is_asked_in_the_background_is_no_trial() {
+    let address = nobody().await;
+    let limits = Limits {
+        away: Duration::from_millis(1),
+        side_message: Duration::from_secs(600),
+        ..patient()
+    };
+    let (upstreams, target) = (upstreams(limits), target(&format!("http://{address}/mcp")));
+    fail(&upstreams, &target).await;
+    serves_at(address, 1).await;
+    let (asking, session) = (upstreams.clone(), target_of(&format!("http://{address}/mcp"), 2));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let asks = tokio::spawn(async move { call(&asking, &session.in_background()).await });
+    let back = tokio::time::timeout(Duration::from_secs(10), async {
+        // It is asked first.
+        while upstreams.inner.eras.get(&target.key.endpoint).is_none() && !asks.is_finished() {
+            tokio::task::yield_now().await;
+            until_back(&upstreams, &target).await;
+        }
+    });
+    back.await.expect("a call is the trial");
+}
+
+/// It would wait for an answer that may not come.
+#[tokio::test]
+async fn a_call_that_is_refused_does_not_join_what_opens_its_session_in_the_background() {
+    let address = nobody().await;
+    let limits = Limits {
+        away: Duration::from_secs(600),
+        ..patient()
+    };
+    let (upstreams, target) = (upstreams(limits), target(&format!("http://{address}/mcp")));
+    fail(&upstreams, &target).await;
+    let listener = TcpListener::bind(address).await.unwrap();
+    let (opening, session) = (upstreams.clone(), target.in_background());
+    tokio::spawn(async move { call(&opening, &session).await });
+    // It has been asked, and does not answer.
+    let _asked = listener.accept().await.unwrap();
+    let refused = call(&upstreams, &target).await;
+    assert!(matches!(refused, Err(UpstreamError::Away(_))), "{refused:?}");
 }
