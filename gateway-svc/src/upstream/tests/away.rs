@@ -27,20 +27,14 @@ async fn fail(upstreams: &Upstreams, target: &Arc<Target>) {
     }
 }
 
-/// Has a server there, which does not answer on its first connections.
-async fn serves_at(address: SocketAddr, silent: usize) {
+/// Has a server answer there.
+async fn serves(back: TcpListener) {
     let (answers, seen) = server(|message, _| unknown(&message)).await;
-    let back = TcpListener::bind(address).await.unwrap();
     tokio::spawn(async move {
         // It answers for as long as this is kept.
         let _seen = seen;
-        let mut kept = Vec::new();
         loop {
             let (mut from, _) = back.accept().await.unwrap();
-            if kept.len() < silent {
-                kept.push(from);
-                continue;
-            }
             let to = answers
                 .trim_start_matches("http://")
                 .trim_end_matches("/mcp")
@@ -124,7 +118,7 @@ async fn a_server_that_is_back_gets_calls() {
     };
     let (upstreams, target) = (upstreams(limits), target(&format!("http://{address}/mcp")));
     fail(&upstreams, &target).await;
-    serves_at(address, 0).await;
+    serves(TcpListener::bind(address).await.unwrap()).await;
     until_back(&upstreams, &target).await;
     for _ in 0..FAILURES {
         call(&upstreams, &target).await.unwrap();
@@ -341,7 +335,7 @@ async fn what_a_server_that_is_away_answers_in_the_background_lets_calls_through
     );
     let refused = call(&upstreams, &target).await;
     assert!(matches!(refused, Err(UpstreamError::Away(_))), "{refused:?}");
-    serves_at(address, 0).await;
+    serves(TcpListener::bind(address).await.unwrap()).await;
     call(&upstreams, &target.in_background()).await.unwrap();
     call(&upstreams, &target).await.unwrap();
 }
@@ -357,17 +351,16 @@ async fn what_is_asked_in_the_background_is_no_trial() {
     };
     let (upstreams, target) = (upstreams(limits), target(&format!("http://{address}/mcp")));
     fail(&upstreams, &target).await;
-    serves_at(address, 1).await;
+    let listener = TcpListener::bind(address).await.unwrap();
     let (asking, session) = (upstreams.clone(), target_of(&format!("http://{address}/mcp"), 2));
-    tokio::time::sleep(Duration::from_millis(2)).await;
-    let asks = tokio::spawn(async move { call(&asking, &session.in_background()).await });
-    let back = tokio::time::timeout(Duration::from_secs(10), async {
-        // It is asked first.
-        while upstreams.inner.eras.get(&target.key.endpoint).is_none() && !asks.is_finished() {
-            tokio::task::yield_now().await;
-            until_back(&upstreams, &target).await;
-        }
-    });
+    // It is the next that may try the server.
+    while upstreams.inner.circuits.turned_away(&target).is_some() {
+        tokio::task::yield_now().await;
+    }
+    tokio::spawn(async move { call(&asking, &session.in_background()).await });
+    let _asked = listener.accept().await.unwrap();
+    serves(listener).await;
+    let back = tokio::time::timeout(Duration::from_secs(10), until_back(&upstreams, &target));
     back.await.expect("a call is the trial");
 }
 
