@@ -227,12 +227,20 @@ async fn idle_clients_do_not_keep_others_from_a_server_that_is_back(is_shared: b
     }
     fill(&mut world.feed, 3, objects).await;
     let before = way(listener, upstream.clone());
-    let mut idle = Vec::new();
-    for _ in 0..IDLE {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    for number in 0..IDLE {
         let session = world.open("alice", "2025-11-25", json!({})).await;
-        let events = world.listen(&session).await;
+        let mut events = world.listen(&session).await;
+        let tell = tell.clone();
+        // Servers are listened to for a client that reads.
+        tokio::spawn(async move {
+            loop {
+                if events.next().await["method"] == "notifications/prompts/list_changed" {
+                    let _ = tell.send(number);
+                }
+            }
+        });
         world.ask("alice", &session, CALL).await;
-        idle.push(events);
     }
     let opened = if is_shared { 1 } else { IDLE };
     let mut kept = Vec::new();
@@ -249,15 +257,14 @@ async fn idle_clients_do_not_keep_others_from_a_server_that_is_back(is_shared: b
     let answer = world.ask("alice", &other, CALL).await;
     assert_eq!(answer["result"]["isError"], Value::Null, "it is not refused: {answer}");
     assert!(answer["result"].is_object(), "{answer}");
-    let hear = async |idle: &mut Vec<Events>| {
-        for events in idle {
-            let changed = tokio::time::timeout(Duration::from_secs(30), async {
-                while events.next().await["method"] != "notifications/prompts/list_changed" {}
-            });
-            changed.await.expect("it hears of the session that it has now");
+    let mut all_hear = async || {
+        let mut heard = std::collections::BTreeSet::new();
+        while heard.len() < IDLE {
+            let number = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
+            heard.insert(number.expect("all hear of the session that they have now").unwrap());
         }
     };
-    hear(&mut idle).await;
+    all_hear().await;
     // On the streams of these.
     for _ in 0..opened {
         let write = tokio::time::timeout(Duration::from_secs(30), streams.recv()).await;
@@ -266,7 +273,7 @@ async fn idle_clients_do_not_keep_others_from_a_server_that_is_back(is_shared: b
     for write in &kept[opened..] {
         write.send(notification("prompts/list_changed", json!({}))).unwrap();
     }
-    hear(&mut idle).await;
+    all_hear().await;
 }
 
 #[tokio::test]
