@@ -17,7 +17,6 @@ use tokio::{
 use super::{
     error::UpstreamError,
     target::{Endpoint, Target},
-    upstreams::Upstreams,
 };
 
 /// Between two knocks, at first and at most. Up to as much again is added, so that replicas do not knock together.
@@ -34,7 +33,7 @@ const SERVERS: u64 = 20_000;
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// What came of an attempt; `None`: it was not made, since it is wanted no longer or cannot be made.
-type Tried<T> = Option<Result<T, UpstreamError>>;
+pub(crate) type Tried<T> = Option<Result<T, UpstreamError>>;
 
 /// By uid of the installation, and where its server is: a caller may still have what leads to where it was.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ impl Default for Doors {
 
 /// That of one server.
 #[derive(Debug)]
-struct Door {
+pub(super) struct Door {
     /// Who has it knocks if the door is shut; the others come to it in the order in which they have begun to wait.
     turn: sync::Mutex<()>,
     /// Set while the server cannot be reached.
@@ -97,24 +96,17 @@ impl Default for Door {
     }
 }
 
-impl Upstreams {
-    /// Makes an attempt for which no caller waits, again and again until it shows that the server of this target can be reached. Before each, it decides
-    /// whether it is still to be made. If this is dropped, nobody waits for it. A self-hosted server may be elsewhere: there, one attempt is made.
-    pub(crate) async fn once_reachable<T, F>(&self, target: &Target, attempt: impl Fn() -> F) -> Tried<T>
-    where
-        F: Future<Output = Tried<T>>,
-    {
-        if target.key.endpoint.hosted {
-            return attempt().await;
-        }
+impl Doors {
+    /// That of the server of this target.
+    pub(super) fn of(&self, target: &Target) -> Arc<Door> {
         let key = (Arc::clone(target.installation()), target.key.endpoint.clone());
-        let door = self.inner.doors.0.get_with(key, Arc::default);
-        door.through(attempt).await
+        self.0.get_with(key, Arc::default)
     }
 }
 
 impl Door {
-    async fn through<T, F>(&self, attempt: impl Fn() -> F) -> Tried<T>
+    /// See [`Upstreams::once_reachable`](super::Upstreams::once_reachable).
+    pub(super) async fn through<T, F>(&self, attempt: impl Fn() -> F) -> Tried<T>
     where
         F: Future<Output = Tried<T>>,
     {

@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 
 use super::{
     circuit::Trial,
+    door::Tried,
     error::{Away, Failure, UpstreamError},
     pool::Body,
     post::{media_type, message},
@@ -40,6 +41,18 @@ impl Upstreams {
                 self.inner.circuits.give_up(target, what);
             }
         }
+    }
+
+    /// Makes an attempt for which no caller waits, again and again until it shows that the server of this target can be reached. Before each, it decides
+    /// whether it is still to be made. If this is dropped, nobody waits for it. A self-hosted server may be elsewhere: there, one attempt is made.
+    pub(crate) async fn once_reachable<T, F>(&self, target: &Target, attempt: impl Fn() -> F) -> Tried<T>
+    where
+        F: Future<Output = Tried<T>>,
+    {
+        if target.key.endpoint.hosted {
+            return attempt().await;
+        }
+        self.inner.doors.of(target).through(attempt).await
     }
 
     /// Why requests to an installation's server are refused now, if they are: those of a caller who sends headers of their own, or of all others.
