@@ -242,9 +242,9 @@ fn connection_of(
     let service = service_fn(move |request: Request<Incoming>| {
         let served = Served::begin(Arc::clone(&phase));
         let answer = if let Some(refusal) = guard::refusal(&site.hosts, request.uri(), request.headers()) {
-            Coming::Refused(refusal)
+            Coming::Refused(Box::new(refusal))
         } else if phase.is_spare() && !health::is_asked(request.uri()) {
-            Coming::Refused(busy())
+            Coming::Refused(Box::new(busy()))
         } else {
             let request = request.map(|body| Body::new(request_body(body, client_timeout, Arc::clone(&phase))));
             answer(&site, request, peer, &keep_open)
@@ -254,7 +254,7 @@ fn connection_of(
             let mut response = match answer {
                 Coming::Direct(answer) => answer.await,
                 Coming::Routed(answer) => answer.await.unwrap_or_else(|never| match never {}),
-                Coming::Refused(refusal) => refusal,
+                Coming::Refused(refusal) => *refusal,
             };
             headers::harden(&mut response, https);
             if last {
@@ -284,11 +284,11 @@ fn connection_of(
     }
 }
 
-/// An answer that is to come.
+/// An answer that is to come. What serves a stream of HTTP/2 has room for it until the body is sent: it is small.
 enum Coming {
     Direct(Pin<Box<dyn Future<Output = Response> + Send>>),
-    Routed(RouteFuture<Infallible>),
-    Refused(Response),
+    Routed(Pin<Box<RouteFuture<Infallible>>>),
+    Refused(Box<Response>),
 }
 
 fn answer(site: &Site, mut request: Request<Body>, peer: Peer, keep_open: &KeepOpen) -> Coming {
@@ -300,7 +300,7 @@ fn answer(site: &Site, mut request: Request<Body>, peer: Peer, keep_open: &KeepO
     }
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(keep_open.clone());
-    Coming::Routed(site.router.clone().call(request))
+    Coming::Routed(Box::pin(site.router.clone().call(request)))
 }
 
 /// Ends when a connection has had its time after a stop.

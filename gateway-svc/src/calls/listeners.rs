@@ -1,7 +1,7 @@
 //! Clients that listen to what servers say outside the answers to calls, and who receives it for them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -36,10 +36,9 @@ struct Group {
     /// The sessions that are received for them, and what ends that.
     heard: HashMap<SessionKey, (OpenSession, CancellationToken)>,
     /// The installations whose sessions were received, by their uids.
-    before: HashSet<Arc<str>>,
+    before: BTreeSet<Arc<str>>,
     /// The calls of a client without a session, by the sessions that are received for them whether anybody listens or not.
     calls: HashMap<SessionKey, InSession>,
-    gone: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -68,12 +67,12 @@ pub(crate) struct Listener {
 }
 
 /// Called when nobody listens any more for a client. Nobody begins to before it returns.
-type Last = Box<dyn FnOnce() + Send + Sync>;
+type Last = Box<dyn FnOnce(&Client) + Send + Sync>;
 
 impl Listener {
     /// The next that happens; `None`: it has read too slowly, and listens no longer. Nothing is lost if this is dropped before it is ready.
-    pub(super) async fn next(&mut self) -> Option<Happening> {
-        self.mailbox.next().await
+    pub(super) fn next(&mut self) -> impl Future<Output = Option<Happening>> {
+        self.mailbox.next()
     }
 
     /// Waits until something is heard; false: nothing more will be.
@@ -88,7 +87,8 @@ impl Listener {
         }
     }
 
-    pub(super) const fn client(&self) -> &Client {
+    /// Who listens.
+    pub(crate) const fn client(&self) -> &Client {
         &self.client
     }
 
@@ -98,7 +98,7 @@ impl Listener {
     }
 
     /// Has this called if this is the last that listens for its client.
-    pub(super) fn when_last(mut self, last: impl FnOnce() + Send + Sync + 'static) -> Self {
+    pub(super) fn when_last(mut self, last: impl FnOnce(&Client) + Send + Sync + 'static) -> Self {
         self.last = Some(Box::new(last));
         self
     }
@@ -119,7 +119,7 @@ impl Drop for Listener {
         if let Some(last) = self.last.take()
             && !listens(&groups, &self.client)
         {
-            last();
+            last(&self.client);
         }
     }
 }
@@ -189,11 +189,7 @@ impl Group {
             }
             stays
         });
-        if nobody && self.calls.is_empty() {
-            self.gone.cancel();
-            return false;
-        }
-        true
+        !nobody || !self.calls.is_empty()
     }
 }
 
@@ -207,6 +203,8 @@ impl Listeners {
         let group = groups.entry(client.clone()).or_default();
         let number = group.next;
         group.next += 1;
+        // Most have one.
+        group.members.reserve_exact(1);
         group.members.push(Member {
             number,
             mailbox: Arc::clone(&mailbox),
@@ -299,7 +297,7 @@ impl Listeners {
             if known.is_some_and(|(known, _)| known.continues_as(&session)) {
                 continue;
             }
-            let over = group.gone.child_token();
+            let over = CancellationToken::new();
             let replaced = (group.heard).insert(session.key().clone(), (session.clone(), over.clone()));
             if let Some((_, over)) = replaced {
                 over.cancel();
@@ -442,7 +440,7 @@ mod tests {
     async fn a_client_that_reads_nothing_listens_no_longer() {
         let listeners = Arc::new(Listeners::default());
         let subject = Arc::from("users/a");
-        let profile = [0; 32];
+        let profile = Arc::default();
         let client = Client::Stateless { subject, profile };
         let [mut stuck, mut other] = [(); 2].map(|()| listeners.join(&client, everything()));
         let (ear, _) = listeners

@@ -20,12 +20,12 @@ impl Calls {
     /// Begins to listen for this client, to what it may hear. One without a session has subscribed to something for as long as it listens.
     pub(crate) fn listen(self: &Arc<Self>, client: &Client, may_hear: MayHear) -> Listener {
         let listener = self.listeners.join(client, may_hear);
-        let (calls, client) = (Arc::downgrade(self), client.clone());
-        listener.when_last(move || {
+        let calls = Arc::downgrade(self);
+        listener.when_last(move |client| {
             let Some(calls) = calls.upgrade() else { return };
-            calls.shared.falls_silent(&client);
+            calls.shared.falls_silent(client);
             if matches!(client, Client::Stateless { .. }) {
-                calls.unsubscribe(client);
+                calls.unsubscribe(client.clone());
             }
         })
     }

@@ -27,6 +27,7 @@ use crate::upstream::{EVENT, EVENT_ENDS, in_one_line, push_event};
 const JOIN: usize = 8 << 10;
 /// After this silence a comment is sent, so that no intermediary closes the stream as idle.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const COMMENT: &[u8] = b": keep-alive\n\n";
 
 /// 200 with a message in pieces.
 pub(super) fn pieces(pieces: impl AsRef<[Bytes]> + Send + Unpin + 'static) -> Response {
@@ -48,7 +49,11 @@ pub(super) fn pieces(pieces: impl AsRef<[Bytes]> + Send + Unpin + 'static) -> Re
 /// 200 with a stream of events, with comments where nothing else comes for long.
 pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     // A stream that takes another by value has room for it twice.
-    let events = keep_alive(Box::pin(events), || sleep(KEEP_ALIVE));
+    events_and_comments(keep_alive(Box::pin(events), || sleep(KEEP_ALIVE)))
+}
+
+/// 200 with a stream of events that has such comments.
+pub(super) fn events_and_comments(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let mut response = Body::from_stream(events.map(Ok::<_, Infallible>)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -108,7 +113,7 @@ fn keep_alive<S: Future<Output = ()> + Send + 'static>(
                 },
                 () = &mut silent, if between => {
                     silent.set(silence());
-                    yield Bytes::from_static(b": keep-alive\n\n");
+                    yield Bytes::from_static(COMMENT);
                 }
             }
         }

@@ -167,9 +167,9 @@ impl Visit {
             Some(Place::Elsewhere) => return over(),
         }
         let last = last.map(str::to_owned);
-        let listening = self.mcp.sessions.listen(&session);
+        let listening = self.mcp.sessions.listen(&session, &self.mcp.stop);
         let consumer = self.consumer.name.clone();
-        body::events(standing::events(Box::new(Holder {
+        body::events_and_comments(standing::events(Box::new(Holder {
             mcp: self.mcp,
             identified: self.identified.without_token(),
             consumer,

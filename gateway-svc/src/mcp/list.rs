@@ -101,7 +101,7 @@ impl ToolsWatch {
     /// `None`: the caller may not see them.
     pub(super) async fn new(mcp: Arc<Mcp>, viewer: Viewer) -> Option<Self> {
         let (identified, consumer) = &*viewer;
-        let mut watcher = mcp.store.watch(&identified.caller, consumer);
+        let mut watcher = mcp.store.watch(&identified.subject, consumer);
         Some(Self {
             known: look(&mcp, &mut watcher, &viewer).await?,
             mcp,
@@ -117,6 +117,11 @@ impl ToolsWatch {
         self.known
     }
 
+    /// Who sees them, and where.
+    pub(super) const fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
     /// Whether the caller sees all tools of this installation's server.
     pub(super) fn shows_all(&self, installation: &str) -> bool {
         let (identified, consumer) = &*self.viewer;
@@ -130,8 +135,8 @@ impl ToolsWatch {
             self.watcher.woken().await;
             self.due = true;
         }
-        sleep_until(self.next).await;
-        // By itself: who waits to be woken has no room for it.
+        // Both by themselves: who waits to be woken has no room for them.
+        Box::pin(sleep_until(self.next)).await;
         let now = Box::pin(look(&self.mcp, &mut self.watcher, &self.viewer)).await?;
         self.due = false;
         self.next = Instant::now() + PAUSE;

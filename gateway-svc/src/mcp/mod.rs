@@ -23,6 +23,7 @@ mod page;
 mod params;
 mod pieces;
 mod post;
+mod recent;
 mod refusal;
 mod resumable;
 mod routed;

@@ -13,8 +13,9 @@ use aws_lc_rs::aead::NONCE_LEN;
 use data_encoding::BASE64URL_NOPAD;
 use moka::{policy::EvictionPolicy, sync::Cache};
 use service_kit::keys::{Ring, Sealing};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
+use super::recent::Recent;
 use crate::{
     domain::ConsumerRef,
     upstream::{Client, Profile, Revision},
@@ -26,7 +27,7 @@ pub(super) const SESSION_ID: &str = "mcp-session-id";
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const CONTEXT: &[u8] = b"chandlery mcp session 2";
 const ENDED: u64 = 1_000_000;
-const KNOWN: u64 = 200_000;
+const KNOWN: usize = 200_000;
 /// The longest handle that is opened; those of `seal` are shorter.
 const MAX_HANDLE: usize = 4096;
 
@@ -66,7 +67,7 @@ pub(crate) struct Sessions {
     sealing: Sealing,
     ended: Cache<[u8; NONCE_LEN], ()>,
     /// Those that began here, and those whose clients hold streams here.
-    known: Cache<[u8; NONCE_LEN], ()>,
+    known: Recent,
     streams: Arc<Streams>,
 }
 
@@ -97,8 +98,8 @@ impl Listening {
     }
 
     /// Waits until the session is ended.
-    pub(crate) async fn ended(&self) {
-        self.ended.cancelled().await;
+    pub(crate) fn ended(&self) -> WaitForCancellationFuture<'_> {
+        self.ended.cancelled()
     }
 }
 
@@ -120,7 +121,7 @@ impl Sessions {
         Self {
             sealing: Sealing::new(&keys.into()),
             ended: remembered(ENDED),
-            known: remembered(KNOWN),
+            known: Recent::new(KNOWN),
             streams: Arc::default(),
         }
     }
@@ -144,7 +145,7 @@ impl Sessions {
         plain.extend_from_slice(profile.info().as_bytes());
         let sealed = self.sealing.seal(&aad(subject, consumer), &plain);
         if let Some(id) = sealed.first_chunk() {
-            self.known.insert(*id, ());
+            self.known.insert(*id);
         }
         BASE64URL_NOPAD.encode(&sealed)
     }
@@ -187,10 +188,10 @@ impl Sessions {
         }
     }
 
-    /// A stream of this session, which ends with it.
-    pub(crate) fn listen(&self, session: &Session) -> Listening {
+    /// A stream of this session, which ends with it, and with `stop`.
+    pub(crate) fn listen(&self, session: &Session, stop: &CancellationToken) -> Listening {
         let mut streams = self.streams.lock();
-        let (count, ended) = streams.entry(session.id).or_default();
+        let (count, ended) = (streams.entry(session.id)).or_insert_with(|| (0, stop.child_token()));
         *count += 1;
         let ended = ended.clone();
         drop(streams);
@@ -198,8 +199,7 @@ impl Sessions {
         if self.ended.contains_key(&session.id) {
             ended.cancel();
         }
-        let is_from_elsewhere = self.known.get(&session.id).is_none();
-        self.known.insert(session.id, ());
+        let is_from_elsewhere = self.known.insert(session.id);
         Listening {
             streams: Arc::clone(&self.streams),
             session: session.id,
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_streams_of_an_ended_session_end() {
+    async fn the_streams_of_an_ended_session_end_and_all_when_the_gateway_stops() {
         let sessions = Sessions::new([1; 32]);
         let session = |id| Session {
             revision: Revision::LATEST,
@@ -278,14 +278,16 @@ mod tests {
             profile: Profile::default(),
             id: [id; NONCE_LEN],
         };
-        let (first, second) = (sessions.listen(&session(1)), sessions.listen(&session(1)));
-        let other = sessions.listen(&session(2));
+        let stop = CancellationToken::new();
+        let [first, second, other] = [1, 1, 2].map(|id| sessions.listen(&session(id), &stop));
         drop(first);
         assert!(!second.ended.is_cancelled());
         sessions.end(&session(1));
         second.ended().await;
-        sessions.listen(&session(1)).ended().await;
+        sessions.listen(&session(1), &stop).ended().await;
         assert!(!other.ended.is_cancelled());
+        stop.cancel();
+        other.ended().await;
         drop((second, other));
         assert!(sessions.streams.lock().is_empty());
     }
@@ -296,9 +298,11 @@ mod tests {
         let [here, elsewhere] = [(); 2].map(|()| Sessions::new([1; 32]));
         let handle = elsewhere.seal(Revision::LATEST, false, &profile, "users/a", &gateway("g"), now);
         let session = here.open(&handle, "users/a", &gateway("g"), now).unwrap();
-        assert!(!elsewhere.listen(&session).is_from_elsewhere());
-        assert!(here.listen(&session).is_from_elsewhere());
-        assert!(!here.listen(&session).is_from_elsewhere());
+        let is_from_elsewhere =
+            |replica: &Sessions| replica.listen(&session, &CancellationToken::new()).is_from_elsewhere();
+        assert!(!is_from_elsewhere(&elsewhere));
+        assert!(is_from_elsewhere(&here));
+        assert!(!is_from_elsewhere(&here));
     }
 
     /// However many sessions have ended before it.

@@ -74,9 +74,9 @@ impl Store {
         self.revision.subscribe()
     }
 
-    /// Is woken when this caller may see other tools at a gateway or agent than in what [`Self::look`] returned last.
-    pub(crate) fn watch(&self, caller: &Caller, consumer: &ConsumerRef) -> Watcher {
-        self.watchers.join(caller, consumer)
+    /// Is woken when this caller, by [`Caller::subject_name`], may see other tools at a gateway or agent than in what [`Self::look`] returned last.
+    pub(crate) fn watch(&self, subject: &Arc<str>, consumer: &ConsumerRef) -> Watcher {
+        self.watchers.join(subject, consumer)
     }
 
     /// The present snapshot, for the caller of this watcher, which the next one that may concern them will wake.

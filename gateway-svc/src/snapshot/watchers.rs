@@ -6,13 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{
     concerned::{Concerned, Topic},
     teams::CallerTeams,
 };
-use crate::domain::{Caller, ConsumerRef};
+use crate::domain::ConsumerRef;
 
 /// How many are woken while the lock is held.
 const AT_A_TIME: usize = 64;
@@ -45,7 +45,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watchers {
-    pub(super) fn join(self: &Arc<Self>, caller: &Caller, consumer: &ConsumerRef) -> Watcher {
+    pub(super) fn join(self: &Arc<Self>, subject: &Arc<str>, consumer: &ConsumerRef) -> Watcher {
         let mut waiting = self.lock();
         let number = waiting.next;
         waiting.next += 1;
@@ -53,7 +53,7 @@ impl Watchers {
             watchers: Arc::clone(self),
             number,
             consumer: consumer.clone(),
-            subject: caller.subject_name().into(),
+            subject: Arc::clone(subject),
             teams: Arc::default(),
             woken: Arc::default(),
         };
@@ -104,8 +104,8 @@ impl Watchers {
 
 impl Watcher {
     /// Waits until a revision may concern the caller; at once where one did since this was last ready.
-    pub(crate) async fn woken(&self) {
-        self.woken.notified().await;
+    pub(crate) fn woken(&self) -> Notified<'_> {
+        self.woken.notified()
     }
 
     /// Takes other teams of the caller into account from now on. False: they are those that it had before.
@@ -162,7 +162,8 @@ mod tests {
     fn all_of_a_topic_are_woken_however_many_and_no_others() {
         let watchers = Arc::new(Watchers::default());
         let gateway = |slug: &str| ConsumerRef::new(ConsumerKind::Gateway, slug);
-        let join = |slug| watchers.join(&person("alice"), &gateway(slug));
+        let alice = person("alice").subject_name().into();
+        let join = |slug| watchers.join(&alice, &gateway(slug));
         let many: Vec<Watcher> = (0..=3 * AT_A_TIME).map(|_| join("b")).collect();
         let others = [join("a"), join("c")];
         let mut concerned = Concerned::nobody();

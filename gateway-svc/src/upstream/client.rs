@@ -22,8 +22,8 @@ pub(crate) enum Client {
     Stateless {
         /// Name of the person or team.
         subject: Arc<str>,
-        /// SHA-256 of what the client says of itself, and of the log messages that it requests.
-        profile: [u8; 32],
+        /// SHA-256 of what the client says of itself, and of the log messages that it requests. Not in place: most clients have a session.
+        profile: Arc<[u8; 32]>,
     },
 }
 

@@ -170,7 +170,7 @@ impl Visit {
             subject,
             client: Client::Stateless {
                 subject: Arc::clone(subject),
-                profile: stated.digest(),
+                profile: Arc::new(stated.digest()),
             },
             profile: Some(&stated.profile),
             era: Era::Modern,

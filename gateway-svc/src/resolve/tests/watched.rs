@@ -305,7 +305,7 @@ fn everybody(store: &Store) -> Vec<Waiting> {
     for slug in GATEWAYS {
         for (caller, token) in callers.clone() {
             let at = ConsumerRef::new(ConsumerKind::Gateway, slug);
-            let watcher = store.watch(&caller, &at);
+            let watcher = store.watch(&caller.subject_name().into(), &at);
             all.push(Waiting {
                 caller,
                 token,
