@@ -312,7 +312,7 @@ impl Answers {
         let Pending { upstreams, target, .. } = &self.pending;
         Ok(match upstreams.parse(data, target, &self.request).await? {
             Message::Reply(reply) => {
-                self.pending.settle();
+                self.pending.answered(Some(&reply));
                 self.replied = true;
                 Some(Event::Reply(reply))
             }

@@ -70,6 +70,26 @@ pub(crate) enum UpstreamError {
     NotOffered,
 }
 
+impl UpstreamError {
+    /// Whether the server may have received the request, and carried it out.
+    pub(super) const fn may_be_carried_out(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Invalid(_) | Self::RuntimeEnded | Self::NoRoom { .. } | Self::Cancelled => {
+                true
+            }
+            Self::Unreachable(_)
+            | Self::Away(_)
+            | Self::Unauthorized
+            | Self::InsufficientScope { .. }
+            | Self::NotTaken
+            | Self::TooManyRequests
+            | Self::Full
+            | Self::ShareUsed
+            | Self::NotOffered => false,
+        }
+    }
+}
+
 /// A server that has failed too often in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Away {

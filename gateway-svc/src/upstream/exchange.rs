@@ -21,6 +21,7 @@ use super::{
     pool::Body,
     post::{Begun, mentions_session},
     session::{Session, is_subscription},
+    subscribing::Subscribing,
     target::{Scope, Target},
     upstreams::Upstreams,
 };
@@ -70,12 +71,12 @@ impl Upstreams {
         let mut pending = Pending::new(self.clone(), Arc::clone(target), request.id);
         self.inner.tokens.remember(target, &request);
         let sent = tokio::select! {
-            sent = self.call_session(target, &request, deadline) => sent,
+            sent = self.call_session(target, &request, deadline, &mut pending.subscribing) => sent,
             () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
         };
         match sent {
             Ok(Sent::Whole(session, reply)) => {
-                pending.settle();
+                pending.answered(Some(&reply));
                 Ok(Started::Whole {
                     session,
                     request,
@@ -86,6 +87,9 @@ impl Upstreams {
                 pending, session, request, body, deadline, cancel, permit,
             )))),
             Err(error) => {
+                if !error.may_be_carried_out() {
+                    pending.answered(None);
+                }
                 // A server that takes long may still be working on it.
                 if !matches!(error, UpstreamError::Timeout { .. }) {
                     pending.settle();
@@ -100,6 +104,7 @@ impl Upstreams {
         target: &Arc<Target>,
         request: &Outgoing,
         deadline: Instant,
+        subscribing: &mut Option<Box<Subscribing>>,
     ) -> Result<Sent, UpstreamError> {
         let limits = &self.inner.limits;
         let mut renewed = false;
@@ -117,19 +122,22 @@ impl Upstreams {
             if is_subscription(&request.method)
                 && let Scope::Client(client) = &target.key.scope
             {
-                // A session that takes the place of this one is to have them, too.
-                let subscribed = &self.inner.subscribed;
-                let answered = subscribed.answer(client, &target.subject, target.installation(), request);
+                let (subscribed, installation) = (&self.inner.subscribed, target.installation());
                 if session.era == Era::Modern {
+                    let answered = subscribed.answer(client, &target.subject, installation, request);
                     // What changes from the answer on, the client is told of.
                     if answered.result().is_some() && self.is_listened_to(client) {
-                        self.inner.subscribed.acknowledged(client, target.installation()).await;
+                        subscribed.acknowledged(client, installation).await;
                     }
                     return Ok(Sent::Whole(session, answered));
                 }
-                // What is not known is neither subscribed to again in another session, nor unsubscribed from when the client listens no longer.
-                if answered.result().is_none() {
-                    return Ok(Sent::Whole(session, answered));
+                // A session that takes the place of this one is to have them, too. What is not known is neither subscribed to again there, nor unsubscribed from
+                // when the client listens no longer.
+                if subscribing.is_none() {
+                    match subscribed.begin(client, &target.subject, installation, request) {
+                        Ok(claim) => *subscribing = claim.map(|claim| Box::new(Subscribing::new(self, target, claim))),
+                        Err(refused) => return Ok(Sent::Whole(session, refused)),
+                    }
                 }
             }
             if &*request.method == FOLLOW_TASK {

@@ -40,6 +40,7 @@ mod sse;
 mod standing;
 mod stands;
 mod subscribed;
+mod subscribing;
 mod target;
 mod tools;
 mod unsubscribing;

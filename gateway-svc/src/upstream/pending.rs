@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{target::Target, upstreams::Upstreams};
+use super::{message::Reply, subscribing::Subscribing, target::Target, upstreams::Upstreams};
 
 /// A request in progress at an upstream. If it is dropped before the reply, the upstream is sent a cancellation: closing a
 /// connection does not cancel a request in MCP.
@@ -14,6 +14,8 @@ pub(super) struct Pending {
     id: u64,
     /// `None`: the upstream has nothing to be told.
     open: Option<TaskTrackerToken>,
+    /// Where it subscribes its client to a resource that this has not subscribed to.
+    pub(super) subscribing: Option<Box<Subscribing>>,
 }
 
 impl Pending {
@@ -24,6 +26,7 @@ impl Pending {
             target,
             id,
             open,
+            subscribing: None,
         }
     }
 
@@ -34,7 +37,16 @@ impl Pending {
             target,
             id: 0,
             open: None,
+            subscribing: None,
         }
+    }
+
+    /// The upstream has answered it; `None`: it has not received it.
+    pub(super) fn answered(&mut self, reply: Option<&Reply>) {
+        if let Some(subscribing) = self.subscribing.take() {
+            subscribing.decide(reply.is_some_and(|reply| reply.result().is_some()));
+        }
+        self.settle();
     }
 
     /// The upstream has finished it.

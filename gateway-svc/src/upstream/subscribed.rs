@@ -2,8 +2,8 @@
 //! lost ones.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -94,6 +94,49 @@ pub(super) struct Own {
     told: watch::Sender<Topics>,
     /// That its topics take.
     taken: Mutex<Option<Taken>>,
+    /// Resources that the server has not agreed to yet, with the requests to subscribe to each that are under way.
+    claims: Mutex<HashMap<Box<str>, Vec<u64>>>,
+}
+
+/// A request to subscribe to a resource whose server may refuse it. Until then, the client counts as subscribed.
+#[derive(Debug)]
+pub(super) struct Claim {
+    own: Arc<Own>,
+    uri: Box<str>,
+    /// Id of the request.
+    request: u64,
+}
+
+impl Claim {
+    /// The server has agreed: the resource stays subscribed to, whatever comes of other requests for it.
+    pub(super) fn keep(self) {
+        let mut claims = self.own.claims();
+        if claims
+            .get(&self.uri)
+            .is_some_and(|requests| requests.contains(&self.request))
+        {
+            claims.remove(&self.uri);
+        }
+    }
+
+    /// The client has not subscribed by this request. Returns the resource, unless it is subscribed to by another, or not at all any more.
+    pub(super) fn withdraw(self) -> Option<Box<str>> {
+        let Self { own, uri, request } = self;
+        let was_last = own.topics.send_if_modified(|Topics { uris, .. }| {
+            let mut claims = own.claims();
+            let Some(requests) = claims.get_mut(&uri).filter(|requests| requests.contains(&request)) else {
+                return false;
+            };
+            requests.retain(|other| *other != request);
+            if !requests.is_empty() {
+                return false;
+            }
+            claims.remove(&uri);
+            own.returns(&uri);
+            uris.remove(&uri)
+        });
+        was_last.then_some(uri)
+    }
 }
 
 /// What a URI or the id of a task costs.
@@ -124,6 +167,11 @@ impl Own {
         if let Some((own, all)) = taken.as_mut() {
             drop((own.split(bytes(topic)), all.split(bytes(topic))));
         }
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<Box<str>, Vec<u64>>> {
+        // Nothing panics between two changes that belong together.
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes which resources are subscribed to.
@@ -207,31 +255,79 @@ impl Subscribed {
             subscribed.topics.send_if_modified(follow);
             return Reply::of_result("{}");
         }
-        let uri = param("uri");
-        let Some(uri) = uri.filter(|uri| uri.len() <= LONGEST_URI) else {
-            return Reply::of_error(URI_TOO_LONG);
+        match self.change(client, caller, installation, request, false) {
+            Ok(_) => Reply::of_result("{}"),
+            Err(refused) => refused,
+        }
+    }
+
+    /// Carries out `resources/subscribe` or `resources/unsubscribe` of a client of this caller, of which the server is yet to be asked. Returns the claim
+    /// that is to be kept if it agrees, where the client subscribes to what it had not; or the reply, where the server must not be asked.
+    pub(super) fn begin(
+        &self,
+        client: &Client,
+        caller: &Arc<str>,
+        installation: &Arc<str>,
+        request: &Outgoing,
+    ) -> Result<Option<Claim>, Reply> {
+        self.change(client, caller, installation, request, true)
+    }
+
+    fn change(
+        &self,
+        client: &Client,
+        caller: &Arc<str>,
+        installation: &Arc<str>,
+        request: &Outgoing,
+        claims: bool,
+    ) -> Result<Option<Claim>, Reply> {
+        let params = Object::parse(request.params()).ok();
+        let uri = params.as_ref().and_then(|params| params.string("uri"));
+        let uri: Box<str> = match uri.filter(|uri| uri.len() <= LONGEST_URI) {
+            Some(uri) => uri.into(),
+            None => return Err(Reply::of_error(URI_TOO_LONG)),
         };
-        let mut refused = None;
-        let subscribed = self.of(client, installation);
-        subscribed.topics.send_if_modified(|Topics { uris, .. }| {
+        let (mut refused, mut claimed) = (None, false);
+        let own = self.of(client, installation);
+        own.topics.send_if_modified(|Topics { uris, .. }| {
             if &*request.method != "resources/subscribe" {
+                own.claims().remove(&uri);
                 let known = uris.remove(&uri);
                 if known {
-                    subscribed.returns(&uri);
+                    own.returns(&uri);
                 }
                 return known;
             }
             if uris.contains(&uri) {
+                let mut kept = own.claims();
+                match kept.get_mut(&uri) {
+                    Some(requests) if claims => {
+                        requests.push(request.id);
+                        claimed = true;
+                    }
+                    _ => drop(kept.remove(&uri)),
+                }
                 return false;
             }
             if uris.len() >= MOST_SUBSCRIBED {
                 refused = Some(TOO_MANY_SUBSCRIBED);
-            } else if !subscribed.takes(&self.room, caller, &uri) {
+            } else if !own.takes(&self.room, caller, &uri) {
                 refused = Some(CALLER_HAS_ENOUGH);
             }
-            refused.is_none() && uris.insert(uri)
+            if refused.is_some() {
+                return false;
+            }
+            if claims {
+                own.claims().insert(uri.clone(), vec![request.id]);
+                claimed = true;
+            }
+            uris.insert(uri.clone())
         });
-        refused.map_or_else(|| Reply::of_result("{}"), Reply::of_error)
+        if let Some(error) = refused {
+            return Err(Reply::of_error(error));
+        }
+        let request = request.id;
+        Ok(claimed.then(|| Claim { own, uri, request }))
     }
 
     /// Adds a task. Of too many, the first is forgotten: it is probably over. A client that is not told asks.
@@ -258,6 +354,7 @@ impl Subscribed {
         };
         // The cache may hold it for a while, and a request that is under way.
         let topics = own.topics.send_replace(Topics::default());
+        own.claims().clear();
         topics.all().for_each(|topic| own.returns(topic));
         topics.uris
     }
@@ -335,6 +432,33 @@ mod tests {
             !ask("resources/subscribe", &other, &uri(MOST_SUBSCRIBED)),
             "of one server"
         );
+    }
+
+    /// A client that gives up a request often repeats it before that is known here.
+    #[test]
+    fn a_resource_stays_that_another_request_has_subscribed_to() {
+        let (client, installation) = (Client::Session([1; 12]), Arc::from("i"));
+        let all = Subscribed::default();
+        let begin = |id, method: &str| {
+            let request = Outgoing::new(id, method, br#"{"uri":"x:/"}"#, &[], None);
+            all.begin(&client, &"users/a".into(), &installation, &request).unwrap()
+        };
+        let (subscribe, unsubscribe) = ("resources/subscribe", "resources/unsubscribe");
+        let has = || all.has(&client, &installation, "x:/");
+        let (first, second) = (begin(1, subscribe).unwrap(), begin(2, subscribe).unwrap());
+        assert_eq!((first.withdraw(), has()), (None, true));
+        second.keep();
+        assert!(begin(3, subscribe).is_none(), "the server has agreed");
+        // One that is answered after all has no say in what the client has asked for since.
+        begin(4, unsubscribe);
+        let late = begin(5, subscribe).unwrap();
+        begin(6, unsubscribe);
+        let last = begin(7, subscribe).unwrap();
+        assert_eq!((late.withdraw(), has()), (None, true));
+        assert_eq!((last.withdraw().as_deref(), has()), (Some("x:/"), false));
+        let own = all.of(&client, &installation);
+        assert!(own.claims().is_empty());
+        assert_eq!(own.taken.lock().unwrap().as_ref().unwrap().0.num_permits(), 0);
     }
 
     #[test]

@@ -37,13 +37,17 @@ impl Upstreams {
         let target = target.with_headers(headers);
         let all = async {
             for uri in &unheard.uris {
-                self.about_resource("resources/unsubscribe", uri, &target, session)
-                    .await;
-                self.settle(client, uri, &target, session).await;
+                self.end_subscription(client, uri, &target, session).await;
             }
         };
         // A server that takes longer tells of the rest until its session is over.
         let _ = timeout(WITHIN, all).await;
+    }
+
+    /// Has a server tell of a resource no longer, unless this client subscribes to it anew meanwhile.
+    pub(super) async fn end_subscription(&self, client: &Client, uri: &str, target: &Target, session: &Arc<Session>) {
+        self.about_resource("resources/unsubscribe", uri, target, session).await;
+        self.settle(client, uri, target, session).await;
     }
 
     /// Has a server that does not tell of a resource do so just if this client has subscribed to it, also if that changes meanwhile: these requests may

@@ -9,7 +9,8 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server that numbers its sessions, and answers a call with the session that it came in.
+/// A server that numbers its sessions, and answers a call with the session that it came in. It refuses to tell of resources whose URI begins with `no`,
+/// and says so in a stream where it begins with `no-stream`.
 struct Server {
     url: String,
     /// How many `initialize` it has got.
@@ -67,6 +68,15 @@ async fn respond(State(mut shared): State<Shared>, method: Method, headers: Head
                 .came
                 .send_modify(|came| came.push((session(), method.to_owned())));
             shared.replies.wait_for(|replies| *replies).await.unwrap();
+            let uri = message["params"]["uri"].as_str().unwrap_or_default();
+            if method == "resources/subscribe" && uri.starts_with("no") {
+                let error = json!({"code": -32002, "message": "Resource not found"});
+                let refusal = json!({"jsonrpc": "2.0", "id": message["id"], "error": error});
+                return match uri.starts_with("no-stream") {
+                    true => events(vec![format!("data: {refusal}\n\n")]),
+                    false => axum::Json(refusal).into_response(),
+                };
+            }
             reply(json!({"session": session()})).into_response()
         }
     }
@@ -325,6 +335,49 @@ async fn a_client_with_a_session_of_its_own_subscribes_to_so_much() {
         ask("resources/subscribe", "x:/more").await.result().is_some(),
         "there is room again"
     );
+}
+
+/// Else a client would have no place left by resources that do not exist, and each further session would ask for them.
+#[tokio::test]
+async fn what_the_server_refuses_is_not_subscribed_to() {
+    let server = Server::start().await;
+    let upstreams = upstreams(patient());
+    let [client, _] = &clients();
+    let target = server.target(Some(client));
+    let subscribe = async |uri: String| {
+        let params = json!({"uri": uri}).to_string();
+        let reply = upstreams.ask(&target, "resources/subscribe", params.as_bytes()).await;
+        reply.unwrap().result().is_some()
+    };
+    for number in 0..MOST_SUBSCRIBED {
+        let scheme = ["no", "no-stream"][number % 2];
+        assert!(!subscribe(format!("{scheme}:/{number}")).await);
+    }
+    assert!(subscribe("x:/0".to_owned()).await);
+    server.lost.send_replace(vec!["s0".to_owned()]);
+    assert_eq!(server.session(&upstreams, Some(client)).await.unwrap(), "s1");
+    let came = server.came.borrow();
+    let anew = came
+        .iter()
+        .filter(|came| **came == ("s1".to_owned(), "resources/subscribe".to_owned()));
+    assert_eq!(anew.count(), 1);
+}
+
+/// The server may have carried it out, and would tell of the resource for as long as the session lasts.
+#[tokio::test]
+async fn a_request_to_subscribe_that_is_given_up_is_taken_back() {
+    let mut server = Server::start().await;
+    let upstreams = upstreams(patient());
+    let [client, _] = &clients();
+    let target = server.target(Some(client));
+    let subscribed = || upstreams.inner.subscribed.has(client, target.installation(), "x:/0");
+    server.replies.send_replace(false);
+    let begun = server.begun(&upstreams, &target, "resources/subscribe").await;
+    assert!(subscribed(), "another session would be to have it");
+    begun.abort();
+    assert!(begun.await.unwrap_err().is_cancelled());
+    server.have_come("resources/unsubscribe", 1).await;
+    assert!(!subscribed());
 }
 
 #[tokio::test]
