@@ -75,9 +75,7 @@ impl Targets {
         let target = target(running, vended.generations, visitor.revision, headers, scope)?;
         let mut target = target.sent_by(whose);
         if own {
-            target = target
-                .made_for(&visitor.caller.process_share())
-                .of_subject(visitor.subject);
+            target = target.made_for(&visitor.caller.process_share());
             if let Some(profile) = visitor.profile {
                 target = target.speaking_for(profile.clone());
             }

@@ -123,8 +123,10 @@ impl Upstreams {
                 && let Scope::Client(client) = &target.key.scope
             {
                 let (subscribed, installation) = (&self.inner.subscribed, target.installation());
+                // The gateway itself subscribes to nothing in a client's session.
+                let caller = request.caller.clone().unwrap_or_default();
                 if session.era == Era::Modern {
-                    let answered = subscribed.answer(client, &target.subject, installation, request);
+                    let answered = subscribed.answer(client, &caller, installation, request);
                     // What changes from the answer on, the client is told of.
                     if answered.result().is_some() && self.is_listened_to(client) {
                         subscribed.acknowledged(client, installation).await;
@@ -134,7 +136,7 @@ impl Upstreams {
                 // A session that takes the place of this one is to have them, too. What is not known is neither subscribed to again there, nor unsubscribed from
                 // when the client listens no longer.
                 if subscribing.is_none() {
-                    match subscribed.begin(client, &target.subject, installation, request) {
+                    match subscribed.begin(client, &caller, installation, request) {
                         Ok(claim) => *subscribing = claim.map(|claim| Box::new(Subscribing::new(self, target, claim))),
                         Err(refused) => return Ok(Sent::Whole(session, refused)),
                     }

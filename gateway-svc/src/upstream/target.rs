@@ -170,8 +170,6 @@ pub(crate) struct Target {
     pub(super) secret: bool,
     /// Who the calls are made for, as a bridge distinguishes callers.
     pub(crate) caller: Option<HeaderValue>,
-    /// Whose clients use its session, if that is one client's alone.
-    pub(super) subject: Arc<str>,
     /// What the client says of itself, whose session this is alone; `None`: the gateway speaks for itself.
     pub(super) profile: Option<Profile>,
     /// Whether the server is told that it can ask nothing.
@@ -244,7 +242,6 @@ impl Target {
             headers,
             secret,
             caller: None,
-            subject: Arc::default(),
             profile: None,
             takes_no_questions: false,
             whose: None,
@@ -316,14 +313,6 @@ impl Target {
         let digest = HEXLOWER.encode(&hash.finalize()[..16]);
         Self {
             caller: HeaderValue::try_from(digest).ok(),
-            ..self
-        }
-    }
-
-    /// For a client of this person or team, in sessions of its own.
-    pub(crate) fn of_subject(self, subject: &Arc<str>) -> Self {
-        Self {
-            subject: Arc::clone(subject),
             ..self
         }
     }
