@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use moka::sync::Cache;
-use rpds::HashTrieMapSync;
+use rpds::{HashTrieMapSync, HashTrieSetSync};
 
 use crate::domain::{Caller, CallerUser, Subject};
 
@@ -61,6 +61,8 @@ pub(crate) struct Teams {
     by_uid: HashTrieMapSync<Arc<str>, Arc<Team>>,
     /// Uids of the teams to which a user belongs by name, by user id. A team may come after its members.
     memberships: HashTrieMapSync<Arc<str>, Arc<[Arc<str>]>>,
+    /// The same the other way round: the ids of users, by uid of the team.
+    members: HashTrieMapSync<Arc<str>, HashTrieSetSync<Arc<str>>>,
     remembered: Cache<Subject, Arc<CallerTeams>>,
 }
 
@@ -69,6 +71,7 @@ impl Default for Teams {
         Self {
             by_uid: HashTrieMapSync::default(),
             memberships: HashTrieMapSync::default(),
+            members: HashTrieMapSync::default(),
             remembered: Cache::new(REMEMBERED),
         }
     }
@@ -84,28 +87,48 @@ impl Teams {
         is_news
     }
 
-    /// Without one, and without its members.
+    /// Without one, and without its members. Costs what these are, not what others have.
     pub(super) fn remove(&mut self, uid: &str) {
         self.by_uid.remove_mut(uid);
-        let belong = |teams: &Arc<[Arc<str>]>| teams.iter().any(|team| **team == *uid);
-        let members = self.memberships.iter().filter(|(_, teams)| belong(teams));
-        let members: Vec<Arc<str>> = members.map(|(user, _)| Arc::clone(user)).collect();
-        for user in members {
-            self.remove_member(uid, &user);
+        let Some(members) = self.members.get(uid).cloned() else {
+            return;
+        };
+        self.members.remove_mut(uid);
+        for user in members.iter() {
+            self.leave(uid, user);
         }
     }
 
     /// With a user in a team by name.
     pub(super) fn put_member(&mut self, team_uid: Arc<str>, user: Arc<str>) {
         let known = self.memberships.get(&user).map(|teams| &**teams).unwrap_or_default();
-        if !known.contains(&team_uid) {
-            let teams = known.iter().cloned().chain([team_uid]).collect();
-            self.memberships.insert_mut(user, teams);
+        if known.contains(&team_uid) {
+            return;
         }
+        let teams = known.iter().chain([&team_uid]).cloned().collect();
+        match self.members.get_mut(&team_uid) {
+            Some(members) => members.insert_mut(Arc::clone(&user)),
+            None => {
+                let members = HashTrieSetSync::new_sync().insert(Arc::clone(&user));
+                self.members.insert_mut(team_uid, members);
+            }
+        }
+        self.memberships.insert_mut(user, teams);
     }
 
     /// Without a user in a team by name.
     pub(super) fn remove_member(&mut self, team_uid: &str, user: &str) {
+        if let Some(members) = self.members.get_mut(team_uid) {
+            members.remove_mut(user);
+            if members.is_empty() {
+                self.members.remove_mut(team_uid);
+            }
+        }
+        self.leave(team_uid, user);
+    }
+
+    /// Without a team among those of a user.
+    fn leave(&mut self, team_uid: &str, user: &str) {
         let Some((user, teams)) = self.memberships.get_key_value(user) else {
             return;
         };
@@ -150,6 +173,8 @@ impl Teams {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use service_kit::UserId;
 
     use super::*;
@@ -279,6 +304,40 @@ mod tests {
             Vec::<String>::new(),
             "nobody said that Alice is in it"
         );
-        assert!(teams.memberships.is_empty());
+        assert!(teams.memberships.is_empty() && teams.members.is_empty());
+    }
+
+    /// Else the writer would walk through the memberships of all teams when one goes.
+    #[test]
+    fn the_members_of_each_team_are_known_whatever_came_and_went() {
+        let mut teams = Teams::default();
+        let id = |number: usize| Arc::<str>::from(format!("{number}"));
+        let mut left = BTreeSet::new();
+        for number in 0..600 {
+            let (uid, user) = (id(number % 7), id(number % 50));
+            // A team may come after its members, and be replaced.
+            teams.put(Arc::clone(&uid), team("t"));
+            if number % 3 == 2 {
+                teams.remove_member(&uid, &user);
+                left.remove(&(uid, user));
+            } else {
+                teams.put_member(Arc::clone(&uid), Arc::clone(&user));
+                left.insert((uid, user));
+            }
+            if number % 100 == 99 {
+                let gone = id(number / 100);
+                teams.remove(&gone);
+                left.retain(|(team, _)| *team != gone);
+            }
+            let by_team = teams.members.iter();
+            let by_team =
+                by_team.flat_map(|(team, users)| users.iter().map(|user| (Arc::clone(team), Arc::clone(user))));
+            let by_user = teams.memberships.iter();
+            let by_user =
+                by_user.flat_map(|(user, teams)| teams.iter().map(|team| (Arc::clone(team), Arc::clone(user))));
+            assert_eq!(by_team.collect::<BTreeSet<_>>(), left);
+            assert_eq!(by_user.collect::<BTreeSet<_>>(), left);
+        }
+        assert!(teams.members.iter().all(|(_, users)| !users.is_empty()));
     }
 }
