@@ -11,7 +11,7 @@ use crate::{
     listing::MOST_QUERY,
 };
 
-/// Tools of a page, where the call does not say how many; and the most.
+/// Tools of a page, where the call does not say how many; and the most, however many it says.
 pub(super) const LIMIT: usize = 10;
 pub(super) const MOST_LIMIT: usize = 50;
 /// Characters that are shown of a name that does not exist.
@@ -52,15 +52,20 @@ impl<'a> SearchArguments<'a> {
         }
         let limit = match given.get("limit") {
             None | Some("null") => LIMIT,
-            Some(limit) => (limit.parse().ok().filter(|limit| *limit > 0))
-                .ok_or_else(|| format!("`limit` must be a whole number from 1 to {MOST_LIMIT}"))?,
+            Some(limit) => limit_of(limit).ok_or("`limit` must be a whole number, and at least 1")?,
         };
         Ok(Self {
             query,
-            limit: limit.min(MOST_LIMIT),
+            limit,
             cursor: string("cursor")?,
         })
     }
+}
+
+/// A limit, however an integer of JSON Schema is written: 5, 5.0 and 0.5e1 are the same.
+fn limit_of(text: &str) -> Option<usize> {
+    let limit: f64 = text.parse().ok()?;
+    (limit.fract() == 0.0 && limit >= 1.0).then(|| limit.min(MOST_LIMIT as f64) as usize)
 }
 
 impl<'a> CallArguments<'a> {
@@ -135,10 +140,11 @@ mod tests {
         for (odd, says) in [
             (&*longer, "1024"),
             (r#"{"query":5}"#, "`query`"),
-            (r#"{"limit":0}"#, "1 to 50"),
-            (r#"{"limit":-1}"#, "1 to 50"),
-            (r#"{"limit":1.5}"#, "1 to 50"),
-            (r#"{"limit":"5"}"#, "1 to 50"),
+            (r#"{"limit":0}"#, "whole number, and at least 1"),
+            (r#"{"limit":-1}"#, "whole number, and at least 1"),
+            (r#"{"limit":1.5}"#, "whole number, and at least 1"),
+            (r#"{"limit":"5"}"#, "whole number, and at least 1"),
+            (r#"{"limit":true}"#, "whole number, and at least 1"),
             (r#"{"cursor":[]}"#, "`cursor`"),
             (r#"{"q":"x"}"#, "\"q\""),
             ("[]", "object"),

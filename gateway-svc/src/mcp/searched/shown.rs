@@ -52,9 +52,10 @@ fn search_tools(entries: &[Arc<str>]) -> serde_json::Value {
                 "limit": {
                     "type": "integer",
                     "minimum": 1,
-                    "maximum": MOST_LIMIT,
                     "default": LIMIT,
-                    "description": "At most so many tools.",
+                    "description": format!(
+                        "The most tools in the answer, which has fewer where they are long. More than {MOST_LIMIT} is the same as {MOST_LIMIT}."
+                    ),
                 },
                 "cursor": {
                     "type": "string",
@@ -135,9 +136,34 @@ fn servers(entries: &[Arc<str>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pretty_assertions::assert_eq;
     use serde_json::Value;
 
-    use super::*;
+    use super::{super::arguments::SearchArguments, *};
+
+    /// A model is told what comes of each limit, and no client that checks arguments refuses one that is taken.
+    #[test]
+    fn the_limit_is_what_the_schema_says() {
+        let result: Value = serde_json::from_slice(&listed(&[])).unwrap();
+        let limit = &result["tools"][0]["inputSchema"]["properties"]["limit"];
+        let taken = |limit: Value| {
+            let arguments = json!({"query": "x", "limit": limit}).to_string();
+            SearchArguments::parse(&arguments).ok().map(|arguments| arguments.limit)
+        };
+        let (minimum, default) = (limit["minimum"].as_u64().unwrap(), limit["default"].as_u64().unwrap());
+        assert_eq!(limit.get("maximum"), None);
+        assert_eq!(taken(json!(minimum)), Some(1));
+        assert_eq!(taken(json!(minimum - 1)), None);
+        assert_eq!(taken(json!(-1)), None);
+        assert_eq!(taken(json!(2.5)), None);
+        assert_eq!(taken(Value::Null).map(|limit| limit as u64), Some(default));
+        assert_eq!(taken(json!(12.0)), Some(12), "JSON Schema has it as an integer");
+        let most = limit["description"].as_str().unwrap();
+        assert!(most.ends_with("More than 50 is the same as 50."), "{most}");
+        for limit in [json!(50), json!(51), json!(u64::MAX), json!(1e30)] {
+            assert_eq!(taken(limit), Some(50));
+        }
+    }
 
     fn description(entries: &[Arc<str>]) -> String {
         let result: Value = serde_json::from_slice(&listed(entries)).unwrap();
