@@ -7,7 +7,7 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    own_sessions::OwnSessions,
+    own_tools::KnownTools,
     prepared::{Prepared, Ready, Way},
 };
 use crate::{
@@ -118,7 +118,7 @@ impl To<'_> {
         self,
         snapshot: &Snapshot,
         visitor: &Visitor<'_>,
-        own: &OwnSessions,
+        own: &KnownTools,
         links: &Links,
     ) -> Result<resolve::Target, CallError> {
         let Visitor { caller, consumer, .. } = visitor;
@@ -140,7 +140,7 @@ impl To<'_> {
     }
 
     /// Whether it fails only because the server is being started.
-    pub(super) fn is_starting(self, snapshot: &Snapshot, visitor: &Visitor<'_>, own: &OwnSessions) -> bool {
+    pub(super) fn is_starting(self, snapshot: &Snapshot, visitor: &Visitor<'_>, own: &KnownTools) -> bool {
         let Visitor { caller, consumer, .. } = visitor;
         match self {
             Self::Tool(exposed_name) => {

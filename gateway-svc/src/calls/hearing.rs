@@ -30,12 +30,12 @@ const KEPT_EACH: usize = 64;
 const KEPT_IN_ALL: usize = 4096;
 
 /// The streams that are kept without a call.
-pub(super) struct Kept {
+pub(super) struct IdleStreams {
     each: PerCaller,
     all: Semaphore,
 }
 
-impl Default for Kept {
+impl Default for IdleStreams {
     fn default() -> Self {
         Self {
             each: PerCaller::new(KEPT_EACH),
@@ -139,7 +139,7 @@ async fn keep(calls: Arc<Calls>, client: Client, target: Arc<Target>) {
                     calls.upstreams.in_background(receive(Arc::clone(&calls), ear, session));
                 }
             }
-            () = idle(&calls.kept, &client, &mut running) => {
+            () = idle(&calls.idle, &client, &mut running) => {
                 if calls.listeners.forget_calls(&client, target.key()) {
                     return;
                 }
@@ -149,7 +149,7 @@ async fn keep(calls: Arc<Calls>, client: Client, target: Arc<Target>) {
 }
 
 /// Waits until no call runs, and none has begun for a while.
-async fn idle(kept: &Kept, client: &Client, running: &mut watch::Receiver<usize>) {
+async fn idle(streams: &IdleStreams, client: &Client, running: &mut watch::Receiver<usize>) {
     loop {
         if running.wait_for(|running| *running == 0).await.is_err() {
             return;
@@ -157,7 +157,7 @@ async fn idle(kept: &Kept, client: &Client, running: &mut watch::Receiver<usize>
         let Client::Stateless { subject, .. } = client else {
             return;
         };
-        let (Ok(_own), Ok(_place)) = (kept.each.of(subject).try_acquire_owned(), kept.all.try_acquire()) else {
+        let (Ok(_own), Ok(_place)) = (streams.each.of(subject).try_acquire_owned(), streams.all.try_acquire()) else {
             return;
         };
         select! {

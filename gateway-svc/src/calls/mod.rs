@@ -5,6 +5,7 @@ mod delays;
 mod during;
 mod ending;
 mod everywhere;
+mod explain;
 mod failure;
 mod hearing;
 mod late;
@@ -15,9 +16,7 @@ mod lists;
 mod mailbox;
 mod naming;
 mod outcome;
-mod own_sessions;
 mod own_tools;
-mod pause;
 mod prepared;
 mod renewal;
 mod reopening;
@@ -41,8 +40,9 @@ use crate::{
     vend::{Refused, VendError, Vendor},
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
+pub(crate) use explain::Pause;
 use failure::upstream_failed;
-use hearing::Kept;
+use hearing::IdleStreams;
 use late::Late;
 use listeners::Listeners;
 pub(crate) use listeners::{Listener, MayHear};
@@ -51,8 +51,7 @@ pub(crate) use lists::{Found, Item, ListKind};
 use naming::{Naming, Speaker};
 use outcome::{At, Others, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
-use own_sessions::OwnSessions;
-pub(crate) use pause::Pause;
+use own_tools::KnownTools;
 pub(crate) use prepared::Prepared;
 use prepared::Way;
 use renewal::Renewal;
@@ -75,10 +74,10 @@ pub(crate) struct Calls {
     targets: Targets,
     lists: Lists,
     listeners: Arc<Listeners>,
-    own: Arc<OwnSessions>,
+    own: Arc<KnownTools>,
     lost: Lost,
     shared: Arc<Hub>,
-    kept: Kept,
+    idle: IdleStreams,
     tools_changed: ToolsChanged,
     stop: CancellationToken,
     late: Late,
@@ -97,7 +96,7 @@ impl Calls {
         late: CancellationToken,
     ) -> Self {
         let listeners: Arc<Listeners> = Arc::default();
-        let own: Arc<OwnSessions> = Arc::default();
+        let own: Arc<KnownTools> = Arc::default();
         let opened = (Arc::downgrade(&listeners), Arc::downgrade(&own));
         upstreams.when_opened(move |client| {
             if let Some(own) = opened.1.upgrade() {
@@ -118,7 +117,7 @@ impl Calls {
             own,
             lost: Lost::default(),
             shared,
-            kept: Kept::default(),
+            idle: IdleStreams::default(),
             store,
             vendor,
             upstreams,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     ToolsChanged, during::Said, failure::upstream_failed, hearing::Hearing, late::Late, listeners::Listeners,
-    naming::Naming, own_sessions::OwnSessions, renewal::Renewal,
+    naming::Naming, own_tools::KnownTools, renewal::Renewal,
 };
 use crate::{
     domain::{CallError, Definition, Entry, Running},
@@ -112,15 +112,15 @@ fn may_concern_others(event: &Event) -> bool {
 
 /// A session of one client alone.
 pub(super) struct Own {
-    sessions: Arc<OwnSessions>,
+    tools: Arc<KnownTools>,
     client: Client,
 }
 
 impl Own {
-    pub(super) fn of(target: &Target, whole: bool, sessions: &Arc<OwnSessions>) -> Option<Box<Self>> {
+    pub(super) fn of(target: &Target, whole: bool, tools: &Arc<KnownTools>) -> Option<Box<Self>> {
         let client = target.client().filter(|_| whole)?.clone();
-        let sessions = Arc::clone(sessions);
-        Some(Box::new(Self { sessions, client }))
+        let tools = Arc::clone(tools);
+        Some(Box::new(Self { tools, client }))
     }
 }
 
@@ -265,7 +265,7 @@ impl CallStream {
                 let installation = &self.at.running.installation.uid;
                 (self.at.tools_changed)(installation);
                 if let Some(own) = &self.at.own {
-                    own.sessions.changed(&own.client, installation);
+                    own.tools.changed(&own.client, installation);
                 }
             }
             let event = match &self.at.others {

@@ -33,7 +33,7 @@ const MAX_BATCH_ANSWERS: usize = Together::MOST;
 
 /// The answers to a batch that are kept until all have arrived.
 #[derive(Default)]
-struct Kept {
+struct BatchAnswers {
     size: AtomicUsize,
     together: Arc<Together>,
 }
@@ -84,7 +84,7 @@ impl Visit {
                 Ok(in_flight) => in_flight,
                 Err(exceeded) => return too_many(&exceeded, None),
             };
-            let kept = Kept::default();
+            let kept = BatchAnswers::default();
             let mut asked: Vec<BoxFuture<'_, (usize, Option<Pieces>)>> = Vec::with_capacity(requests.len());
             for (index, request) in requests {
                 let kept = &kept;
@@ -110,7 +110,7 @@ impl Visit {
     }
 
     /// Answers one request of a batch.
-    async fn element(&self, session: &Session, request: Message<'_>, kept: &Kept) -> Option<Pieces> {
+    async fn element(&self, session: &Session, request: Message<'_>, kept: &BatchAnswers) -> Option<Pieces> {
         let answer = self.answer(session, &request, Some(&kept.together)).await;
         let answer = answer.into_message().await?;
         let length: usize = answer.iter().map(Bytes::len).sum();

@@ -36,12 +36,12 @@ pub(super) struct Ended {
 /// Streams that have ended, for as long as each may be asked for.
 #[derive(Debug)]
 pub(super) struct AllEnded {
-    kept: Mutex<Kept>,
+    kept: Mutex<EndedStreams>,
     within: Duration,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct EndedStreams {
     next: u64,
     /// In the order in which they ended, under numbers that grow.
     all: BTreeMap<u64, (Ended, Instant)>,
@@ -95,7 +95,7 @@ impl AllEnded {
         (ended.session == session).then(|| (Arc::clone(&ended.subject), ended.events.clone()))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, EndedStreams> {
         // Nothing panics between two changes that belong together.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +118,7 @@ async fn forget(all: Weak<AllEnded>) {
     }
 }
 
-impl Kept {
+impl EndedStreams {
     fn add(&mut self, ended: Ended, until: Instant) {
         // It was asked for, and has ended once more.
         if let Some(&number) = self.by_stream.get(&ended.stream) {

@@ -21,7 +21,7 @@ const OWN_BYTES: usize = 512;
 
 /// What servers list for clients alone.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<All>);
+pub(super) struct KeptLists(Mutex<All>);
 
 #[derive(Debug, Default)]
 struct All {
@@ -49,7 +49,7 @@ struct Share {
     clients: BTreeMap<u64, Client>,
 }
 
-impl Kept {
+impl KeptLists {
     pub(super) fn get(&self, client: &Client) -> Option<Arc<OwnTools>> {
         let mut all = self.lock();
         let entry = all.take(client)?;
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_caller_with_many_takes_nothing_from_others() {
-        let (kept, [alice, bob]) = (Kept::default(), ["users/alice", "users/bob"].map(Arc::from));
+        let (kept, [alice, bob]) = (KeptLists::default(), ["users/alice", "users/bob"].map(Arc::from));
         assert!(kept.put(&client(0), &bob, tools(1 << 20)));
         assert!(!kept.put(&client(1), &alice, tools(OF_CLIENT)));
         let most = u8::try_from(OF_CALLER / (3 << 20)).unwrap();
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_not_used_for_long_goes() {
-        let (kept, alice) = (Kept::default(), "users/alice".into());
+        let (kept, alice) = (KeptLists::default(), "users/alice".into());
         kept.put(&client(1), &alice, tools(1));
         kept.put(&client(2), &alice, tools(1));
         tokio::time::advance(UNUSED / 2).await;

@@ -4,6 +4,9 @@
 //! changed, or the client listens to nothing and could not hear it, the server is asked for the list in that session, once the client asks for its own. Then
 //! the client sees what the server shows it, where all tools of the entry are assigned.
 
+mod kept;
+mod known;
+
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
@@ -16,7 +19,6 @@ use super::{
     Calls, Visitor,
     call::Guest,
     lists::{AT_A_TIME, WITHIN},
-    own_sessions::Due,
 };
 use crate::{
     domain::{Definition, ListedTools, OwnTools},
@@ -24,6 +26,8 @@ use crate::{
     snapshot::Snapshot,
     upstream::{Client, Heard, ListedTool, OpenSession},
 };
+use known::Due;
+pub(super) use known::KnownTools;
 
 impl Calls {
     /// What servers have listed for this client alone.

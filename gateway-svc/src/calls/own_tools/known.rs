@@ -1,7 +1,5 @@
 //! What is known of the tools that servers show in clients' own sessions.
 
-mod kept;
-
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -12,11 +10,11 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::kept::KeptLists;
 use crate::{
     domain::{ListedTools, OwnTools},
     upstream::Client,
 };
-use kept::Kept;
 
 /// Clients of which it is remembered what servers have said, and how long.
 const CLIENTS: u64 = 50_000;
@@ -29,10 +27,10 @@ const MOST_DOUBLED: u32 = 6;
 /// How often a server is asked whose client does not hear that its list has changed.
 const UNHEARD: Duration = Duration::from_secs(5);
 
-/// What is known of the sessions of clients.
-pub(super) struct OwnSessions {
+/// What is known of the tools in the sessions of clients.
+pub(in crate::calls) struct KnownTools {
     servers: Cache<Client, Arc<Mutex<Servers>>>,
-    tools: Kept,
+    tools: KeptLists,
 }
 
 /// Of one client, by the uids of installations.
@@ -104,19 +102,19 @@ impl Server {
     }
 }
 
-impl Default for OwnSessions {
+impl Default for KnownTools {
     fn default() -> Self {
         let servers = Cache::builder().eviction_policy(EvictionPolicy::lru());
         Self {
             servers: servers.max_capacity(CLIENTS).time_to_idle(REMEMBERED).build(),
-            tools: Kept::default(),
+            tools: KeptLists::default(),
         }
     }
 }
 
-impl OwnSessions {
+impl KnownTools {
     /// A server has said in a session of this client that its list changed.
-    pub(super) fn changed(&self, client: &Client, installation: &Arc<str>) {
+    pub(in crate::calls) fn changed(&self, client: &Client, installation: &Arc<str>) {
         let servers = self.servers.get_with_by_ref(client, Arc::default);
         with(&servers, |servers| {
             servers.entry(Arc::clone(installation)).or_default().changes += 1
@@ -124,7 +122,7 @@ impl OwnSessions {
     }
 
     /// The client has another session, maybe in the place of one whose list was asked for.
-    pub(super) fn reopened(&self, client: &Client) {
+    pub(in crate::calls) fn reopened(&self, client: &Client) {
         if let Some(servers) = self.servers.get(client) {
             with(&servers, |servers| {
                 servers.values_mut().for_each(|server| server.changes += 1)
@@ -133,7 +131,7 @@ impl OwnSessions {
     }
 
     /// What servers list for this client alone.
-    pub(super) fn of(&self, client: &Client) -> Arc<OwnTools> {
+    pub(in crate::calls) fn of(&self, client: &Client) -> Arc<OwnTools> {
         self.tools.get(client).unwrap_or_default()
     }
 
@@ -211,7 +209,7 @@ impl OwnSessions {
     }
 
     /// The client has ended.
-    pub(super) fn forget(&self, client: &Client) {
+    pub(in crate::calls) fn forget(&self, client: &Client) {
         self.servers.invalidate(client);
         self.tools.remove(client);
     }
@@ -243,11 +241,11 @@ mod tests {
     }
 
     /// A session with the server `i`.
-    struct One(OwnSessions, Client, Arc<str>);
+    struct One(KnownTools, Client, Arc<str>);
 
     impl One {
         fn new() -> Self {
-            Self(OwnSessions::default(), Client::Session([1; 12]), "i".into())
+            Self(KnownTools::default(), Client::Session([1; 12]), "i".into())
         }
 
         fn changed(&self) {

@@ -1,4 +1,4 @@
-//! What is known of servers that are away, for people who ask where their calls go.
+//! What `ExplainResolution` says of servers that are away, to people who ask where their calls go.
 
 use std::{sync::Arc, time::SystemTime};
 
