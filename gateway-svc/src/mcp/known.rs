@@ -30,6 +30,9 @@ const CLIENTS: usize = 4096;
 const IDLE: Duration = Duration::from_secs(60);
 /// So many bytes at the end of a session's handle, or of a token, tell clients apart as a rule: they are random.
 const TAIL: usize = 24;
+/// Bytes of a header by which a client is known. One that sends more, such as thousands of spaces before its token, is identified each time: else a
+/// caller with many sessions could fill the memory of each thread.
+const LONGEST: usize = 4 << 10;
 
 /// What all threads know.
 #[derive(Debug, Default)]
@@ -60,7 +63,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// By the headers of a request, which this caller has sent: whoever sends the same is the same. `None`: the session that they name is none.
+    /// By the headers of a request, which this caller has sent: whoever sends the same is the same. `None`: they are too long, or the session that they
+    /// name is none.
     pub(super) fn new(
         headers: &HeaderMap,
         identified: &Identified,
@@ -168,9 +172,10 @@ impl Lane {
     }
 }
 
-/// By itself: a clone would keep the whole head that the value came in.
+/// By itself: a clone would keep the whole head that the value came in. `None`: it is too long.
 fn copied(value: &HeaderValue) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(value.as_bytes()).ok()
+    let short = (value.len() <= LONGEST).then_some(value)?;
+    HeaderValue::from_bytes(short.as_bytes()).ok()
 }
 
 /// Tells clients apart, as a rule.
@@ -193,5 +198,13 @@ mod tests {
         drop(value);
         assert_eq!(kept, "aaaaaaaaaa");
         assert!(head.is_unique());
+    }
+
+    #[test]
+    fn a_long_value_is_not_kept() {
+        for (spaces, is_kept) in [(LONGEST - 11, true), (LONGEST - 10, false), (60 << 10, false)] {
+            let value = format!("Bearer{}cht_a", " ".repeat(spaces));
+            assert_eq!(copied(&value.parse().unwrap()).is_some(), is_kept, "{spaces}");
+        }
     }
 }

@@ -86,6 +86,33 @@ async fn nobody_is_known_by_a_part_of_what_they_send() {
     assert_eq!(world.directly("alice", &session).await.0, 404);
 }
 
+/// Of headers that come twice, all of the gateway reads the first: who is known by theirs is not taken for another behind it, nor with it.
+#[tokio::test]
+async fn who_sends_a_header_twice_is_whom_the_first_names() {
+    let world = &mut world(answers("{}")).await;
+    let registry = with_direct(world);
+    fill(&mut world.feed, 2, registry.objects).await;
+    let handle = session(world, "alice").await;
+    assert_eq!(world.directly("alice", &handle).await.0, 200);
+    let status = async |first: &str, second: &str| {
+        let second = format!("Bearer cht_{second}");
+        let asked = post(CALL).at(DIRECT).by(first).header("authorization", &second);
+        world.send(asked.session(&handle)).await.status().as_u16()
+    };
+    assert_eq!(status("bob", "alice").await, 404);
+    assert_eq!(status("nobody", "alice").await, 401);
+    assert_eq!(status("alice", "bob").await, 200);
+    let other = session(world, "bob").await;
+    for (handles, expected) in [([&handle, &other], 200), ([&other, &handle], 404)] {
+        let asked = post(CALL).at(DIRECT).by("alice");
+        let asked = asked.session(handles[0]).session(handles[1]);
+        assert_eq!(world.send(asked).await.status(), expected);
+    }
+    // What is known by one spelling of a header is known by no other, and is worked out for that.
+    let other_case = post(CALL).at(DIRECT).header("Authorization", "bearer  cht_alice");
+    assert_eq!(world.send(other_case.session(&handle)).await.status(), 200);
+}
+
 /// The new credential is that of all later calls: the server refuses one, not one each time.
 #[tokio::test]
 async fn a_credential_that_was_replaced_is_not_sent_again() {
