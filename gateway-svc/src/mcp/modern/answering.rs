@@ -33,7 +33,7 @@ use crate::{
 const MOST_LINKS: usize = 8;
 
 /// A request, as far as its answer depends on it.
-pub(super) struct Answering {
+pub(super) struct Answering<'a> {
     pub(super) mcp: Arc<Mcp>,
     pub(super) id: Box<str>,
     /// Who is charged for a call that waits.
@@ -50,7 +50,7 @@ pub(super) struct Answering {
     pub(super) asks: bool,
     /// Whether the client has been asked to open a link.
     pub(super) link_shown: bool,
-    pub(super) binding: Binding,
+    pub(super) binding: Binding<'a>,
 }
 
 /// An answer.
@@ -75,11 +75,41 @@ impl Answer {
     }
 }
 
-impl Answering {
+impl Answering<'_> {
+    /// For what outlasts the request.
+    pub(super) async fn outlasting(self) -> Answering<'static> {
+        let Self {
+            mcp,
+            id,
+            subject,
+            stated,
+            of_tool,
+            tasks,
+            is_task,
+            kept,
+            asks,
+            link_shown,
+            binding,
+        } = self;
+        Answering {
+            mcp,
+            id,
+            subject,
+            stated,
+            of_tool,
+            tasks,
+            is_task,
+            kept,
+            asks,
+            link_shown,
+            binding: in_place(binding.unread(), || binding.made()).await,
+        }
+    }
+
     /// For the reply of the server of this installation.
     pub(super) async fn reply(&self, reply: &Reply, installation: &str) -> Answer {
         let Some(result) = reply.result() else {
-            return self.error(reply);
+            return in_place(self.binding.unread(), || self.error(reply)).await;
         };
         let changes = || {
             let result = Object::parse(std::str::from_utf8(&result).ok()?).ok()?;
@@ -100,7 +130,9 @@ impl Answering {
             }
             Some(changes)
         };
-        let changes = in_place(result.len(), changes).await.unwrap_or_default();
+        let changes = in_place(result.len() + self.binding.unread(), changes)
+            .await
+            .unwrap_or_default();
         Answer {
             pieces: pieces::changed(reply, &self.id, changes),
             status: StatusCode::OK,
@@ -108,11 +140,12 @@ impl Answering {
     }
 
     /// For a call that failed. `declares_output`: the tool has an output schema.
-    pub(super) fn failed(&self, error: &CallError, declares_output: impl FnOnce() -> bool) -> Answer {
+    pub(super) async fn failed(&self, error: &CallError, declares_output: impl FnOnce() -> bool) -> Answer {
         if let CallError::Repair(repair) = error
             && self.shows_links()
         {
-            return self.open(&[(repair.install_url.clone(), repair.message.clone())]);
+            let links = [(repair.install_url.clone(), repair.message.clone())];
+            return in_place(self.binding.unread(), || self.open(&links)).await;
         }
         match failure::of(error, self.of_tool, declares_output) {
             Failure::Result(result) => Answer::whole(complete(&self.id, result.into_bytes(), None)),

@@ -21,7 +21,7 @@ use super::{
     messages::{Messages, Parked, park},
     meta::{self, Stated},
     question::{KEY, Question},
-    state::{Binding, State},
+    state::{Binding, Bound, State},
 };
 use crate::{
     calls::{Call, Meta, Outcome, To, Visitor},
@@ -74,8 +74,13 @@ impl Visit {
         }
         // A call becomes a task because its server decides so.
         take(&mut parts, "task");
-        let length = parts.params.iter().map(|(_, value)| value.len()).sum();
-        let bind = || Binding::new(visitor.subject, visitor.consumer, method, parts.key, &parts.params);
+        let bound = Bound {
+            subject: visitor.subject,
+            consumer: visitor.consumer,
+            method,
+            key: parts.key,
+            params: parts.params.clone(),
+        };
         let mut answering = Answering {
             mcp: Arc::clone(&self.mcp),
             id: id.into(),
@@ -87,21 +92,24 @@ impl Visit {
             kept: method == "resources/read",
             asks,
             link_shown: false,
-            binding: in_place(length, bind).await,
+            binding: Binding::to(bound),
         };
         parts.meta = parts.meta.and_then(without_own);
         let token = parts.meta.as_ref().and_then(|meta| meta.progress_token);
         let own_state;
         if let Some(state) = state {
-            let opened = json::unescape(state)
-                .and_then(|state| self.mcp.states.open(&answering.binding, &state, self.mcp.clock.now()));
+            let open = || {
+                let state = json::unescape(state)?;
+                self.mcp.states.open(&answering.binding, &state, self.mcp.clock.now())
+            };
+            let opened = in_place(answering.binding.unread(), open).await;
             match opened {
                 None => return invalid(NOT_KNOWN),
                 Some(State::Parked(place)) => {
                     let Some(parked) = self.mcp.parking.take(&place) else {
                         return invalid(NOT_KNOWN);
                     };
-                    return resume(answering, *parked, responses, token, request.streams).await;
+                    return resume(answering.outlasting().await, *parked, responses, token, request.streams).await;
                 }
                 Some(State::Link) => answering.link_shown = true,
                 Some(State::Server(state)) => {
@@ -126,7 +134,7 @@ impl Visit {
             match self.route(visitor, method, shape, parts.key).await {
                 Ok(Routed { found, own }) => routed = (found, own),
                 Err(Unrouted::Invalid(what)) => return invalid(&what),
-                Err(Unrouted::Failed(error)) => return answering.failed(&error, || false).respond(),
+                Err(Unrouted::Failed(error)) => return answering.failed(&error, || false).await.respond(),
             }
             To::Source(&routed.0.source, Some((shape.key, &routed.1)))
         };
@@ -143,10 +151,14 @@ impl Visit {
         };
         match self.mcp.calls.call(&call).await {
             Ok(Outcome::Whole(reply, installation, _)) => answering.reply(&reply, &installation).await.respond(),
-            Ok(Outcome::Stream(stream)) => Messages::new(stream, answering, token).respond(request.streams).await,
+            Ok(Outcome::Stream(stream)) => {
+                Messages::new(stream, answering.outlasting().await, token)
+                    .respond(request.streams)
+                    .await
+            }
             Err(error) => {
                 let declares_output = || self.mcp.calls.declares_output(&call);
-                answering.failed(&error, declares_output).respond()
+                answering.failed(&error, declares_output).await.respond()
             }
         }
     }
@@ -156,7 +168,7 @@ const NOT_KNOWN: &str = "params.requestState is not of this request, or the requ
 
 /// Passes the client's answer on to the server, and goes on with the call.
 async fn resume(
-    answering: Answering,
+    answering: Answering<'static>,
     parked: Parked,
     responses: Option<&str>,
     token: Option<&str>,

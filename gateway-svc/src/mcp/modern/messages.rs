@@ -29,7 +29,7 @@ pub(in crate::mcp) struct Parked {
 pub(super) struct Messages {
     /// `None` once the answer is there.
     stream: Option<CallStream>,
-    answering: Answering,
+    answering: Answering<'static>,
     /// Under which the stream reports progress, and under which the client expects it. As JSON.
     token: Option<Box<str>>,
     shown_token: Option<Box<str>>,
@@ -43,7 +43,7 @@ enum Next {
 
 impl Messages {
     /// `token` is the one under which progress is reported.
-    pub(super) fn new(stream: CallStream, answering: Answering, token: Option<&str>) -> Self {
+    pub(super) fn new(stream: CallStream, answering: Answering<'static>, token: Option<&str>) -> Self {
         Self {
             stream: Some(stream),
             answering,
@@ -55,7 +55,7 @@ impl Messages {
     /// Those of a call whose client repeats it, and expects progress under another token.
     pub(super) fn resumed(
         stream: CallStream,
-        answering: Answering,
+        answering: Answering<'static>,
         token: Option<Box<str>>,
         shown: Option<&str>,
     ) -> Self {
@@ -98,7 +98,7 @@ impl Messages {
         loop {
             let Some(stream) = &mut self.stream else {
                 let error = crate::domain::CallError::Internal;
-                return Next::Last(self.answering.failed(&error, || false));
+                return Next::Last(self.answering.failed(&error, || false).await);
             };
             match stream.next().await {
                 Ok(CallEvent::Notification(message)) => {
@@ -116,7 +116,10 @@ impl Messages {
                 Ok(CallEvent::Reply(reply)) => {
                     return Next::Last(self.answering.reply(&reply, stream.installation()).await);
                 }
-                Err(error) => return Next::Last(self.answering.failed(&error, || stream.declares_output())),
+                Err(error) => {
+                    let declares_output = stream.declares_output();
+                    return Next::Last(self.answering.failed(&error, || declares_output).await);
+                }
             }
         }
     }
@@ -176,7 +179,7 @@ impl Messages {
 }
 
 /// The answer that asks the client; `Err`: there is no place to wait.
-pub(super) fn park(answering: &Answering, parked: Parked, question: Vec<Bytes>) -> Result<Answer, Box<Parked>> {
+pub(super) fn park(answering: &Answering<'_>, parked: Parked, question: Vec<Bytes>) -> Result<Answer, Box<Parked>> {
     let mcp = &answering.mcp;
     let place = mcp.parking.park(&answering.subject, Box::new(parked), &mcp.runtime)?;
     Ok(answering.ask(question, &State::Parked(place)))

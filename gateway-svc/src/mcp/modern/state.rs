@@ -3,7 +3,10 @@
 //! It is sealed, and bound to the caller, the gateway or agent, and the request. That goes for the state of a server, too: callers who share
 //! an installation are one caller to it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use data_encoding::BASE64URL_NOPAD;
 use service_kit::keys::{Ring, Sealing};
@@ -27,14 +30,67 @@ pub(in crate::mcp) enum State {
     Server(String),
 }
 
-/// What a state is bound to.
-#[derive(Clone, Debug)]
-pub(super) struct Binding([u8; 32]);
+/// What a state is bound to: a digest, made when the first state is sealed or opened. Most requests have none.
+#[derive(Debug)]
+pub(super) struct Binding<'a> {
+    request: Option<Bound<'a>>,
+    digest: OnceLock<[u8; 32]>,
+}
 
-impl Binding {
-    /// `key` is the member of `params` that decides where the request goes, `params` are the others, without those that differ when it is
-    /// repeated. Their values are JSON, and may be written otherwise then.
-    pub(super) fn new(subject: &str, consumer: &ConsumerRef, method: &str, key: &str, params: &[(&str, &str)]) -> Self {
+/// A request to which a state may be bound.
+#[derive(Debug)]
+pub(super) struct Bound<'a> {
+    pub(super) subject: &'a str,
+    pub(super) consumer: &'a ConsumerRef,
+    pub(super) method: &'a str,
+    /// The member of `params` that decides where the request goes, as JSON.
+    pub(super) key: &'a str,
+    /// The others, without those that differ when it is repeated. Their values are JSON, and may be written otherwise then.
+    pub(super) params: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Binding<'a> {
+    pub(super) const fn to(request: Bound<'a>) -> Self {
+        Self {
+            request: Some(request),
+            digest: OnceLock::new(),
+        }
+    }
+
+    /// For how many bytes the digest is yet to be made.
+    pub(super) fn unread(&self) -> usize {
+        let request = self.request.as_ref().filter(|_| self.digest.get().is_none());
+        request.map_or(0, |request| request.params.iter().map(|(_, value)| value.len()).sum())
+    }
+
+    /// Makes the digest, so that nothing of the request is needed any more.
+    pub(super) fn made(self) -> Binding<'static> {
+        self.digest();
+        Binding {
+            request: None,
+            digest: self.digest,
+        }
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let made = || self.request.as_ref().map(Bound::digest).unwrap_or_default();
+        *self.digest.get_or_init(made)
+    }
+
+    fn context(&self) -> Vec<u8> {
+        [CONTEXT, &self.digest()].concat()
+    }
+}
+
+impl Bound<'_> {
+    fn digest(&self) -> [u8; 32] {
+        let Self {
+            subject,
+            consumer,
+            method,
+            key,
+            params,
+        } = self;
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_be_bytes());
@@ -46,17 +102,13 @@ impl Binding {
         add(consumer.to_string().as_bytes());
         add(method.as_bytes());
         add(&said(key));
-        let mut params: Vec<_> = params.iter().collect();
+        let mut params = params.clone();
         params.sort_unstable();
         for (name, value) in params {
             add(name.as_bytes());
             add(&said(value));
         }
-        Self(hash.finalize().into())
-    }
-
-    fn context(&self) -> Vec<u8> {
-        [CONTEXT, &self.0].concat()
+        hash.finalize().into()
     }
 }
 
@@ -70,7 +122,7 @@ impl States {
         Self(Sealing::new(keys))
     }
 
-    pub(super) fn seal(&self, binding: &Binding, state: &State, now: SystemTime) -> String {
+    pub(super) fn seal(&self, binding: &Binding<'_>, state: &State, now: SystemTime) -> String {
         let (kind, payload): (u8, &[u8]) = match state {
             State::Parked(place) => (0, place),
             State::Link => (1, &[]),
@@ -83,7 +135,7 @@ impl States {
     }
 
     /// `None`: it is none of this request's, or has expired.
-    pub(super) fn open(&self, binding: &Binding, text: &str, now: SystemTime) -> Option<State> {
+    pub(super) fn open(&self, binding: &Binding<'_>, text: &str, now: SystemTime) -> Option<State> {
         let sealed = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let (_, plain) = self.0.open(&binding.context(), &sealed)?;
         let ([kind], rest) = plain.split_first_chunk()?;
@@ -109,9 +161,41 @@ mod tests {
     use super::*;
     use crate::domain::ConsumerKind;
 
-    fn binding(subject: &str, gateway: &str, method: &str, params: &[(&str, &str)]) -> Binding {
-        let consumer = ConsumerRef::new(ConsumerKind::Gateway, gateway);
-        Binding::new(subject, &consumer, method, "\"a\"", params)
+    fn binding(subject: &str, gateway: &str, method: &str, params: &[(&str, &str)]) -> Binding<'static> {
+        let bound = Bound {
+            subject,
+            consumer: &ConsumerRef::new(ConsumerKind::Gateway, gateway),
+            method,
+            key: "\"a\"",
+            params: params.to_vec(),
+        };
+        Binding::to(bound).made()
+    }
+
+    #[test]
+    fn a_request_is_read_when_a_state_is_sealed_or_opened() {
+        let (states, now) = (States::new(&Ring::from([1; 32])), UNIX_EPOCH);
+        let consumer = ConsumerRef::new(ConsumerKind::Gateway, "g");
+        let bound = |arguments| {
+            Binding::to(Bound {
+                subject: "users/a",
+                consumer: &consumer,
+                method: "tools/call",
+                key: "\"a\"",
+                params: vec![("arguments", arguments)],
+            })
+        };
+        let (first, again, other) = (bound("{\"x\":1}"), bound("{ \"x\": 1 }"), bound("{\"x\":2}"));
+        assert_eq!((first.unread(), again.unread()), (7, 10));
+        let sealed = states.seal(&first, &State::Link, now);
+        assert_eq!(first.unread(), 0);
+        assert_eq!(states.open(&again, &sealed, now), Some(State::Link));
+        assert_eq!(states.open(&other, &sealed, now), None);
+        let made = bound("{\"x\":1}").made();
+        assert_eq!(
+            (made.unread(), states.open(&made, &sealed, now)),
+            (0, Some(State::Link))
+        );
     }
 
     #[test]
@@ -121,7 +205,7 @@ mod tests {
         let own = binding("users/a", "g", "tools/call", &[("x", "1"), ("y", "2")]);
         for state in [State::Parked([7; 16]), State::Link, State::Server("s".to_owned())] {
             let sealed = States::new(&ring()).seal(&own, &state, now);
-            let open = |binding: &Binding| States::new(&ring()).open(binding, &sealed, now);
+            let open = |binding: &Binding<'_>| States::new(&ring()).open(binding, &sealed, now);
             assert_eq!(open(&own), Some(state));
             let turned = binding("users/a", "g", "tools/call", &[("y", "2"), ("x", "1")]);
             assert!(open(&turned).is_some());
