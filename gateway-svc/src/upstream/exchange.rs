@@ -151,7 +151,7 @@ impl Upstreams {
             }
             let mut within = limits.headers;
             if request.hears && session.era == Era::Legacy {
-                session.stands.wait().await;
+                session.stream_begun.wait().await;
                 // Its answer may not begin before the client has answered what the server asks beside it.
                 within += limits.idle;
             }

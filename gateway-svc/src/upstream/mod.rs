@@ -38,7 +38,7 @@ mod session;
 mod shared_sessions;
 mod sse;
 mod standing;
-mod stands;
+mod stream_begun;
 mod subscribed;
 mod subscribing;
 mod target;
@@ -62,7 +62,7 @@ pub(crate) use progress::ProgressToken;
 pub(crate) use room::Together;
 pub(crate) use shared_sessions::SharedTopics;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
-pub(crate) use stands::Stands;
+pub(crate) use stream_begun::StreamBegun;
 pub(crate) use subscribed::{
     CALLER_HAS_ENOUGH, LONGEST_URI, MOST_SUBSCRIBED, TOO_MANY_SUBSCRIBED, URI_TOO_LONG, bytes as bytes_subscribed,
 };

@@ -14,7 +14,7 @@ use super::{
     error::UpstreamError,
     open_session::OpenSession,
     session::Session,
-    stands::BEGUN,
+    stream_begun::BEGUN,
     target::{SessionKey, Target},
     upstreams::Upstreams,
 };
@@ -47,7 +47,7 @@ impl Upstreams {
                     replaced.into_iter().for_each(|replaced| this.retire(replaced));
                     if this.is_listened_to(&client) && session.era == Era::Legacy {
                         // What the server says from its first answer on, the client learns.
-                        session.stands.wait().await;
+                        session.stream_begun.wait().await;
                     }
                     return Ok(session);
                 }

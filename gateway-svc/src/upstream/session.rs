@@ -15,7 +15,7 @@ use super::{
         self,
         names::{FOLLOW_TASK, TASKS},
     },
-    stands::Stands,
+    stream_begun::StreamBegun,
 };
 use crate::json::Object;
 
@@ -101,7 +101,7 @@ pub(super) struct Session {
     /// One for each message other than a call that is being sent: each has a connection of its own.
     pub(super) side_messages: Arc<Semaphore>,
     /// Whether its stream outside calls has begun.
-    pub(super) stands: Stands,
+    pub(super) stream_begun: StreamBegun,
     /// Set once its server is known to have lost it.
     pub(super) lost: SetOnce<()>,
 }
@@ -122,7 +122,7 @@ impl Session {
             since: Instant::now(),
             permits,
             side_messages: Arc::new(Semaphore::new(SIDE_MESSAGES)),
-            stands: Stands::default(),
+            stream_begun: StreamBegun::default(),
             lost: SetOnce::new(),
         }
     }

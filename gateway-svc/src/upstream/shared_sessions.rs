@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     client::Era, error::UpstreamError, open_session::OpenSession, post::Begun, session::Session, standing::Standing,
-    stands::Stands, subscribed::Own, target::Target, upstreams::Upstreams,
+    stream_begun::StreamBegun, subscribed::Own, target::Target, upstreams::Upstreams,
 };
 
 /// The resources that a modern server tells of, for all who share its session. Cheap to clone.
@@ -31,7 +31,7 @@ impl SharedTopics {
 impl Upstreams {
     /// Has this called with each session that several clients share, once it has been opened; it returns what its first calls wait for. Only the
     /// first counts.
-    pub(crate) fn when_shared(&self, opened: impl Fn(OpenSession) -> Option<Stands> + Send + Sync + 'static) {
+    pub(crate) fn when_shared(&self, opened: impl Fn(OpenSession) -> Option<StreamBegun> + Send + Sync + 'static) {
         let _ = self.inner.shared_opened.set(Box::new(opened));
     }
 
@@ -41,9 +41,9 @@ impl Upstreams {
             target: target.in_foreground(),
             session: Arc::clone(session),
         };
-        let stands = self.inner.shared_opened.get().and_then(|told| told(opened));
-        if let Some(stands) = stands {
-            stands.wait().await;
+        let begun = self.inner.shared_opened.get().and_then(|told| told(opened));
+        if let Some(begun) = begun {
+            begun.wait().await;
         }
     }
 

@@ -73,7 +73,7 @@ impl Upstreams {
             let target = &target.in_background();
             let request = self.request("", b"", &[]);
             let opened = self.standing_body(target, session, None).await;
-            session.stands.set();
+            session.stream_begun.set();
             return Ok(opened?.map(|body| self.standing(target, session, request, body, None)));
         }
         let Scope::Client(client) = &target.key.scope else {
@@ -178,7 +178,7 @@ fn retried(status: StatusCode) -> bool {
 impl Drop for Standing {
     fn drop(&mut self) {
         let (_, _, session) = self.answers.whose();
-        session.stands.end();
+        session.stream_begun.end();
     }
 }
 

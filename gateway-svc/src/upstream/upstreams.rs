@@ -27,7 +27,7 @@ use super::{
     progress_tokens::ProgressTokens,
     room::Rooms,
     session::Session,
-    stands::Stands,
+    stream_begun::StreamBegun,
     subscribed::Subscribed,
     target::{Endpoint, SessionKey, Target},
 };
@@ -44,7 +44,7 @@ const LEVEL_IDLE: Duration = Duration::from_secs(24 * 3600);
 type Opened = Box<dyn Fn(&Client) -> bool + Send + Sync>;
 
 /// Says that a session has been opened that several clients share; returns what its first calls wait for.
-type SharedOpened = Box<dyn Fn(OpenSession) -> Option<Stands> + Send + Sync>;
+type SharedOpened = Box<dyn Fn(OpenSession) -> Option<StreamBegun> + Send + Sync>;
 
 /// All upstreams.
 #[derive(Clone)]

@@ -42,13 +42,13 @@ impl Hub {
         // It may have begun meanwhile.
         let listens = self.listeners.listens(client);
         if listens || subscribes {
-            let stands = self.join(client, target, true).await;
+            let begun = self.join(client, target, true).await;
             if !listens {
                 // Most begin to soon.
                 self.may_return(client);
             }
-            if let Some(stands) = stands {
-                stands.wait().await;
+            if let Some(begun) = begun {
+                begun.wait().await;
             }
         }
         let Some((subscribes, uri)) = changed else {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     calls::{ToolsChanged, listeners::Listeners},
     snapshot::Store,
-    upstream::{Client, Stands, Target, Upstreams},
+    upstream::{Client, StreamBegun, Target, Upstreams},
     vend::Vendor,
 };
 
@@ -97,10 +97,10 @@ impl Hub {
         client: &Client,
         target: &Arc<Target>,
         is_called: bool,
-    ) -> Option<Stands> {
+    ) -> Option<StreamBegun> {
         let Joined {
             begins,
-            mut stands,
+            stream_begun: mut begun,
             unheard,
             is_behind,
         } = self.places.join(client, target, is_called);
@@ -112,9 +112,9 @@ impl Hub {
         }
         // Discovery may have opened it, or a call of a client that does not listen.
         if is_behind && let Some(session) = self.upstreams.shared_session(target).await {
-            stands = self.places.opened(session);
+            begun = self.places.opened(session);
         }
-        stands
+        begun
     }
 
     /// A client listens no longer. It is called where none can begin to meanwhile.

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use super::topics::{Left, Topics};
 use crate::upstream::{
-    CALLER_HAS_ENOUGH, Client, Heard, LONGEST_URI, MOST_SUBSCRIBED, OpenSession, Place, SharedTopics, Stands,
+    CALLER_HAS_ENOUGH, Client, Heard, LONGEST_URI, MOST_SUBSCRIBED, OpenSession, Place, SharedTopics, StreamBegun,
     TOO_MANY_SUBSCRIBED, Target, URI_TOO_LONG, bytes_subscribed,
 };
 
@@ -56,7 +56,7 @@ struct Received {
 #[derive(Clone)]
 pub(super) struct Current {
     pub(super) session: OpenSession,
-    pub(super) stands: Stands,
+    pub(super) stream_begun: StreamBegun,
 }
 
 /// What receives the sessions of a place, one after the other. They end with the last client.
@@ -73,7 +73,7 @@ pub(super) struct Joined {
     /// It is to be received: nobody was there.
     pub(super) begins: Option<Succession>,
     /// What calls wait for.
-    pub(super) stands: Option<Stands>,
+    pub(super) stream_begun: Option<StreamBegun>,
     /// What its client has left.
     pub(super) unheard: Option<Unheard>,
     /// The session that calls go to has not been seen there.
@@ -179,23 +179,23 @@ impl Places {
     }
 
     /// A session has been opened. Returns what its calls wait for if it is received.
-    pub(super) fn opened(&self, session: OpenSession) -> Option<Stands> {
+    pub(super) fn opened(&self, session: OpenSession) -> Option<StreamBegun> {
         let mut known = self.lock();
         let received = known.places.get_mut(&session.key().place())?;
         let last = received.current.borrow().clone();
         if let Some(last) = &last {
             if last.session.key() == session.key() && last.session.continues_as(&session) {
-                return Some(last.stands.clone());
+                return Some(last.stream_begun.clone());
             }
             received.topics.forget_said();
         }
         received.target = Arc::clone(&session.target);
-        let stands = Stands::default();
+        let begun = StreamBegun::default();
         received.current.send_replace(Some(Current {
             session,
-            stands: stands.clone(),
+            stream_begun: begun.clone(),
         }));
-        Some(stands)
+        Some(begun)
     }
 
     /// The same, for a session that is spoken to with newer headers, if it is the same.
@@ -342,7 +342,7 @@ impl Known {
         joined.is_behind = current
             .as_ref()
             .is_none_or(|current| current.session.key() != received.target.key());
-        joined.stands = current.map(|current| current.stands);
+        joined.stream_begun = current.map(|current| current.stream_begun);
         joined
     }
 

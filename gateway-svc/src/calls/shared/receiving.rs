@@ -59,14 +59,14 @@ impl Hub {
             let received = async {
                 let subscribed = async {
                     // What changes from then on is heard.
-                    current.stands.wait().await;
+                    current.stream_begun.wait().await;
                     loop {
                         self.subscribe_all(&succession.place, &current).await;
                         unsaid.notified().await;
                     }
                 };
                 let another = async {
-                    current.stands.wait().await;
+                    current.stream_begun.wait().await;
                     if is_another {
                         self.tell_another(&succession.place, &current.session).await;
                     }
@@ -115,7 +115,7 @@ impl Hub {
             false => stand().await,
         };
         let Some(opened) = opened else { return false };
-        current.stands.set();
+        current.stream_begun.set();
         match opened {
             Ok(Some(mut stream)) => {
                 while let Ok(heard) = stream.next().await {

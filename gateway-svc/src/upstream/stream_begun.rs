@@ -9,15 +9,15 @@ pub(super) const BEGUN: Duration = Duration::from_secs(1);
 
 /// Whether the stream of a session has begun, as far as calls wait for it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Stands(Arc<watch::Sender<bool>>);
+pub(crate) struct StreamBegun(Arc<watch::Sender<bool>>);
 
-impl Default for Stands {
+impl Default for StreamBegun {
     fn default() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
 }
 
-impl Stands {
+impl StreamBegun {
     /// It has begun, or cannot be opened.
     pub(crate) fn set(&self) {
         self.0.send_replace(true);
@@ -30,7 +30,7 @@ impl Stands {
 
     /// Waits until it has begun. After one wait that is in vain nobody waits for it any more.
     pub(crate) async fn wait(&self) {
-        if timeout(BEGUN, self.0.subscribe().wait_for(|stands| *stands))
+        if timeout(BEGUN, self.0.subscribe().wait_for(|begun| *begun))
             .await
             .is_err()
         {
@@ -47,10 +47,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_call_waits_for_a_stream_that_does_not_begin() {
-        let (stands, since) = (Stands::default(), Instant::now());
-        stands.wait().await;
+        let (begun, since) = (StreamBegun::default(), Instant::now());
+        begun.wait().await;
         assert_eq!(since.elapsed(), BEGUN);
-        stands.wait().await;
+        begun.wait().await;
         assert_eq!(since.elapsed(), BEGUN);
     }
 }
