@@ -108,6 +108,7 @@ impl Connections {
     pub(crate) async fn opened(&mut self) -> usize {
         let request = Request::get(CONNECTIONS).header(header::HOST, &self.address);
         let request = request.body(Full::default()).expect("the headers are well formed");
+        self.sender.ready().await.expect("the connection holds");
         let answer = self.sender.send_request(request).await.expect("the connection holds");
         let answer = answer.into_body().collect().await.expect("the answer is whole");
         let text = String::from_utf8(answer.to_bytes().into()).expect("it is ASCII");
@@ -145,6 +146,7 @@ async fn caller(
         if begin >= until {
             return latencies;
         }
+        sender.ready().await.expect("the connection holds");
         let response = sender.send_request(request).await.expect("the connection holds");
         let status = response.status();
         let answer = response.into_body().collect().await.expect("the answer is whole");

@@ -193,6 +193,7 @@ impl Raw {
                 .header("mcp-protocol-version", "2025-11-25")
                 .body(Full::new(body.clone()))
                 .expect("the headers are well formed");
+            self.sender.ready().await.expect("the connection holds");
             let answer = self.sender.send_request(request).await.expect("an answer");
             assert!(answer.status().is_success(), "{}", answer.status());
             let body = answer.into_body().collect().await.expect("all of it").to_bytes();
