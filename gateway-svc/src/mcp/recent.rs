@@ -1,4 +1,4 @@
-//! The sessions that were seen last. There are many, and a cache has room for what this does not need.
+//! The sessions that were seen last. There are many, and only their ids are kept: a moka cache would take more memory for each id.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! A session of one client alone.
+//! A session that is open, and what it was opened for.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{
     target::{SessionKey, Target},
 };
 
-/// A session of one client alone. Cheap to clone.
+/// An open session, of one client alone or of clients that share it, and the target it was opened for. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenSession {
     /// That it was opened for.

@@ -1,4 +1,4 @@
-//! The sessions that clients use before they listen.
+//! Where clients have been that do not listen, or may not hear what is said there. A client joins there again once it listens and may hear it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::upstream::{Client, Target};
 const USED: u64 = 20_000;
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// The sessions that clients have used before they listened: the last of each installation.
+/// Where clients have been: the last target of each installation.
 #[derive(Clone, Debug)]
 pub(super) struct Used(Cache<Client, Arc<[Arc<Target>]>>);
 
