@@ -155,7 +155,7 @@ async fn calls_in_progress_are_answered_when_the_program_stops() {
         let error = &answer["result"]["structuredContent"]["error"];
         assert_eq!(error, "call_interrupted", "{answer}");
     }
-    refused(over_grpc, Code::Unavailable, "CALL_INTERRUPTED");
+    refused(over_grpc, Code::Aborted, "CALL_INTERRUPTED");
     while standing.chunk().await.expect("it ends well, too").is_some() {}
     eventually("the server is told", || async {
         (server.got("notifications/cancelled").len() == 3).then_some(())

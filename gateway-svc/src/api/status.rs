@@ -68,7 +68,7 @@ pub(super) fn of_call(error: CallError) -> Status {
         CallError::Stopping => of(Code::Unavailable, ErrorReason::GatewayStopping, message)
             .retry_after(RESTARTED)
             .build(),
-        CallError::Interrupted => of(Code::Unavailable, ErrorReason::CallInterrupted, message).build(),
+        CallError::Interrupted => of(Code::Aborted, ErrorReason::CallInterrupted, message).build(),
         CallError::CredentialsUnavailable => of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build(),
         CallError::RegistryUnavailable => of(Code::Unavailable, ErrorReason::RegistryUnavailable, message).build(),
         CallError::Internal => internal(),
@@ -118,12 +118,14 @@ const fn of_credential_fault(fault: CredentialFault) -> (Code, ErrorReason) {
     }
 }
 
+/// Clients repeat by themselves what is UNAVAILABLE: nothing is that may have been carried out.
 const fn of_fault(fault: UpstreamFault) -> (Code, ErrorReason) {
     match fault {
         UpstreamFault::Unreachable => (Code::Unavailable, ErrorReason::UpstreamUnreachable),
+        UpstreamFault::Ended => (Code::Aborted, ErrorReason::UpstreamUnreachable),
         // Not RESOURCE_EXHAUSTED: the server did not receive the call, and the same call succeeds later.
         UpstreamFault::Busy => (Code::Unavailable, ErrorReason::UpstreamBusy),
-        UpstreamFault::Invalid => (Code::Unavailable, ErrorReason::UpstreamInvalid),
+        UpstreamFault::Invalid => (Code::Unknown, ErrorReason::UpstreamInvalid),
         UpstreamFault::Timeout => (Code::DeadlineExceeded, ErrorReason::UpstreamTimeout),
         UpstreamFault::Unauthorized => (Code::FailedPrecondition, ErrorReason::UpstreamUnauthorized),
     }
@@ -388,12 +390,7 @@ mod tests {
                 Code::DeadlineExceeded,
                 ErrorReason::UpstreamTimeout,
             ),
-            (
-                "UPSTREAM_INVALID",
-                true,
-                Code::Unavailable,
-                ErrorReason::UpstreamInvalid,
-            ),
+            ("UPSTREAM_INVALID", true, Code::Unknown, ErrorReason::UpstreamInvalid),
             (
                 "UPSTREAM_UNREACHABLE",
                 true,

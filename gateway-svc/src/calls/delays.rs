@@ -8,6 +8,9 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 const FIRST: Duration = Duration::from_secs(1);
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 
+/// A stream that has stood for so long is opened again without a longer pause than the first.
+pub(super) const STOOD: Duration = Duration::from_secs(5);
+
 /// How often a session is kept from being forgotten as idle.
 pub(super) const TOUCHED: Duration = Duration::from_secs(600);
 

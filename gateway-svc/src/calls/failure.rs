@@ -10,10 +10,8 @@ use crate::{
 /// Converts a failure of the upstream server into the caller's error, and logs it.
 pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
-        UpstreamError::Unreachable(_)
-        | UpstreamError::Away(_)
-        | UpstreamError::NotTaken
-        | UpstreamError::RuntimeEnded => UpstreamFault::Unreachable,
+        UpstreamError::Unreachable(_) | UpstreamError::Away(_) | UpstreamError::NotTaken => UpstreamFault::Unreachable,
+        UpstreamError::RuntimeEnded => UpstreamFault::Ended,
         UpstreamError::TooManyRequests | UpstreamError::Full | UpstreamError::ShareUsed => UpstreamFault::Busy,
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. } => UpstreamFault::Unauthorized,
@@ -54,7 +52,7 @@ mod tests {
             (UpstreamError::Full, UpstreamFault::Busy),
             (UpstreamError::ShareUsed, UpstreamFault::Busy),
             (UpstreamError::NotTaken, UpstreamFault::Unreachable),
-            (UpstreamError::RuntimeEnded, UpstreamFault::Unreachable),
+            (UpstreamError::RuntimeEnded, UpstreamFault::Ended),
         ] {
             let failed = upstream_failed(error.clone(), entry);
             let CallError::Upstream {

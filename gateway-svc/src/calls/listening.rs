@@ -9,12 +9,12 @@ use tokio::{
 
 use super::{
     Calls,
-    delays::{LONGEST, TOUCHED, delays},
+    delays::{LONGEST, STOOD, TOUCHED, delays},
     listeners::{Ear, Listener, MayHear},
     mailbox::Happening,
     targets,
 };
-use crate::upstream::{Client, Heard, OpenSession, UpstreamError};
+use crate::upstream::{Client, Heard, OpenSession, Target, UpstreamError};
 
 impl Calls {
     /// Begins to listen for this client, to what it may hear. One without a session has subscribed to something for as long as it listens.
@@ -61,7 +61,24 @@ impl Calls {
     /// Whether one who listens for this client may hear what is said in a session: it reaches the installation, whose server is still this one.
     pub(super) fn may_be_heard(&self, client: &Client, session: &OpenSession) -> bool {
         let target = &session.target;
-        self.listeners.may_hear(client, target.installation()) && targets::is_there(&self.store, target)
+        self.listeners.may_hear(client, target.installation()) && !targets::is_elsewhere(&self.store, target)
+    }
+
+    /// What a stream of this session is opened with at this moment; `None`: nobody is to hear it now, or there is no credential.
+    async fn target_now(&self, client: &Client, session: &OpenSession) -> Option<Arc<Target>> {
+        let has_calls = || {
+            let calls = self.listeners.calls(client, session.key(), |calls| !calls.is_idle());
+            calls.unwrap_or_default()
+        };
+        if !self.may_be_heard(client, session) && !has_calls() {
+            return None;
+        }
+        if session.target.is_callers_own() {
+            // Only their next call knows what is newer.
+            return (!targets::is_elsewhere(&self.store, &session.target)).then(|| Arc::clone(&session.target));
+        }
+        let vended = self.vended_for(session, None).await?;
+        Some(Arc::new(session.target.with_headers(&vended.headers)))
     }
 }
 
@@ -83,17 +100,24 @@ pub(super) async fn receive(calls: Arc<Calls>, ear: Ear, session: OpenSession) {
 }
 
 async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
-    let (mut target, mut delays, mut renewed) = (Arc::clone(&session.target), delays(), false);
+    let (target, mut delays, mut renewed) = (&session.target, delays(), false);
     let (mut is_another, mut is_first) = (ear.has_heard_another(), true);
     loop {
-        let since = Instant::now();
-        let stand = || async { Some(calls.upstreams.stand(session, &target).await) };
-        let stood = match std::mem::take(&mut is_first) {
+        let stood = if std::mem::take(&mut is_first) {
             // As a rule, the session has just been opened.
-            true => stand().await,
-            false => calls.upstreams.once_reachable(&target, stand).await,
+            Some(calls.upstreams.stand(session, target).await)
+        } else {
+            let stand = || async {
+                let target = calls.target_now(ear.client(), session).await?;
+                Some(calls.upstreams.stand(session, &target).await)
+            };
+            calls.upstreams.once_reachable(target, stand).await
         };
-        let Some(stood) = stood else { return };
+        let Some(stood) = stood else {
+            sleep(delays.next().unwrap_or(LONGEST)).await;
+            continue;
+        };
+        let since = Instant::now();
         if std::mem::take(&mut is_another) {
             // In the session before, the client would have heard what has changed since.
             calls.own.changed(ear.client(), session.target.installation());
@@ -107,7 +131,8 @@ async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
             Ok(Some(mut stream)) => {
                 renewed = false;
                 while let Ok(heard) = stream.next().await {
-                    if !targets::is_there(&calls.store, &session.target) {
+                    if targets::is_elsewhere(&calls.store, &session.target) {
+                        // A look follows, since the registry has told of that.
                         return heard.for_nobody();
                     }
                     if let Heard::ToolsChanged(installation) = &heard {
@@ -119,13 +144,7 @@ async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
                 }
             }
             // What the session was opened with has expired.
-            Err(UpstreamError::Unauthorized) if !std::mem::replace(&mut renewed, true) => {
-                let Some(vended) = calls.vended_for(session, None).await else {
-                    return;
-                };
-                target = Arc::new(target.with_headers(&vended.headers));
-                continue;
-            }
+            Err(UpstreamError::Unauthorized) if !std::mem::replace(&mut renewed, true) => continue,
             Err(UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. }) => return,
             Err(error) => {
                 tracing::debug!(installation.uid = %target.installation(), error = %error, "a server's stream cannot be opened");
@@ -135,7 +154,7 @@ async fn receive_on(calls: &Arc<Calls>, ear: &Ear, session: &OpenSession) {
                 }
             }
         }
-        if since.elapsed() > LONGEST {
+        if since.elapsed() > STOOD {
             delays = self::delays();
         }
         sleep(delays.next().unwrap_or(LONGEST)).await;

@@ -13,6 +13,8 @@ use crate::upstream::Heard;
 
 /// What waits for a client that reads slower than its servers speak. Then they wait.
 pub(super) const WAITING: usize = 16;
+/// Bytes of them, besides the last.
+const BYTES: usize = 256 << 10;
 
 /// What happens to a client that listens.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub(super) struct Mailbox {
 struct Inside {
     look: bool,
     heard: VecDeque<Heard>,
+    bytes: usize,
     closed: bool,
 }
 
@@ -56,7 +59,8 @@ impl Mailbox {
                 if inside.closed {
                     return;
                 }
-                if inside.heard.len() < WAITING {
+                if inside.heard.len() < WAITING && inside.bytes < BYTES {
+                    inside.bytes += heard.length();
                     inside.heard.push_back(heard);
                     self.came.notify_one();
                     return;
@@ -75,6 +79,7 @@ impl Mailbox {
                     return Some(Happening::Look);
                 }
                 if let Some(heard) = inside.heard.pop_front() {
+                    inside.bytes -= heard.length();
                     self.room.notify_one();
                     return Some(Happening::Heard(heard));
                 }
@@ -138,6 +143,21 @@ mod tests {
             assert!(is_heard(&mailbox));
         }
         assert!(mailbox.next().await.is_none());
+    }
+
+    /// However few they are.
+    #[tokio::test]
+    async fn long_ones_wait_for_room() {
+        let mailbox = Mailbox::default();
+        let long = || Heard::Notification {
+            installation: "i".into(),
+            text: vec![b' '; BYTES].into(),
+        };
+        mailbox.put(long()).await;
+        assert!(mailbox.put(long()).now_or_never().is_none());
+        assert!(is_heard(&mailbox));
+        mailbox.put(long()).await;
+        assert!(is_heard(&mailbox) && !is_heard(&mailbox));
     }
 
     #[tokio::test]

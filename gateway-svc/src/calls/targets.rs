@@ -118,16 +118,17 @@ pub(super) fn endpoint(running: &Running) -> Option<upstream::Endpoint> {
     }
 }
 
-/// Whether the installation's server is still the one of this target, as far as the registry says. One that is being started is.
-pub(super) fn is_there(store: &Store, target: &Target) -> bool {
-    let running = || {
-        let snapshot = store.load().ok()?;
-        snapshot.running(snapshot.installation(target.installation())?)
-    };
-    running().is_some_and(|running| match &running.endpoint {
+/// Whether the installation's server is another than the one of this target by now, or gone. One that is being started is not, nor is any while the
+/// registry is away.
+pub(super) fn is_elsewhere(store: &Store, target: &Target) -> bool {
+    let Ok(snapshot) = store.load() else { return false };
+    let installation = snapshot.installation(target.installation());
+    let running = installation.and_then(|installation| snapshot.running(installation));
+    let stays = running.is_some_and(|running| match &running.endpoint {
         None => target.is_hosted(),
         Some(_) => endpoint(&running).is_some_and(|now| target.is_at(&now)),
-    })
+    });
+    !stays
 }
 
 /// An installation's server as a target.

@@ -108,8 +108,10 @@ pub(crate) const FREE: Duration = Duration::from_secs(5);
 /// In which way an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UpstreamFault {
-    /// It could not be connected to, or may not be; its runtime ended during the call; or it is still starting.
+    /// It could not be connected to, or may not be; or it is still starting. It did not receive the call.
     Unreachable,
+    /// Its runtime ended during the call.
+    Ended,
     /// It has no process free for the call, and did not receive it.
     Busy,
     /// It did not answer in time.
@@ -201,7 +203,7 @@ impl UpstreamFault {
     /// As in `structuredContent.error`: `upstream_unreachable`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Unreachable => "upstream_unreachable",
+            Self::Unreachable | Self::Ended => "upstream_unreachable",
             Self::Busy => "upstream_busy",
             Self::Timeout => "upstream_timeout",
             Self::Invalid => "upstream_invalid",

@@ -21,7 +21,7 @@ use crate::{
     calls::{ListKind, To, Visitor},
     domain::CallError,
     json::{self, Object},
-    upstream::{Era, Together},
+    upstream::{Asking, Era, Together},
 };
 
 /// The levels of log messages, as JSON (RFC 5424), from the least severe.
@@ -52,7 +52,9 @@ impl Visit {
                 Answer::Nothing
             }
             Kind::Response { id, outcome } => {
-                if let Some(asking) = self.mcp.asked.take(session.id, id) {
+                let asked = self.mcp.asked.take(session.id, id);
+                let reached = |asking: &Arc<Asking>| asking.installation().is_none_or(|uid| self.reaches(uid));
+                if let Some(asking) = asked.filter(reached) {
                     let (member, value) = *outcome;
                     let returned = (asking.task())
                         .and_then(|(installation, own)| self.tasks().returned(value, installation, &own));

@@ -12,7 +12,7 @@ use super::{
     rpc::{RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
     session::{SESSION_ID, Session},
 };
-use crate::{domain::Consumer, identity::Identified, upstream::Revision};
+use crate::{domain::Consumer, identity::Identified, resolve, snapshot::Snapshot, upstream::Revision};
 
 pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
@@ -29,6 +29,15 @@ pub(super) struct Visit {
 }
 
 impl Visit {
+    /// Whether the caller reaches the installation of this uid: what was for its server before is else not for it any more.
+    pub(super) fn reaches(&self, installation: &str) -> bool {
+        let reaches = |snapshot: Arc<Snapshot>| {
+            let Identified { caller, .. } = &self.identified;
+            resolve::source_of(&snapshot, caller, &self.consumer.name, installation).is_some()
+        };
+        self.mcp.store.load().is_ok_and(reaches)
+    }
+
     /// Waits for the caller's turn to parse this, where that takes long.
     pub(super) async fn turn(&self, text: &[u8]) -> Option<OwnedSemaphorePermit> {
         self.mcp.turns.take(text.len(), &self.identified.subject).await

@@ -63,6 +63,14 @@ impl Asking {
         }
     }
 
+    /// About how many bytes it is, where it is not a part of an answer.
+    pub(crate) fn length(&self) -> usize {
+        match &self.0 {
+            By::Request(sent) => sent.request.text().len(),
+            By::Question(_) => 0,
+        }
+    }
+
     /// The request under some id.
     pub(crate) fn message(&self) -> Bytes {
         match &self.0 {
@@ -75,6 +83,14 @@ impl Asking {
     pub(crate) fn task(&self) -> Option<(&Arc<str>, Cow<'_, str>)> {
         match &self.0 {
             By::Request(sent) => Some((sent.target.installation(), sent.request.task()?)),
+            By::Question(_) => None,
+        }
+    }
+
+    /// Uid of the installation whose server asks outside a call's answer; `None`: it asks in one.
+    pub(crate) fn installation(&self) -> Option<&Arc<str>> {
+        match &self.0 {
+            By::Request(sent) => Some(sent.target.installation()),
             By::Question(_) => None,
         }
     }

@@ -151,10 +151,11 @@ impl Away {
             0.0 => "It is being tried again now".to_owned(),
             seconds => format!("It is tried again in {seconds} s, by the next request"),
         };
-        let lasts = lasts.as_secs();
-        format!(
-            "has failed {failures} times in a row, for {lasts} s: {last}. Calls are refused until it answers. {next}"
-        )
+        let lasts = match lasts.as_secs() {
+            0 => String::new(),
+            seconds => format!(", for {seconds} s"),
+        };
+        format!("has failed {failures} times in a row{lasts}: {last}. Calls are refused until it answers. {next}")
     }
 }
 
@@ -199,6 +200,10 @@ impl UpstreamError {
             ),
             Self::RuntimeEnded => format!(
                 "The runtime of the MCP server of {name} ended during the call, and is started again. The tool may have done its work: check that, then call it again. If this happens again, an admin finds the reason in Chandlery's log."
+            ),
+            Self::Timeout { .. } => format!(
+                "{} It may carry the request out all the same: check that before you send it again. If this happens again, an admin finds out why the server takes so long.",
+                self.for_owner(name)
             ),
             _ => self.for_owner(name),
         }
@@ -267,7 +272,7 @@ impl UpstreamError {
         if endpoint.hosted && has_ended(error) {
             Self::RuntimeEnded
         } else {
-            Self::invalid(what)
+            Self::invalid(format!("{}; it may have carried the request out", what.into()))
         }
     }
 
@@ -286,7 +291,7 @@ fn scopes_or_unknown(scopes: &str) -> &str {
 }
 
 /// Whether the peer ended the connection; else it sent what is not HTTP.
-pub(super) fn has_ended(error: &(dyn StdError + 'static)) -> bool {
+fn has_ended(error: &(dyn StdError + 'static)) -> bool {
     let (mut ended, mut cause) = (false, Some(error));
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {

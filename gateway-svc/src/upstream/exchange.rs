@@ -169,7 +169,7 @@ impl Upstreams {
             if let Err(UpstreamError::Timeout { .. }) = response {
                 Box::pin(self.failed(target, Failure::Silence, "")).await;
             }
-            match self.begin(response?, Some(&session)).await? {
+            match self.begin(target, response?, Some(&session)).await? {
                 Begun::Json(body) => {
                     let text = self.read(body, deadline, target, request).await?;
                     let reply = reply(self.parse(text, target, request).await?)?;
@@ -233,7 +233,7 @@ impl Upstreams {
         let ping = self.request("ping", b"", &[]);
         let within = self.inner.limits.side_message;
         match self.post(target, Some(session), ping.body, within).await {
-            Ok(response) => Ok(self.begin(response, Some(session)).await.ok()),
+            Ok(response) => Ok(self.begin(target, response, Some(session)).await.ok()),
             Err(error) if error.is_unreachable() => Err(error),
             Err(_) => Ok(None),
         }

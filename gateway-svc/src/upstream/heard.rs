@@ -135,7 +135,8 @@ impl Heard {
         match self {
             Self::Updated(updated) => updated.uri.len() + updated.members.len() + updated.meta.len(),
             Self::Notification { text, .. } | Self::Withdrawn { text, .. } => text.len(),
-            Self::Changed(_) | Self::ToolsChanged(_) | Self::Progress(_) | Self::Request(_) => 0,
+            Self::Request(asking) => asking.length(),
+            Self::Changed(_) | Self::ToolsChanged(_) | Self::Progress(_) => 0,
         }
     }
 

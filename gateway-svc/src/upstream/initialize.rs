@@ -99,7 +99,7 @@ impl Upstreams {
         response: Response<Body>,
         deadline: Instant,
     ) -> Result<Reply, UpstreamError> {
-        let message = match self.begin(response, None).await? {
+        let message = match self.begin(target, response, None).await? {
             Begun::Json(body) => {
                 let text = self.read(body, deadline, target, &request).await?;
                 self.parse(text, target, &request).await?

@@ -9,7 +9,7 @@ use super::{
     door::Tried,
     error::{Away, Failure, UpstreamError},
     pool::Body,
-    post::{media_type, message},
+    post::{is_message, media_type, message},
     target::{Endpoint, Target, Whose},
     upstreams::Upstreams,
 };
@@ -18,9 +18,11 @@ impl Upstreams {
     /// Takes into account what came of an exchange. How long the answer takes says nothing here: not all servers answer all that they are asked.
     pub(super) async fn learn(&self, target: &Target, exchanged: &Result<Response<Body>, UpstreamError>) {
         let (failure, why) = match exchanged {
-            Ok(response) => match gateway_status(response) {
-                None => return self.inner.circuits.answered(target),
-                Some(status) => (Failure::Gateway(status), ""),
+            Ok(response) => match (in_front(response.status()), is_json(response)) {
+                (None, _) => return self.inner.circuits.answered(target),
+                // It may be the server's own, which shows when it is read: see `Upstreams::begin`.
+                (Some(_), true) => return,
+                (Some(what), false) => (what, ""),
             },
             Err(UpstreamError::Unreachable(why)) => (Failure::Connect, &**why),
             Err(_) => return,
@@ -85,16 +87,23 @@ impl Upstreams {
         let ping = message(target, None, self.request("ping", b"", &[]).body);
         let within = self.limits().side_message;
         let exchanged = self.exchange_at_once(target, ping, within).await;
-        exchanged.is_ok_and(|response| connects || gateway_status(&response).is_none())
+        let Ok(response) = exchanged else { return false };
+        connects || in_front(response.status()).is_none() || {
+            let may_be = is_json(&response);
+            may_be && is_message(&self.read_start(response.into_body()).await)
+        }
     }
 }
 
-/// The status of a response that something in front of a server has made, which cannot get one of the server.
-fn gateway_status(response: &Response<Body>) -> Option<u16> {
-    let status = response.status();
+/// Something in front of the server has made a response of this status, which cannot get one of the server; unless that is a message of MCP.
+pub(super) fn in_front(status: StatusCode) -> Option<Failure> {
     let is_one = matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
     );
-    (is_one && media_type(response.headers()) != "application/json").then_some(status.as_u16())
+    is_one.then(|| Failure::Gateway(status.as_u16()))
+}
+
+fn is_json(response: &Response<Body>) -> bool {
+    media_type(response.headers()) == "application/json"
 }

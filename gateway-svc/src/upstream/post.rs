@@ -15,12 +15,14 @@ use super::{
     challenge,
     client::Era,
     connect,
-    error::{UpstreamError, has_ended},
+    error::UpstreamError,
+    knock::in_front,
     pool::{Body, Pool, PoolError},
     session::Session,
     target::{Endpoint, Target},
     upstreams::Upstreams,
 };
+use crate::json::Object;
 
 /// How much of an error's body is read.
 const ERROR_BODY: usize = 16 << 10;
@@ -176,10 +178,6 @@ impl Upstreams {
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
             Ok(Err(PoolError::Exchange(error))) => {
                 let what = format!("the connection broke: {}", connect::cause(&error));
-                // Something in front of a server that is not there may accept its connections.
-                if target.background && !endpoint.hosted && has_ended(&error) {
-                    return Err(UpstreamError::Unreachable(what));
-                }
                 Err(UpstreamError::broken(&error, endpoint, what))
             }
             Err(_) => Err(UpstreamError::Timeout {
@@ -204,6 +202,7 @@ impl Upstreams {
     /// Interprets status and headers.
     pub(super) async fn begin(
         &self,
+        target: &Target,
         response: Response<Body>,
         session: Option<&Session>,
     ) -> Result<Begun, UpstreamError> {
@@ -233,7 +232,9 @@ impl Upstreams {
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         let kind = media_type(headers);
         if !status.is_success() {
-            return self.refusal(status, &kind, response.into_body(), has_session).await;
+            return self
+                .refusal(target, status, &kind, response.into_body(), has_session)
+                .await;
         }
         match kind.as_str() {
             "application/json" if length.is_some_and(|length| length > self.inner.limits.max_message) => {
@@ -250,26 +251,49 @@ impl Upstreams {
 
     async fn refusal(
         &self,
+        target: &Target,
         status: StatusCode,
         kind: &str,
         body: Body,
         has_session: bool,
     ) -> Result<Begun, UpstreamError> {
-        let refused = || UpstreamError::invalid(format!("HTTP {}", status.as_u16()));
-        let start = timeout(self.inner.limits.initialize, read_start(body))
-            .await
-            .unwrap_or_default();
+        let start = self.read_start(body).await;
         let is_json = kind == "application/json" && start.len() < ERROR_BODY;
         // Some servers answer 400 where the specification says 404.
         if status == StatusCode::BAD_REQUEST && has_session && mentions_session(&start) {
             return Ok(Begun::SessionDoubted(start, is_json));
         }
-        if is_json {
-            Ok(Begun::Refused(start))
-        } else {
-            Err(refused())
+        let is_message = is_json && is_message(&start);
+        if is_json && let Some(what) = in_front(status) {
+            match is_message {
+                true => self.inner.circuits.answered(target),
+                false => Box::pin(self.failed(target, what, "")).await,
+            }
         }
+        if is_message {
+            return Ok(Begun::Refused(start));
+        }
+        let what = match status {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE => {
+                ", so that its entry may have a URL at which there is no MCP server"
+            }
+            _ => "",
+        };
+        Err(UpstreamError::invalid(format!("HTTP {}{what}", status.as_u16())))
     }
+
+    /// The start of an error's body; nothing if it does not come in time.
+    pub(super) async fn read_start(&self, body: Body) -> Bytes {
+        let start = timeout(self.inner.limits.initialize, read_start(body)).await;
+        start.unwrap_or_default()
+    }
+}
+
+/// Whether this is a message of MCP, or several.
+pub(super) fn is_message(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| {
+        text.trim_start().starts_with('[') || Object::parse(text).is_ok_and(|object| object.get("jsonrpc").is_some())
+    })
 }
 
 /// Why a bridge did not pass a request on. It may be sent again: to the successor of a server that is stopping, or later.

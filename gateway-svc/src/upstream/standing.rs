@@ -130,13 +130,16 @@ impl Upstreams {
         if status == StatusCode::CONFLICT {
             return Err(UpstreamError::invalid("HTTP 409"));
         }
-        let refusal = match self.begin(response, Some(session)).await {
+        let refusal = match self.begin(target, response, Some(session)).await {
             Ok(Begun::Events(body)) => return Ok(Some(body)),
             Ok(Begun::SessionLost) => Bytes::new(),
             Ok(Begun::SessionDoubted(text, _)) => text,
+            Ok(Begun::Refused(_)) if is_for_a_while(status) => {
+                return Err(UpstreamError::invalid(format!("HTTP {}", status.as_u16())));
+            }
             // The server has no such stream, or the client may not have it.
             Ok(Begun::Json(_) | Begun::Refused(_)) => return Ok(None),
-            Err(_) if status.is_client_error() && !retried(status) => return Ok(None),
+            Err(_) if status.is_client_error() && !is_for_a_while(status) => return Ok(None),
             Err(error) => return Err(error),
         };
         // Or it has lost the session, if it refuses everything else there, too.
@@ -168,11 +171,12 @@ impl Upstreams {
 }
 
 /// What is tried again, or with another credential.
-fn retried(status: StatusCode) -> bool {
-    matches!(
+fn is_for_a_while(status: StatusCode) -> bool {
+    let refused = matches!(
         status,
         StatusCode::UNAUTHORIZED | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-    )
+    );
+    refused || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
 impl Drop for Standing {

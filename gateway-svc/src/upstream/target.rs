@@ -257,14 +257,14 @@ impl Target {
         }
     }
 
-    /// Whether all who use the installation share its sessions, so that they require nothing of a caller.
-    pub(crate) fn is_for_all(&self) -> bool {
-        self.key.scope == Scope::Shared
-    }
-
     /// The legacy revision that the server is spoken to in.
     pub(crate) const fn revision(&self) -> Revision {
         self.key.revision
+    }
+
+    /// Whether it has headers or a credential that are its caller's own.
+    pub(crate) const fn is_callers_own(&self) -> bool {
+        self.whose.is_some()
     }
 
     /// With headers that are this caller's own.

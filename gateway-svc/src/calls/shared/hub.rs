@@ -74,7 +74,9 @@ impl Hub {
     pub(in crate::calls) fn listens(self: &Arc<Self>, client: &Client) {
         let may_hear = |target: &Target| self.listeners.may_hear(client, target.installation());
         for target in self.places.targets(client) {
-            if !may_hear(&target) {
+            if may_hear(&target) {
+                self.places.wake(&target);
+            } else {
                 self.used.add(client, &target);
                 let unheard = self.places.leave_one(client, target.installation());
                 unheard.into_iter().for_each(|unheard| self.unsubscribe(unheard));

@@ -31,6 +31,22 @@ struct Known {
     places: HashMap<Place, Received>,
     /// Where each client is, by the uids of installations: in one place of each.
     clients: HashMap<Client, HashMap<Arc<str>, Member>>,
+    /// Where those were, and what they had subscribed to there, who do not reach the installation at the moment.
+    absent: HashMap<Client, HashMap<Arc<str>, Member>>,
+}
+
+/// Takes a client's place out, by the uid of the installation.
+fn take_one(
+    clients: &mut HashMap<Client, HashMap<Arc<str>, Member>>,
+    client: &Client,
+    installation: &Arc<str>,
+) -> Option<Member> {
+    let own = clients.get_mut(client)?;
+    let member = own.remove(installation);
+    if own.is_empty() {
+        clients.remove(client);
+    }
+    member
 }
 
 /// A client in one place.
@@ -113,7 +129,7 @@ impl Places {
             return Err(URI_TOO_LONG);
         }
         let mut known = self.lock();
-        let Known { places, clients } = &mut *known;
+        let Known { places, clients, .. } = &mut *known;
         let member = clients
             .get_mut(client)
             .and_then(|own| own.get_mut(target.installation()));
@@ -145,7 +161,7 @@ impl Places {
     /// Removes a topic of a client. Returns what remains in the place of this target.
     pub(super) fn unsubscribe(&self, client: &Client, target: &Target, uri: &str) -> Left {
         let mut known = self.lock();
-        let Known { places, clients } = &mut *known;
+        let Known { places, clients, .. } = &mut *known;
         let member = clients
             .get_mut(client)
             .and_then(|own| own.get_mut(target.installation()));
@@ -268,20 +284,37 @@ impl Places {
         places.map(|received| Arc::clone(&received.target)).collect()
     }
 
-    /// A client is not where the sessions of this installation are any more.
+    /// A client is not where the sessions of this installation are until it joins again.
     pub(super) fn leave_one(&self, client: &Client, installation: &Arc<str>) -> Option<Unheard> {
         let mut known = self.lock();
-        let own = known.clients.get_mut(client)?;
-        let member = own.remove(installation)?;
-        if own.is_empty() {
-            known.clients.remove(client);
+        let member = take_one(&mut known.clients, client, installation)?;
+        let unheard = known.depart(client, &member.place, member.uris.iter());
+        let absent = known.absent.entry(client.clone()).or_default();
+        absent.insert(Arc::clone(installation), member);
+        unheard
+    }
+
+    /// Somebody is there again who listens: what waits before the session is received again waits no longer.
+    pub(super) fn wake(&self, target: &Target) {
+        if let Some(received) = self.lock().places.get(&target.key().place()) {
+            received.unsaid.notify_one();
         }
-        known.depart(client, &member.place, member.uris.iter())
+    }
+
+    /// Those who are in a place.
+    pub(super) fn clients(&self, place: &Place) -> HashSet<Client> {
+        let known = self.lock();
+        known
+            .places
+            .get(place)
+            .map(|received| received.clients.clone())
+            .unwrap_or_default()
     }
 
     /// A client is nowhere any more.
     pub(super) fn leave(&self, client: &Client) -> Vec<Unheard> {
         let mut known = self.lock();
+        known.absent.remove(client);
         let own = known.clients.remove(client).unwrap_or_default();
         let left = own
             .into_values()
@@ -299,12 +332,17 @@ impl Known {
     fn join(&mut self, client: &Client, target: &Arc<Target>, is_called: bool) -> Joined {
         let (mut joined, place) = (Joined::default(), target.key().place());
         let own = self.clients.entry(client.clone()).or_default();
-        let member = own.entry(Arc::clone(target.installation())).or_insert_with(|| Member {
-            place: place.clone(),
-            uris: HashSet::new(),
-            room: None,
-        });
         let mut uris = HashSet::new();
+        let member = own.entry(Arc::clone(target.installation())).or_insert_with(|| {
+            let before = take_one(&mut self.absent, client, target.installation());
+            let (known, room) = before.map(|before| (before.uris, before.room)).unwrap_or_default();
+            uris.clone_from(&known);
+            Member {
+                place: place.clone(),
+                uris: known,
+                room,
+            }
+        });
         if member.place != place {
             // It goes on with other headers of its own.
             let from = std::mem::replace(&mut member.place, place.clone());
@@ -411,6 +449,28 @@ mod tests {
         );
         (1..=101).for_each(|id| drop(places.leave(&client(id))));
         let known = places.lock();
-        assert!(known.places.is_empty() && known.clients.is_empty());
+        assert!(known.places.is_empty() && known.clients.is_empty() && known.absent.is_empty());
+    }
+
+    /// The server is told of it again.
+    #[test]
+    fn who_comes_back_has_subscribed_to_what_they_had() {
+        let (places, client) = (Places::default(), Client::Session([1; 12]));
+        let target = OpenSession::for_tests(&client).target;
+        let unsaid = || places.unsaid(&target.key().place());
+        let join = || places.join(&client, &target, false);
+        join();
+        let subscribed = places.subscribe(&client, &"users/alice".into(), &target, "x:/a");
+        assert_eq!((subscribed, unsaid()), (Ok(true), Vec::new()));
+        for _ in 0..2 {
+            places.leave_one(&client, target.installation());
+            assert!(places.lock().places.is_empty());
+            join();
+            assert_eq!(unsaid(), ["x:/a".into()]);
+        }
+        places.leave_one(&client, target.installation());
+        places.leave(&client);
+        join();
+        assert_eq!(unsaid(), Vec::new());
     }
 }

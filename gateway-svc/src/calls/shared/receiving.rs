@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     calls::{
-        delays::{LONGEST, TOUCHED, delays},
+        delays::{LONGEST, STOOD, TOUCHED, delays},
         targets,
     },
     upstream::{Client, Heard, OpenSession, Place, SharedTopics, Target, UpstreamError},
@@ -54,7 +54,7 @@ impl Hub {
             let is_same = last.as_ref().is_some_and(|last| last.continues_as(&current.session));
             let is_another = last.is_some() && !is_same;
             last = Some(current.session.clone());
-            let since = Instant::now();
+            let mut since = Instant::now();
             let (topics, unsaid) = (&succession.topics, &succession.unsaid);
             let received = async {
                 let subscribed = async {
@@ -73,15 +73,19 @@ impl Hub {
                     std::future::pending().await
                 };
                 let has_stream = select! {
-                    has_stream = self.receive_one(&succession.place, &current, topics, is_same) => has_stream,
+                    has_stream = self.receive_one(&succession.place, &current, topics, is_same, &mut since) => has_stream,
                     () = subscribed => return,
                     () = another => return,
                 };
-                if since.elapsed() > LONGEST {
+                if since.elapsed() > STOOD {
                     delays = self::delays();
                 }
                 let pause = delays.next().unwrap_or(LONGEST);
-                sleep(if has_stream { pause } else { LONGEST }).await;
+                select! {
+                    () = sleep(if has_stream { pause } else { LONGEST }) => {}
+                    // A client listens again, or has subscribed.
+                    () = unsaid.notified() => {}
+                }
                 // One that takes another's place is made known, also if nobody waits for it any more.
                 let mended = tokio::spawn(Arc::clone(self).mend(succession.place.clone(), current.clone()));
                 let _ = mended.await;
@@ -96,30 +100,38 @@ impl Hub {
         }
     }
 
-    /// Until the stream of a session ends, if it has one. `again`: it had one, or was to have one, before.
+    /// Until the stream of a session ends, if it has one. `again`: it had one, or was to have one, before. `since` is set to when it began.
     async fn receive_one(
         self: &Arc<Self>,
         place: &Place,
         current: &Current,
         topics: &SharedTopics,
         again: bool,
+        since: &mut Instant,
     ) -> bool {
         let target = self.places.target(place);
         // Its own, where calls go elsewhere by now.
         let target = target.filter(|target| target.key() == current.session.key());
         let target = target.unwrap_or_else(|| Arc::clone(&current.session.target));
         let (upstreams, session) = (&self.upstreams, &current.session);
-        let stand = || async { Some(upstreams.stand_for_all(session, &target, topics).await) };
-        let opened = match again {
-            true => upstreams.once_reachable(&target, stand).await,
-            false => stand().await,
+        let opened = if again {
+            let stand = || async {
+                let now = self.target_now(place).await;
+                let now = now.filter(|now| now.key() == session.key())?;
+                Some(upstreams.stand_for_all(session, &now, topics).await)
+            };
+            upstreams.once_reachable(&target, stand).await
+        } else {
+            Some(upstreams.stand_for_all(session, &target, topics).await)
         };
-        let Some(opened) = opened else { return false };
+        // Another takes its place, or nobody is to hear it now.
+        let Some(opened) = opened else { return true };
+        *since = Instant::now();
         current.stream_begun.set();
         match opened {
             Ok(Some(mut stream)) => {
                 while let Ok(heard) = stream.next().await {
-                    if !targets::is_there(&self.store, &target) {
+                    if targets::is_elsewhere(&self.store, &target) {
                         break;
                     }
                     self.tell(place, heard).await;

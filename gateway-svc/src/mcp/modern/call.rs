@@ -106,7 +106,9 @@ impl Visit {
             match opened {
                 None => return invalid(NOT_KNOWN),
                 Some(State::Parked(place)) => {
-                    let Some(parked) = self.mcp.parking.take(&place) else {
+                    let parked = self.mcp.parking.take(&place);
+                    let parked = parked.filter(|parked| self.reaches(parked.stream.installation()));
+                    let Some(parked) = parked else {
                         return invalid(NOT_KNOWN);
                     };
                     return resume(answering.outlasting().await, *parked, responses, token, request.streams).await;

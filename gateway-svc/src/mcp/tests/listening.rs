@@ -286,6 +286,58 @@ async fn clients_that_only_listen_in_one_session_do_not_keep_others_from_a_serve
     idle_clients_do_not_keep_others_from_a_server_that_is_back(true).await;
 }
 
+#[tokio::test]
+async fn what_a_client_answers_is_for_no_server_that_it_does_not_reach() {
+    let (write, respond) = written();
+    let mut world = world(speaks(respond)).await;
+    world.streams.store(true, Ordering::SeqCst);
+    world.session.store(1, Ordering::SeqCst);
+    let session = world.open("alice", "2025-11-25", json!({"roots": {}})).await;
+    let mut events = world.listen(&session).await;
+    world.ask("alice", &session, CALL).await;
+    write
+        .send(json!({"jsonrpc": "2.0", "id": 7, "method": "roots/list"}))
+        .unwrap();
+    let asked = events.next().await;
+    let uninstalled = removal(pb::ObjectKind::Installation, "i-alice");
+    world.feed.changes(2, vec![uninstalled]).await;
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": []}}).to_string();
+    assert_eq!(world.post("alice", &session, answer).await.status(), 202);
+    let changed = notification("roots/list_changed", json!({})).to_string();
+    assert_eq!(world.post("alice", &session, changed).await.status(), 202);
+    world.send(method("DELETE").by("alice").session(&session)).await;
+    let next = world
+        .saw(|message| {
+            message["method"] != "tools/call"
+                && message["method"] != "initialize"
+                && message["method"] != "notifications/initialized"
+        })
+        .await;
+    assert_eq!(next["method"], "DELETE");
+}
+
+/// A server that cannot answer for a moment has a stream all the same.
+#[tokio::test]
+async fn a_stream_that_is_refused_for_a_while_is_opened_again() {
+    let (write, respond) = written();
+    let (speaks, asked) = (speaks(respond), AtomicUsize::new(0));
+    let world = world(move |message, headers| {
+        if message["method"] == "GET" && asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            let says = json!({"message": "try again"}).to_string();
+            return (StatusCode::SERVICE_UNAVAILABLE, raw(says)).into_response();
+        }
+        speaks(message, headers)
+    })
+    .await;
+    world.streams.store(true, Ordering::SeqCst);
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let mut events = world.listen(&session).await;
+    world.ask("alice", &session, CALL).await;
+    let log = notification("message", json!({"n": 1}));
+    write.send(log.clone()).unwrap();
+    assert_eq!(events.next().await, log);
+}
+
 /// A message is for one stream of a client: the one that it has opened last.
 #[tokio::test]
 async fn of_two_streams_of_a_client_the_later_gets_what_servers_say() {

@@ -185,6 +185,23 @@ async fn what_is_missing_is_asked_for_again() {
     assert_eq!(text_of(&answer), "done");
 }
 
+/// The call has begun while its caller did; their answer is another request.
+#[tokio::test]
+async fn a_caller_who_reaches_the_server_no_longer_does_not_go_on() {
+    let (mut world, mut lines) = lines().await;
+    let (_line, state) = world.parked(&mut lines).await;
+    world.said_nothing();
+    let removal = removal(pb::ObjectKind::ToolAssignment, "a-default-mail-send");
+    world.feed.changes(2, vec![removal]).await;
+    let (_, refused) = world.calls("alice", repeated(&state, &accepted()), &forms()).await;
+    assert!(
+        refused["error"]["message"].as_str().unwrap().contains("requestState"),
+        "{refused}"
+    );
+    let next = world.saw(|_| true).await;
+    assert_eq!(next["method"], "notifications/cancelled", "the server gets no answer");
+}
+
 #[tokio::test]
 async fn nobody_else_answers_and_nothing_else_is_answered() {
     let (mut world, mut lines) = lines().await;

@@ -180,6 +180,39 @@ async fn a_session_that_its_server_has_lost_is_opened_anew() {
     assert_eq!(events.next().await, updated("x:/a"));
 }
 
+/// The old server gets nothing more, and what it was sent with least of all.
+#[tokio::test]
+async fn a_session_whose_entry_has_another_url_goes_on_there() {
+    let (mut world, _session, mut events, mut streams, first) = forgotten().await;
+    world.session.store(1, Ordering::SeqCst);
+    let mut changes = Vec::new();
+    for mut object in world.registry.objects.clone() {
+        match &mut object.object {
+            Some(Object::EntryRevision(revision)) => {
+                object.key = "e-mail/2".to_owned();
+                revision.number = 2;
+                let Some(pb::entry_revision::Server::Remote(remote)) = &mut revision.server else {
+                    panic!("it is remote");
+                };
+                remote.url = remote.url.replace("/mcp", "/moved");
+                remote.set_session_model(pb::SessionModel::OneForAll);
+            }
+            Some(Object::Installation(installation)) => installation.running_entry_revision = 2,
+            _ => continue,
+        }
+        changes.push(put_change(object));
+    }
+    world.feed.changes(3, changes).await;
+    drop(first);
+    let second = next(&mut streams).await;
+    tells_of_another(&mut events).await;
+    second.send(updated("x:/a")).unwrap();
+    assert_eq!(events.next().await, updated("x:/a"));
+    while let Ok((message, headers)) = world.seen.try_recv() {
+        assert_eq!(headers["x-path"], "/moved", "{message}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_subscribed_to_ends_with_the_client() {
     let (_streams, speaks) = speaks();
@@ -240,12 +273,13 @@ async fn who_leaves_the_team_hears_nothing_more_of_its_server() {
         assert_eq!(bobs.next().await, said);
     }
     let tools = "notifications/tools/list_changed";
+    assert_eq!(alices.next().await["method"], tools);
     // With the last of them, its stream ends. Theirs are read meanwhile.
     world.feed.changes(4, leaves("bob")).await;
     loop {
         tokio::select! {
             () = write.closed() => break,
-            message = alices.next() => assert_eq!(message["method"], tools),
+            message = alices.next() => panic!("{message}"),
             message = bobs.next() => assert_eq!(message["method"], tools),
         }
     }

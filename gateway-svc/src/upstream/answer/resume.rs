@@ -47,7 +47,9 @@ impl Answers {
                 let response = upstreams
                     .open_stream(&self.pending.target, &self.session, Some(last))
                     .await?;
-                upstreams.begin(response, Some(&self.session)).await
+                upstreams
+                    .begin(&self.pending.target, response, Some(&self.session))
+                    .await
             };
             let opened = unless_cancelled(&self.cancel, opened).await;
             match opened {
