@@ -64,6 +64,11 @@ impl Calls {
         self.listeners.may_hear(client, target.installation()) && !targets::is_elsewhere(&self.store, target)
     }
 
+    /// Whether the installation's server is another than this one by now.
+    pub(crate) fn is_elsewhere(&self, target: &Target) -> bool {
+        targets::is_elsewhere(&self.store, target)
+    }
+
     /// What a stream of this session is opened with at this moment; `None`: nobody is to hear it now, or there is no credential.
     async fn target_now(&self, client: &Client, session: &OpenSession) -> Option<Arc<Target>> {
         let has_calls = || {

@@ -53,7 +53,7 @@ impl Visit {
             }
             Kind::Response { id, outcome } => {
                 let asked = self.mcp.asked.take(session.id, id);
-                let reached = |asking: &Arc<Asking>| asking.installation().is_none_or(|uid| self.reaches(uid));
+                let reached = |asking: &Arc<Asking>| asking.target().is_none_or(|target| self.still_reaches(target));
                 if let Some(asking) = asked.filter(reached) {
                     let (member, value) = *outcome;
                     let returned = (asking.task())

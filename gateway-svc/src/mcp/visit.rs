@@ -12,7 +12,13 @@ use super::{
     rpc::{RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
     session::{SESSION_ID, Session},
 };
-use crate::{domain::Consumer, identity::Identified, resolve, snapshot::Snapshot, upstream::Revision};
+use crate::{
+    domain::Consumer,
+    identity::Identified,
+    resolve,
+    snapshot::Snapshot,
+    upstream::{Revision, Target},
+};
 
 pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
@@ -36,6 +42,11 @@ impl Visit {
             resolve::source_of(&snapshot, caller, &self.consumer.name, installation).is_some()
         };
         self.mcp.store.load().is_ok_and(reaches)
+    }
+
+    /// The same, and its server is still the one of this target.
+    pub(super) fn still_reaches(&self, target: &Target) -> bool {
+        self.reaches(target.installation()) && !self.mcp.calls.is_elsewhere(target)
     }
 
     /// Waits for the caller's turn to parse this, where that takes long.

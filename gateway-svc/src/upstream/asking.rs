@@ -87,10 +87,10 @@ impl Asking {
         }
     }
 
-    /// Uid of the installation whose server asks outside a call's answer; `None`: it asks in one.
-    pub(crate) fn installation(&self) -> Option<&Arc<str>> {
+    /// Whose server asks, outside the result of a call; `None`: it asks in one.
+    pub(crate) fn target(&self) -> Option<&Target> {
         match &self.0 {
-            By::Request(sent) => Some(sent.target.installation()),
+            By::Request(sent) => Some(&sent.target),
             By::Question(_) => None,
         }
     }

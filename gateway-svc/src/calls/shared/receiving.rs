@@ -21,6 +21,16 @@ use crate::{
     upstream::{Client, Heard, OpenSession, Place, SharedTopics, Target, UpstreamError},
 };
 
+/// Why a session is not received any more.
+enum Ended {
+    /// Its stream has ended, or could not be opened.
+    Stream,
+    /// It has no stream.
+    HasNone,
+    /// Another is to take its place, or nobody is to hear it now.
+    NotNow,
+}
+
 impl Hub {
     /// Until nobody is left.
     pub(super) async fn receive(self: Arc<Self>, mut succession: Succession) {
@@ -72,8 +82,8 @@ impl Hub {
                     }
                     std::future::pending().await
                 };
-                let has_stream = select! {
-                    has_stream = self.receive_one(&succession.place, &current, topics, is_same, &mut since) => has_stream,
+                let ended = select! {
+                    ended = self.receive_one(&succession.place, &current, topics, is_same, &mut since) => ended,
                     () = subscribed => return,
                     () = another => return,
                 };
@@ -81,10 +91,14 @@ impl Hub {
                     delays = self::delays();
                 }
                 let pause = delays.next().unwrap_or(LONGEST);
-                select! {
-                    () = sleep(if has_stream { pause } else { LONGEST }) => {}
-                    // A client listens again, or has subscribed.
-                    () = unsaid.notified() => {}
+                match ended {
+                    Ended::Stream => sleep(pause).await,
+                    Ended::HasNone => sleep(LONGEST).await,
+                    Ended::NotNow => select! {
+                        () = sleep(pause) => {}
+                        // A client listens again.
+                        () = unsaid.notified() => {}
+                    },
                 }
                 // One that takes another's place is made known, also if nobody waits for it any more.
                 let mended = tokio::spawn(Arc::clone(self).mend(succession.place.clone(), current.clone()));
@@ -108,7 +122,7 @@ impl Hub {
         topics: &SharedTopics,
         again: bool,
         since: &mut Instant,
-    ) -> bool {
+    ) -> Ended {
         let target = self.places.target(place);
         // Its own, where calls go elsewhere by now.
         let target = target.filter(|target| target.key() == current.session.key());
@@ -125,7 +139,7 @@ impl Hub {
             Some(upstreams.stand_for_all(session, &target, topics).await)
         };
         // Another takes its place, or nobody is to hear it now.
-        let Some(opened) = opened else { return true };
+        let Some(opened) = opened else { return Ended::NotNow };
         *since = Instant::now();
         current.stream_begun.set();
         match opened {
@@ -137,10 +151,11 @@ impl Hub {
                     self.tell(place, heard).await;
                 }
             }
-            Ok(None) => return session.is_lost(),
+            Ok(None) if !session.is_lost() => return Ended::HasNone,
+            Ok(None) => {}
             Err(error) => log(&target, &error),
         }
-        true
+        Ended::Stream
     }
 
     /// Tells the server what is subscribed to in this place that it has not been told in this session.

@@ -107,7 +107,11 @@ impl Visit {
                 None => return invalid(NOT_KNOWN),
                 Some(State::Parked(place)) => {
                     let parked = self.mcp.parking.take(&place);
-                    let parked = parked.filter(|parked| self.reaches(parked.stream.installation()));
+                    let parked = parked.filter(|parked| {
+                        let target = parked.asking.target();
+                        self.reaches(parked.stream.installation())
+                            && target.is_none_or(|target| self.still_reaches(target))
+                    });
                     let Some(parked) = parked else {
                         return invalid(NOT_KNOWN);
                     };
