@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::StatusCode;
+
 use super::target::{Endpoint, Target};
 use crate::json::JsonError;
 
@@ -118,6 +120,18 @@ pub(crate) enum Failure {
     Gateway(u16),
     /// It does not answer.
     Silence,
+}
+
+impl Failure {
+    /// That of a server whose response has this status: something in front of it has made that, which cannot get one of the server; unless it is a
+    /// message of MCP.
+    pub(super) fn in_front(status: StatusCode) -> Option<Self> {
+        let is_one = matches!(
+            status,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        );
+        is_one.then(|| Self::Gateway(status.as_u16()))
+    }
 }
 
 impl Away {

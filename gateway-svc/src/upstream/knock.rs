@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::Response;
 
 use super::{
     circuit::Trial,
@@ -18,7 +18,7 @@ impl Upstreams {
     /// Takes into account what came of an exchange. How long the answer takes says nothing here: not all servers answer all that they are asked.
     pub(super) async fn learn(&self, target: &Target, exchanged: &Result<Response<Body>, UpstreamError>) {
         let (failure, why) = match exchanged {
-            Ok(response) => match (in_front(response.status()), is_json(response)) {
+            Ok(response) => match (Failure::in_front(response.status()), is_json(response)) {
                 (None, _) => return self.inner.circuits.answered(target),
                 // It may be the server's own, which shows when it is read: see `Upstreams::begin`.
                 (Some(_), true) => return,
@@ -88,20 +88,11 @@ impl Upstreams {
         let within = self.limits().side_message;
         let exchanged = self.exchange_at_once(target, ping, within).await;
         let Ok(response) = exchanged else { return false };
-        connects || in_front(response.status()).is_none() || {
+        connects || Failure::in_front(response.status()).is_none() || {
             let may_be = is_json(&response);
             may_be && is_message(&self.read_start(response.into_body()).await)
         }
     }
-}
-
-/// Something in front of the server has made a response of this status, which cannot get one of the server; unless that is a message of MCP.
-pub(super) fn in_front(status: StatusCode) -> Option<Failure> {
-    let is_one = matches!(
-        status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    );
-    is_one.then(|| Failure::Gateway(status.as_u16()))
 }
 
 fn is_json(response: &Response<Body>) -> bool {

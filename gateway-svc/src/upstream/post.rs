@@ -15,8 +15,7 @@ use super::{
     challenge,
     client::Era,
     connect,
-    error::UpstreamError,
-    knock::in_front,
+    error::{Failure, UpstreamError},
     pool::{Body, Pool, PoolError},
     session::Session,
     target::{Endpoint, Target},
@@ -264,7 +263,7 @@ impl Upstreams {
             return Ok(Begun::SessionDoubted(start, is_json));
         }
         let is_message = is_json && is_message(&start);
-        if is_json && let Some(what) = in_front(status) {
+        if is_json && let Some(what) = Failure::in_front(status) {
             match is_message {
                 true => self.inner.circuits.answered(target),
                 false => Box::pin(self.failed(target, what, "")).await,
