@@ -9,6 +9,7 @@ pub mod egress;
 #[cfg(feature = "testing")]
 pub mod fuzz;
 pub mod hosts;
+pub mod http1;
 pub mod identity;
 pub mod keys;
 #[cfg(feature = "testing")]

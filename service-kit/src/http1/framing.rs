@@ -1,0 +1,85 @@
+//! Where a body ends, and what comes of its connection (RFC 9112, sections 6 and 9.3).
+
+use http::{HeaderName, StatusCode, Version, header};
+
+use super::Malformed;
+
+/// The most digits of a length: none is near the end of its type.
+const MAX_DIGITS: usize = 15;
+
+/// Where a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// After this many bytes.
+    Length(u64),
+    /// With its last chunk.
+    Chunked,
+    /// With the connection.
+    UntilClose,
+}
+
+/// What the fields of a head say of it.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Said {
+    /// Takes a field into account.
+    pub(super) fn hear(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Malformed> {
+        if name == header::CONTENT_LENGTH {
+            if self.length.is_some() {
+                return Err(Malformed::Length);
+            }
+            self.length = Some(length(value).ok_or(Malformed::Length)?);
+        } else if name == header::TRANSFER_ENCODING {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Malformed::Encoding);
+            }
+            self.chunked = true;
+        } else if name == header::CONNECTION {
+            for option in value.split(|byte| *byte == b',') {
+                let option = option.trim_ascii();
+                self.close |= option.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        Ok(())
+    }
+
+    /// The framing of an answer, and whether its connection stays open behind it. `to_head`: it answers a HEAD request.
+    pub(super) fn of_answer(
+        &self,
+        status: StatusCode,
+        version: Version,
+        to_head: bool,
+    ) -> Result<(Framing, bool), Malformed> {
+        if self.chunked && version == Version::HTTP_10 {
+            return Err(Malformed::Encoding);
+        }
+        let has_none =
+            to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let framing = match (self.chunked, self.length) {
+            (true, Some(_)) => return Err(Malformed::TwoFramings),
+            _ if has_none => Framing::None,
+            (true, None) => Framing::Chunked,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::UntilClose,
+        };
+        let stays = !self.close && (self.keep_alive || version != Version::HTTP_10);
+        Ok((framing, stays && framing != Framing::UntilClose))
+    }
+}
+
+/// A number that all recipients read alike.
+fn length(value: &[u8]) -> Option<u64> {
+    if value.len() > MAX_DIGITS || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}

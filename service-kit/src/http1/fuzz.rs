@@ -1,0 +1,192 @@
+//! What hostile servers send.
+
+use bolero::check;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Answer, AnswerReader, BodyReader, Malformed};
+use crate::fuzz::{ITERATIONS, pieces, split, weave};
+
+const WORDS: [&str; 48] = [
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.0 200 OK\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\n",
+    "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    "HTTP/1.1 204 No Content\r\n",
+    "HTTP/1.1 304 Not Modified\r\n",
+    "HTTP/1.1 ",
+    "HTTP/1.",
+    "\r\n",
+    "\r\n\r\n",
+    "\n",
+    "\r",
+    "content-length: 2\r\n",
+    "content-length: 0\r\n",
+    "Content-Length:",
+    "transfer-encoding: chunked\r\n",
+    "Transfer-Encoding: gzip, chunked\r\n",
+    "connection: close\r\n",
+    "connection: keep-alive\r\n",
+    "content-type: text/event-stream\r\n",
+    "set-cookie: a\r\n",
+    "a: b\r\n",
+    "a : b\r\n",
+    " folded\r\n",
+    ": ",
+    ",",
+    ";",
+    ";a=b",
+    "ok",
+    "2\r\nok\r\n",
+    "2;a=\"b\"\r\nok\r\n",
+    "3\r\nabc\r\n",
+    "0\r\n\r\n",
+    "0\r\na: b\r\n\r\n",
+    "0\r\n",
+    "1",
+    "fffffff",
+    "10000000",
+    "0x1",
+    "+",
+    "-",
+    " ",
+    "\t",
+    "\"",
+    "{}",
+    "data: {}\n\n",
+    "400",
+];
+
+/// An answer as it was read: the head, the body, and whether that is complete.
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    head: Answer,
+    body: Vec<u8>,
+    end: Result<bool, Malformed>,
+    behind: Vec<u8>,
+}
+
+/// Reads what comes in these pieces, behind which the connection ends. Without what is behind a body that failed.
+fn read(pieces: &[&[u8]]) -> Result<Option<Read>, Malformed> {
+    let (mut reader, mut came) = (AnswerReader::new(&Method::POST), BytesMut::new());
+    let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
+    let head = loop {
+        let Some(piece) = pieces.next() else { return Ok(None) };
+        came.extend_from_slice(piece);
+        if let Some(head) = reader.read(&mut came)? {
+            break head;
+        }
+    };
+    let (mut reader, mut body) = (BodyReader::new(head.framing), Vec::new());
+    let end = loop {
+        match reader.read(&mut came) {
+            Ok(Some(data)) => body.extend_from_slice(&data),
+            Ok(None) => match pieces.next() {
+                Some(piece) => came.extend_from_slice(piece),
+                None => break Ok(reader.close()),
+            },
+            Err(malformed) => break Err(malformed),
+        }
+    };
+    let behind = match end {
+        Ok(true) => came.to_vec(),
+        _ => Vec::new(),
+    };
+    Ok(Some(Read {
+        head,
+        body,
+        end,
+        behind,
+    }))
+}
+
+/// The texts that an input stands for: itself, and answers that get beyond the first checks.
+fn texts(bytes: &[u8]) -> [Vec<u8>; 3] {
+    let woven = weave(bytes, &WORDS);
+    let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{woven}");
+    [bytes.to_vec(), woven.into_bytes(), chunked.into_bytes()]
+}
+
+#[test]
+fn an_answer_is_the_same_however_it_is_split() {
+    check!(name = "http1_answer")
+        .with_iterations(ITERATIONS)
+        .for_each(|bytes: &[u8]| {
+            let (cuts, rest) = split(bytes);
+            for text in texts(rest) {
+                let whole = read(&[&text]);
+                let single: Vec<&[u8]> = text.chunks(1).collect();
+                for split in [pieces(&text, cuts), single] {
+                    let split = read(&split);
+                    // Which of two faults is found first may depend on it.
+                    match (&whole, &split) {
+                        (Err(_), Err(_)) => {}
+                        _ => assert_eq!(split, whole, "{:?}", text.escape_ascii().to_string()),
+                    }
+                }
+            }
+        });
+}
+
+/// The answer as hyper reads it, with its body where that is complete.
+type Theirs = Result<(StatusCode, Version, HeaderMap, Option<Bytes>), hyper::Error>;
+
+async fn read_by_hyper(text: &[u8]) -> Theirs {
+    let (client, mut server) = tokio::io::duplex(text.len() + 1024);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await?;
+    let answered = async {
+        // Before the request, hyper takes what comes for an answer to nothing.
+        let mut request = [0; 1];
+        let _ = tokio::io::AsyncReadExt::read(&mut server, &mut request).await;
+        let _ = server.write_all(text).await;
+        let _ = server.shutdown().await;
+        server
+    };
+    let asked = async {
+        let mut request = Request::new(Full::new(Bytes::from_static(b"{}")));
+        *request.method_mut() = Method::POST;
+        let response = sender.send_request(request).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
+        Ok((head.status, head.version, head.headers, body))
+    };
+    let driven = async {
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        (theirs, _server) = async { tokio::join!(asked, answered) } => theirs,
+        () = driven => unreachable!("it never ends"),
+    }
+}
+
+#[test]
+fn what_is_accepted_is_what_hyper_reads() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    check!(name = "http1_answer_as_hyper")
+        .with_iterations(ITERATIONS)
+        .for_each(|bytes: &[u8]| {
+            for text in texts(bytes) {
+                let Ok(Some(ours)) = read(&[&text]) else { continue };
+                let shown = text.escape_ascii().to_string();
+                let theirs = runtime.block_on(read_by_hyper(&text));
+                let (status, version, headers, body) = theirs.unwrap_or_else(|error| panic!("{shown:?}: {error}"));
+                assert_eq!(
+                    (status, version, &headers),
+                    (ours.head.status, ours.head.version, &ours.head.headers),
+                    "{shown:?}"
+                );
+                match ours.end {
+                    Ok(true) => assert_eq!(body.as_deref(), Some(&ours.body[..]), "{shown:?}"),
+                    Ok(false) => assert_eq!(body, None, "{shown:?}"),
+                    // Stricter than hyper.
+                    Err(_) => {}
+                }
+            }
+        });
+}
