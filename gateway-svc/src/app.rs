@@ -80,7 +80,12 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         deps.clock.clone(),
     ));
     let vendor = Arc::new(Vendor::new(deps.credential.clone(), deps.clock.clone()));
-    let upstreams = Upstreams::new(config.egress.clone(), limits(&config), deps.clock.clone());
+    let upstreams = Upstreams::new(
+        config.egress.clone(),
+        limits(&config),
+        config.http_path,
+        deps.clock.clone(),
+    );
     let (discovery, announced) = Discovery::new(
         Arc::clone(&store),
         Arc::new(Asker::new(Arc::clone(&vendor), upstreams.clone())),

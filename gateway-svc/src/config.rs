@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use service_kit::{egress::EgressPolicy, keys::Ring};
+use service_kit::{egress::EgressPolicy, http1::HttpPath, keys::Ring};
 use url::Url;
 
 /// What an operator decides about gateway-svc.
@@ -34,6 +34,8 @@ pub struct Config {
     pub discovery_timeout: Duration,
     /// How many discoveries run at a time.
     pub discovery_concurrency: usize,
+    /// What reads and writes HTTP/1.1 on connections to upstreams.
+    pub http_path: HttpPath,
     /// Tells this process from other replicas to the registry: a pod's name, for example. A random name where it is `None`.
     pub instance: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Config {
             call_timeout: Duration::from_secs(5 * 60),
             discovery_timeout: Duration::from_secs(60),
             discovery_concurrency: 64,
+            http_path: HttpPath::default(),
             instance: None,
         }
     }

@@ -6,7 +6,7 @@ use credential_svc::{StoreConfig, TransitConfig, VaultConfig};
 use ipnet::IpNet;
 use orchestrator_svc::SandboxMode;
 use secrecy::SecretString;
-use service_kit::{edge::Limits, quota::Allowance, telemetry::LogFormat};
+use service_kit::{edge::Limits, http1::HttpPath, quota::Allowance, telemetry::LogFormat};
 use url::Url;
 
 use crate::grpc_tls;
@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) issuers: Option<PathBuf>,
     /// How long an upstream may take to begin its response to a tool call.
     pub(crate) call_timeout: Duration,
+    /// What reads and writes HTTP/1.1 on connections to upstreams.
+    pub(crate) http_path: HttpPath,
     /// How local servers are sandboxed.
     pub(crate) sandbox: Sandbox,
     /// The connection limits of each listener.

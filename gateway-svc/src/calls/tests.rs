@@ -5,7 +5,7 @@ use std::time::Duration;
 use contracts::registry::{self as pb, entry_revision::CredentialModel};
 use http::HeaderMap;
 use registry_client::watch::Sink as _;
-use service_kit::{Clock, Workload, egress::EgressPolicy, pipe::pipe};
+use service_kit::{Clock, Workload, egress::EgressPolicy, http1::HttpPath, pipe::pipe};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -93,7 +93,12 @@ async fn answered_unless(
     let calls = Calls::new(
         store,
         Arc::new(Vendor::new(unanswering, Clock::System)),
-        Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default(), Clock::System),
+        Upstreams::new(
+            EgressPolicy::new(Vec::new()),
+            Limits::default(),
+            HttpPath::default(),
+            Clock::System,
+        ),
         Links::new("http://127.0.0.1".parse().unwrap()),
         Arc::new(|_| {}),
         stop,

@@ -11,7 +11,7 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use moka::sync::Cache;
 use serde::Deserialize;
-use service_kit::{Clock, egress::EgressPolicy, per_caller::PerCaller};
+use service_kit::{Clock, egress::EgressPolicy, http1::HttpPath, per_caller::PerCaller};
 use tokio::{sync::Semaphore, time::timeout};
 use url::Url;
 
@@ -93,8 +93,8 @@ impl Documents {
     /// Anybody can name a URL here, so the policy is not that of upstreams, which admins approve.
     pub(super) fn new(policy: &EgressPolicy, clock: Clock) -> Self {
         Self {
-            https: Pool::new(Some(Arc::new(policy.clone())), PATIENCE),
-            plain: Pool::new(Some(Arc::new(policy.for_plain_secrets())), PATIENCE),
+            https: Pool::new(Some(Arc::new(policy.clone())), PATIENCE, HttpPath::Hyper),
+            plain: Pool::new(Some(Arc::new(policy.for_plain_secrets())), PATIENCE, HttpPath::Hyper),
             policy: policy.clone(),
             kept: Cache::builder().max_capacity(KEPT).time_to_idle(STALE).build(),
             hosts: PerCaller::new(1),

@@ -305,7 +305,7 @@ fn scopes_or_unknown(scopes: &str) -> &str {
 }
 
 /// Whether the peer ended the connection; else it sent what is not HTTP.
-fn has_ended(error: &(dyn StdError + 'static)) -> bool {
+pub(super) fn has_ended(error: &(dyn StdError + 'static)) -> bool {
     let (mut ended, mut cause) = (false, Some(error));
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {

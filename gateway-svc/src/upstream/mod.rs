@@ -5,6 +5,7 @@
 
 mod answer;
 mod asking;
+mod body;
 mod by_client;
 mod challenge;
 mod circuit;
@@ -17,6 +18,7 @@ mod exchange;
 #[cfg(test)]
 mod fuzz;
 mod heard;
+mod http1;
 mod initialize;
 mod knock;
 mod left_out;
@@ -29,6 +31,7 @@ mod open_session;
 mod own_sessions;
 mod pending;
 mod pool;
+mod pool_error;
 mod post;
 mod progress;
 mod progress_tokens;

@@ -176,9 +176,10 @@ impl Upstreams {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
             Ok(Err(PoolError::Exchange(error))) => {
-                let what = format!("the connection broke: {}", connect::cause(&error));
-                Err(UpstreamError::broken(&error, endpoint, what))
+                let what = format!("the connection broke: {}", connect::cause(&*error));
+                Err(UpstreamError::broken(&*error, endpoint, what))
             }
+            Ok(Err(PoolError::Malformed(malformed))) => Err(UpstreamError::invalid(malformed.to_string())),
             Err(_) => Err(UpstreamError::Timeout {
                 what: "begin to answer",
                 within,

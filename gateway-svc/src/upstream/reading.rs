@@ -140,7 +140,7 @@ impl Upstreams {
                     Err(_) => {}
                 },
                 Ok(Some(Err(error))) => {
-                    return Err(UpstreamError::broken(&error, &target.key.endpoint, "it ended early"));
+                    return Err(UpstreamError::broken(&error, &target.key.endpoint, error.what()));
                 }
                 Ok(None) => return Ok(None),
                 Err(_) => {

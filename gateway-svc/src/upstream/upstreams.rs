@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use moka::{future::Cache, sync};
-use service_kit::{Clock, egress::EgressPolicy, turns::OwnTurns};
+use service_kit::{Clock, egress::EgressPolicy, http1::HttpPath, turns::OwnTurns};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -99,7 +99,7 @@ impl std::fmt::Debug for Upstreams {
 
 impl Upstreams {
     /// Connects to remote servers only where `policy` permits. Within the runtime that lasts as long as the service.
-    pub(crate) fn new(policy: EgressPolicy, limits: Limits, clock: Clock) -> Self {
+    pub(crate) fn new(policy: EgressPolicy, limits: Limits, path: HttpPath, clock: Clock) -> Self {
         let by_client = Arc::new(ByClient::default());
         let index = Arc::clone(&by_client);
         let sessions = Cache::builder()
@@ -111,10 +111,10 @@ impl Upstreams {
         let rooms = Rooms::new(limits.room, limits.room_each, limits.room_wait);
         let own_rooms = Rooms::new(limits.room / 4, limits.max_message, limits.room_wait);
         let inner = Inner {
-            remote: Pool::new(Some(Arc::new(policy)), limits.connect),
+            remote: Pool::new(Some(Arc::new(policy)), limits.connect, path),
             // A separate pool: a connection that was made without a secret may lead to an address that must not get one.
-            plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect),
-            hosted: Pool::new(None, limits.connect),
+            plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect, path),
+            hosted: Pool::new(None, limits.connect, path),
             circuits: Circuits::new(limits.away, clock),
             doors: Doors::default(),
             sessions,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pretty_assertions::assert_eq;
-use service_kit::{Clock, Workload, egress::EgressPolicy, pipe::pipe};
+use service_kit::{Clock, Workload, egress::EgressPolicy, http1::HttpPath, pipe::pipe};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,12 @@ async fn a_client_that_reads_nothing_delays_no_other() {
     let listeners = Arc::new(Listeners::default());
     let (unanswering, _nobody) = pipe(Workload::Gateway);
     let hub = Hub::new(
-        Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default(), Clock::System),
+        Upstreams::new(
+            EgressPolicy::new(Vec::new()),
+            Limits::default(),
+            HttpPath::default(),
+            Clock::System,
+        ),
         Arc::clone(&listeners),
         Store::new(Duration::from_secs(60), Clock::System),
         Arc::new(Vendor::new(unanswering, Clock::System)),

@@ -51,6 +51,7 @@ use serde_json::{Value, json};
 use service_kit::{
     Workload,
     egress::EgressPolicy,
+    http1::HttpPath,
     identity::{IssuerConfig, Verifier},
     pipe::pipe,
     quota::Allowance,
@@ -283,6 +284,7 @@ async fn world_with(
     let upstreams = Upstreams::new(
         EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
         Limits::default(),
+        HttpPath::default(),
         clock.clone(),
     );
     let public_url: Url = "http://127.0.0.1:8080".parse().unwrap();

@@ -31,6 +31,7 @@ async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
     let elsewhere = Upstreams::new(
         EgressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()]),
         short(),
+        HttpPath::default(),
         Clock::System,
     );
     let by_name = url.replace("127.0.0.1", "localhost");
@@ -40,7 +41,7 @@ async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
 #[tokio::test]
 async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
     let (url, mut seen) = server(|_, _| json_text("{}")).await;
-    let strict = Upstreams::new(EgressPolicy::default(), short(), Clock::System);
+    let strict = Upstreams::new(EgressPolicy::default(), short(), HttpPath::default(), Clock::System);
     let by_name = url.replace("127.0.0.1", "localhost");
     for url in [&url, &by_name] {
         let refused = call(&strict, &target(url)).await.unwrap_err();
@@ -146,7 +147,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
     let target = target_at(endpoint, 0, HeaderMap::new(), Scope::Shared);
-    let upstreams = Upstreams::new(EgressPolicy::default(), short(), Clock::System);
+    let upstreams = Upstreams::new(EgressPolicy::default(), short(), HttpPath::default(), Clock::System);
     assert_eq!(
         call(&upstreams, &target).await.unwrap().result().unwrap(),
         r#"{"ok":true}"#

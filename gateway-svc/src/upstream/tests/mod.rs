@@ -34,7 +34,7 @@ use futures::stream;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use service_kit::{Clock, egress::EgressPolicy};
+use service_kit::{Clock, egress::EgressPolicy, http1::HttpPath};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +96,7 @@ fn upstreams(limits: Limits) -> Upstreams {
     Upstreams::new(
         EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
         limits,
+        HttpPath::default(),
         Clock::System,
     )
 }

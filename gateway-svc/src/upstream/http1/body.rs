@@ -1,0 +1,113 @@
+//! The body of an answer.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use service_kit::http1::{BodyReader, Framing, Malformed};
+
+use super::connection::Connection;
+
+/// Why a body has no end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The connection ended before it.
+    #[error("the connection broke")]
+    Broken(#[source] io::Error),
+    /// What came is not a body.
+    #[error(transparent)]
+    Malformed(Malformed),
+}
+
+/// The body of an answer, which has its connection until it is read.
+pub(crate) struct OwnBody {
+    reader: BodyReader,
+    /// `None` behind the end, or an error.
+    connection: Option<Box<Connection>>,
+    /// Whether the server keeps it open.
+    keeps_open: bool,
+}
+
+impl OwnBody {
+    /// The body behind a head.
+    pub(super) fn new(connection: Box<Connection>, framing: Framing, keeps_open: bool) -> Self {
+        let mut body = Self {
+            reader: BodyReader::new(framing),
+            connection: Some(connection),
+            keeps_open,
+        };
+        body.end_if_read();
+        body
+    }
+
+    fn end_if_read(&mut self) {
+        if self.reader.is_ended()
+            && let Some(connection) = self.connection.take()
+            && self.keeps_open
+        {
+            connection.give_back();
+        }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let Some(connection) = &mut self.connection else {
+                return Poll::Ready(None);
+            };
+            let read = self.reader.read(&mut connection.came);
+            if let Some(data) = read.map_err(BodyError::Malformed).transpose() {
+                self.end_if_read();
+                return Poll::Ready(Some(data));
+            }
+            if self.reader.is_ended() {
+                self.end_if_read();
+                continue;
+            }
+            connection.send(cx);
+            let error = match ready!(connection.poll_receive(cx, self.reader.left())) {
+                Ok(true) => continue,
+                Ok(false) if self.reader.close() => {
+                    self.connection = None;
+                    return Poll::Ready(None);
+                }
+                Ok(false) => None,
+                Err(error) => Some(error),
+            };
+            let error = connection.ended_early(error);
+            return Poll::Ready(Some(Err(BodyError::Broken(error))));
+        }
+    }
+}
+
+impl http_body::Body for OwnBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let data = ready!(self.poll_data(cx));
+        if matches!(data, Some(Err(_))) {
+            self.connection = None;
+        }
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.reader.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl fmt::Debug for OwnBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnBody")
+            .field("reader", &self.reader)
+            .finish_non_exhaustive()
+    }
+}

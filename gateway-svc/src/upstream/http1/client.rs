@@ -1,0 +1,77 @@
+//! Requests over connections that are kept.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, uri::Scheme};
+use hyper_rustls::HttpsConnector;
+use hyper_util::rt::TokioIo;
+use service_kit::http1::request_head;
+use thread_local::ThreadLocal;
+use tokio::task::coop::unconstrained;
+use tower::ServiceExt as _;
+
+use super::{
+    body::OwnBody,
+    connection::{Connection, Server},
+    exchange::{ExchangeError, exchange},
+    kept::{Kept, Limits},
+};
+use crate::upstream::{connect::Connector, pool_error::PoolError};
+
+/// The connections of all threads.
+#[derive(Clone)]
+pub(crate) struct Client {
+    connector: HttpsConnector<Connector>,
+    threads: Arc<ThreadLocal<Arc<Kept>>>,
+    limits: Limits,
+}
+
+impl Client {
+    /// Keeps `each` connections for each server and thread, for `idle`.
+    pub(crate) fn new(connector: HttpsConnector<Connector>, idle: Duration, each: usize) -> Self {
+        Self {
+            connector,
+            threads: Arc::default(),
+            limits: Limits { idle, each },
+        }
+    }
+
+    /// Sends a request to an absolute URI. It is sent again only if a kept connection turns out to be closed before anything of it can have reached
+    /// the server.
+    pub(crate) async fn request(&self, uri: &Uri, request: Request<Bytes>) -> Result<Response<OwnBody>, PoolError> {
+        let (request, body) = request.into_parts();
+        let head = request_head(&request.method, uri, &request.headers, body.len());
+        let head = head.map_err(|error| PoolError::Exchange(error.into()))?;
+        let authority = uri.authority().cloned();
+        let server = Server {
+            tls: uri.scheme() == Some(&Scheme::HTTPS),
+            authority: authority.ok_or_else(|| PoolError::Connect("its URL has no host".into()))?,
+        };
+        let kept = self.threads.get_or(|| Kept::new(self.limits));
+        while let Some(mut connection) = kept.take(&server) {
+            let quiet = poll_fn(|cx| Poll::Ready(connection.is_quiet(cx)));
+            if !unconstrained(quiet).await {
+                continue;
+            }
+            match exchange(connection, &request.method, head.clone(), body.clone()).await {
+                Err(ExchangeError::Untouched(_)) => {}
+                exchanged => return exchanged.map_err(PoolError::from),
+            }
+        }
+        let connected = self.connector.clone().oneshot(uri.clone()).await;
+        let io = connected.map_err(PoolError::Connect)?;
+        let connection = Connection::new(TokioIo::new(io), server, Arc::downgrade(kept));
+        let exchanged = exchange(Box::new(connection), &request.method, head, body).await;
+        exchanged.map_err(PoolError::from)
+    }
+}
+
+impl From<ExchangeError> for PoolError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Malformed(malformed) => Self::Malformed(malformed),
+            broken => Self::Exchange(broken.into()),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A connection, with what has come and what has not been sent.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Weak,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut, buf::Chain};
+use http::uri::Authority;
+use hyper_rustls::MaybeHttpsStream;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use super::kept::Kept;
+use crate::upstream::connect::Stream;
+
+/// What one read may return at first: a head with a short body.
+const SHORT_READ: usize = 8 << 10;
+/// What one read may return of a long body.
+pub(super) const LONG_READ: usize = 64 << 10;
+/// Where less than this is left of a buffer, the next read gets another.
+const FEW: usize = 2 << 10;
+
+/// Bytes to and from a server, over TCP, TLS or a Unix socket.
+pub(super) type Io = TokioIo<MaybeHttpsStream<TokioIo<Stream>>>;
+
+/// Which server a connection leads to. The address was checked when it was connected to; each policy has connections of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Server {
+    pub(super) tls: bool,
+    pub(super) authority: Authority,
+}
+
+/// A connection.
+pub(super) struct Connection {
+    io: Io,
+    pub(super) server: Server,
+    /// Where it is kept when it is not used.
+    home: Weak<Kept>,
+    /// Received, not yet read. It holds no memory while the connection is not used.
+    pub(super) came: BytesMut,
+    unsent: Chain<Bytes, Bytes>,
+    /// Whether something of the request was sent, or may have been: with TLS, what was written may be on its way when writing fails.
+    begun: bool,
+    flushed: bool,
+    /// Whether an exchange has ended on it.
+    is_used: bool,
+    /// Why the rest of the request cannot be sent.
+    broken: Option<io::Error>,
+}
+
+impl Connection {
+    pub(super) fn new(io: Io, server: Server, home: Weak<Kept>) -> Self {
+        Self {
+            io,
+            server,
+            home,
+            came: BytesMut::new(),
+            unsent: Bytes::new().chain(Bytes::new()),
+            begun: false,
+            flushed: true,
+            is_used: false,
+            broken: None,
+        }
+    }
+
+    /// Begins to send a request.
+    pub(super) fn start(&mut self, head: Bytes, body: Bytes) {
+        self.unsent = head.chain(body);
+        self.begun = false;
+        self.flushed = false;
+    }
+
+    /// Whether this connection was kept, and the server has closed it before anything of the request can have reached it. What comes is no answer then.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_used && !self.begun && self.broken.is_some()
+    }
+
+    /// Sends what can be sent of the request. A server may answer before it has all of it, and may read the rest only when its answer is read.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>) {
+        if self.flushed || self.broken.is_some() {
+            return;
+        }
+        if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+            self.broken = Some(error);
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unsent.has_remaining() {
+            // Before it fails, a write of TLS may have sent a part.
+            self.begun |= self.server.tls;
+            if ready!(poll_write_buf(Pin::new(&mut self.io), cx, &mut self.unsent))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.begun = true;
+        }
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.flushed = true;
+        self.unsent = Bytes::new().chain(Bytes::new());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Receives more: of a body with this much left, where that is known. Returns false where the server has closed the connection.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, left: Option<u64>) -> Poll<io::Result<bool>> {
+        let (spare, left) = (self.came.capacity() - self.came.len(), left.unwrap_or_default());
+        if spare < FEW {
+            let wanted = usize::try_from(left).unwrap_or(LONG_READ);
+            self.came.reserve(wanted.clamp(SHORT_READ, LONG_READ));
+        }
+        let received = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.came));
+        Poll::Ready(received.map(|received| received > 0))
+    }
+
+    /// Why the connection ended too early, which the server did: by `error`, or by closing it.
+    pub(super) fn ended_early(&mut self, error: Option<io::Error>) -> io::Error {
+        let closed = || {
+            io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the server closed it before its answer was complete",
+            )
+        };
+        self.broken.take().or(error).unwrap_or_else(closed)
+    }
+
+    /// Whether the server has neither closed it nor sent what nobody asked for, as far as the thread's last look at its sockets says: there is no system
+    /// call where it saw nothing. The task is woken when that changes.
+    pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        Pin::new(&mut self.io).poll_read(cx, &mut buffer).is_pending()
+    }
+
+    /// The answer has been read: the connection is kept if nothing is left of the exchange, and else closed.
+    pub(super) fn give_back(mut self: Box<Self>) {
+        if self.flushed
+            && self.came.is_empty()
+            && let Some(home) = self.home.upgrade()
+        {
+            self.came = BytesMut::new();
+            self.is_used = true;
+            home.put(self);
+        }
+    }
+}

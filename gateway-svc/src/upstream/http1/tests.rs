@@ -1,0 +1,154 @@
+//! Connections between exchanges.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Response};
+use http_body_util::BodyExt as _;
+use hyper_rustls::MaybeHttpsStream;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    time::Instant,
+};
+
+use super::{
+    body::OwnBody,
+    connection::{Connection, LONG_READ, Server},
+    exchange::{ExchangeError, exchange},
+    kept::{Kept, Limits},
+};
+use crate::upstream::connect::Stream;
+
+const IDLE: Duration = Duration::from_secs(55);
+
+fn server() -> Server {
+    Server {
+        tls: false,
+        authority: "a.example".parse().unwrap(),
+    }
+}
+
+fn kept() -> Arc<Kept> {
+    Kept::new(Limits { idle: IDLE, each: 2 })
+}
+
+/// A new connection, and the server's end of it.
+fn connection(kept: &Arc<Kept>) -> (Box<Connection>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let io = TokioIo::new(MaybeHttpsStream::Http(TokioIo::new(Stream::Unix(ours))));
+    (Box::new(Connection::new(io, server(), Arc::downgrade(kept))), theirs)
+}
+
+/// Sends a request, and answers it with `answer`.
+async fn answered(
+    connection: Box<Connection>,
+    theirs: &mut UnixStream,
+    answer: &[u8],
+) -> Result<Response<OwnBody>, ExchangeError> {
+    let head = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
+    let sent = exchange(connection, &Method::POST, head, Bytes::from_static(b"{}"));
+    let answering = async {
+        theirs.read_exact(&mut [0; 21]).await.unwrap();
+        theirs.write_all(answer).await.unwrap();
+    };
+    tokio::join!(sent, answering).0
+}
+
+const EMPTY: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn so_many_connections_are_kept_for_each_server() {
+    let kept = kept();
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        let (ours, mut theirs) = connection(&kept);
+        answered(ours, &mut theirs, EMPTY).await.unwrap();
+        ends.push(theirs);
+    }
+    assert!(kept.take(&server()).is_some());
+    assert!(kept.take(&server()).is_some());
+    assert!(kept.take(&server()).is_none());
+    assert_eq!(ends[2].read(&mut [0]).await.unwrap(), 0, "the third is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_kept_for_its_time_and_closed_then() {
+    let kept = kept();
+    let (ours, mut theirs) = connection(&kept);
+    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    tokio::time::advance(IDLE - Duration::from_millis(1)).await;
+    let ours = kept.take(&server()).expect("it is young enough");
+    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    let since = Instant::now();
+    assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    assert!((IDLE..IDLE + Duration::from_millis(10)).contains(&since.elapsed()));
+    assert!(kept.take(&server()).is_none());
+    // The next one is closed in time, too.
+    let (ours, mut theirs) = connection(&kept);
+    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+}
+
+/// Without a timer that runs, as on a thread that is busy.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_too_old_is_not_taken() {
+    let kept = kept();
+    let (ours, mut theirs) = connection(&kept);
+    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    tokio::time::advance(IDLE).await;
+    assert!(kept.take(&server()).is_none());
+}
+
+/// A server that closes its connections early would otherwise have ends of ours that nobody looks at.
+#[tokio::test]
+async fn a_connection_that_its_server_closes_is_closed_at_once() {
+    for behind in [&b""[..], b"HTTP/1.1 408 Request Timeout\r\n\r\n"] {
+        let kept = kept();
+        let (ours, mut theirs) = connection(&kept);
+        answered(ours, &mut theirs, EMPTY).await.unwrap();
+        theirs.write_all(behind).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        // A reset, where we have not read what came.
+        assert_eq!(theirs.read(&mut [0]).await.unwrap_or_default(), 0);
+        assert!(kept.take(&server()).is_none());
+    }
+}
+
+/// Memory for each of the connections that wait would be more than all calls need.
+#[tokio::test]
+async fn a_large_body_is_read_in_pieces_and_leaves_no_buffer() {
+    let length = 1 << 20;
+    let kept = kept();
+    let (ours, mut theirs) = connection(&kept);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    let response = answered(ours, &mut theirs, head.as_bytes()).await.unwrap();
+    let (mut body, mut read) = (response.into_body(), 0);
+    let writing = tokio::spawn(async move {
+        theirs.write_all(&vec![b'x'; length]).await.unwrap();
+        theirs
+    });
+    while let Some(frame) = body.frame().await {
+        let data = frame.unwrap().into_data().unwrap();
+        // The rest of an earlier buffer counts, too.
+        assert!(data.len() < 2 * LONG_READ, "{}", data.len());
+        read += data.len();
+    }
+    assert_eq!(read, length);
+    let _theirs = writing.await.unwrap();
+    let ours = kept.take(&server()).expect("it is kept");
+    assert_eq!(ours.came.capacity(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_outlives_the_pool_by_no_more_than_its_answer() {
+    let pool = kept();
+    let (ours, mut theirs) = connection(&pool);
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+    let body = answered(ours, &mut theirs, head).await.unwrap().into_body();
+    drop(pool);
+    theirs.write_all(b"ok").await.unwrap();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "ok");
+    assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+}
