@@ -4,11 +4,17 @@ use http::{HeaderMap, HeaderName, header};
 
 /// Whether a field ends with its connection (RFC 9110, section 7.6.1), or says where the body ends: an intermediary writes its own, or none.
 pub fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
-    let always = match name.as_str() {
-        "connection" | "content-length" | "transfer-encoding" | "te" | "trailer" | "upgrade" | "keep-alive"
-        | "proxy-connection" => true,
-        _ => false,
-    };
+    let always = matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-connection"
+    );
     always || is_named(name, headers)
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::Weak,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use service_kit::http1::{BodyReader, Framing, Malformed};
 
-use super::connection::Connection;
+use super::{connection::Connection, kept::Kept};
 
 /// Why a body has no end.
 #[derive(Debug, thiserror::Error)]
@@ -28,17 +29,17 @@ pub(crate) struct OwnBody {
     reader: BodyReader,
     /// `None` behind the end, or an error.
     connection: Option<Box<Connection>>,
-    /// Whether the server keeps it open.
-    keeps_open: bool,
+    /// Where the connection is kept behind the body; `None`: the server closes it.
+    home: Option<Weak<Kept>>,
 }
 
 impl OwnBody {
     /// The body behind a head.
-    pub(super) fn new(connection: Box<Connection>, framing: Framing, keeps_open: bool) -> Self {
+    pub(super) fn new(connection: Box<Connection>, framing: Framing, home: Option<Weak<Kept>>) -> Self {
         let mut body = Self {
             reader: BodyReader::new(framing),
             connection: Some(connection),
-            keeps_open,
+            home,
         };
         body.end_if_read();
         body
@@ -46,10 +47,11 @@ impl OwnBody {
 
     fn end_if_read(&mut self) {
         if self.reader.is_ended()
-            && let Some(connection) = self.connection.take()
-            && self.keeps_open
+            && let Some(mut connection) = self.connection.take()
+            && connection.is_at_rest()
+            && let Some(home) = self.home.as_ref().and_then(Weak::upgrade)
         {
-            connection.give_back();
+            home.put(connection);
         }
     }
 

@@ -54,15 +54,15 @@ impl Client {
             if !unconstrained(quiet).await {
                 continue;
             }
-            match exchange(connection, &request.method, head.clone(), body.clone()).await {
+            match exchange(connection, kept, &request.method, head.clone(), body.clone()).await {
                 Err(ExchangeError::Untouched(_)) => {}
                 exchanged => return exchanged.map_err(PoolError::from),
             }
         }
         let connected = self.connector.clone().oneshot(uri.clone()).await;
         let io = connected.map_err(PoolError::Connect)?;
-        let connection = Connection::new(TokioIo::new(io), server, Arc::downgrade(kept));
-        let exchanged = exchange(Box::new(connection), &request.method, head, body).await;
+        let connection = Connection::new(TokioIo::new(io), server);
+        let exchanged = exchange(Box::new(connection), kept, &request.method, head, body).await;
         exchanged.map_err(PoolError::from)
     }
 }

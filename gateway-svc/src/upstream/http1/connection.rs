@@ -3,7 +3,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::Weak,
     task::{Context, Poll, ready},
 };
 
@@ -14,7 +13,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::kept::Kept;
 use crate::upstream::connect::Stream;
 
 /// What one read may return at first: a head with a short body.
@@ -38,8 +36,6 @@ pub(super) struct Server {
 pub(super) struct Connection {
     io: Io,
     pub(super) server: Server,
-    /// Where it is kept when it is not used.
-    home: Weak<Kept>,
     /// Received, not yet read. It holds no memory while the connection is not used.
     pub(super) came: BytesMut,
     unsent: Chain<Bytes, Bytes>,
@@ -53,11 +49,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(io: Io, server: Server, home: Weak<Kept>) -> Self {
+    pub(super) fn new(io: Io, server: Server) -> Self {
         Self {
             io,
             server,
-            home,
             came: BytesMut::new(),
             unsent: Bytes::new().chain(Bytes::new()),
             begun: false,
@@ -134,15 +129,9 @@ impl Connection {
         Pin::new(&mut self.io).poll_read(cx, &mut buffer).is_pending()
     }
 
-    /// The answer has been read: the connection is kept if nothing is left of the exchange, and else closed.
-    pub(super) fn give_back(mut self: Box<Self>) {
-        if self.flushed
-            && self.came.is_empty()
-            && let Some(home) = self.home.upgrade()
-        {
-            self.came = BytesMut::new();
-            self.is_used = true;
-            home.put(self);
-        }
+    /// The answer has been read: whether nothing is left of the exchange, so that another may follow. Releases the memory of this one.
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        self.is_used = true;
+        self.flushed && std::mem::take(&mut self.came).is_empty()
     }
 }

@@ -1,12 +1,12 @@
 //! A request over one connection, up to the head of its answer.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{future::poll_fn, io, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http::{Method, Response};
 use service_kit::http1::{AnswerReader, Malformed};
 
-use super::{body::OwnBody, connection::Connection};
+use super::{body::OwnBody, connection::Connection, kept::Kept};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +22,10 @@ pub(super) enum ExchangeError {
     Malformed(Malformed),
 }
 
-/// Sends a request, and waits for the head of its answer. If this is dropped, the connection is closed.
+/// Sends a request, and waits for the head of its answer. Behind the answer, the connection is kept in `home`. If this is dropped, it is closed.
 pub(super) async fn exchange(
     mut connection: Box<Connection>,
+    home: &Arc<Kept>,
     method: &Method,
     head: Bytes,
     body: Bytes,
@@ -58,5 +59,6 @@ pub(super) async fn exchange(
     *response.status_mut() = answer.status;
     *response.version_mut() = answer.version;
     *response.headers_mut() = answer.headers;
-    Ok(response.map(|()| OwnBody::new(connection, answer.framing, answer.keeps_open)))
+    let home = answer.keeps_open.then(|| Arc::downgrade(home));
+    Ok(response.map(|()| OwnBody::new(connection, answer.framing, home)))
 }

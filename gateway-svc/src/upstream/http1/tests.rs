@@ -35,20 +35,21 @@ fn kept() -> Arc<Kept> {
 }
 
 /// A new connection, and the server's end of it.
-fn connection(kept: &Arc<Kept>) -> (Box<Connection>, UnixStream) {
+fn connection() -> (Box<Connection>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let io = TokioIo::new(MaybeHttpsStream::Http(TokioIo::new(Stream::Unix(ours))));
-    (Box::new(Connection::new(io, server(), Arc::downgrade(kept))), theirs)
+    (Box::new(Connection::new(io, server())), theirs)
 }
 
 /// Sends a request, and answers it with `answer`.
 async fn answered(
+    kept: &Arc<Kept>,
     connection: Box<Connection>,
     theirs: &mut UnixStream,
     answer: &[u8],
 ) -> Result<Response<OwnBody>, ExchangeError> {
     let head = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
-    let sent = exchange(connection, &Method::POST, head, Bytes::from_static(b"{}"));
+    let sent = exchange(connection, kept, &Method::POST, head, Bytes::from_static(b"{}"));
     let answering = async {
         theirs.read_exact(&mut [0; 21]).await.unwrap();
         theirs.write_all(answer).await.unwrap();
@@ -63,8 +64,8 @@ async fn so_many_connections_are_kept_for_each_server() {
     let kept = kept();
     let mut ends = Vec::new();
     for _ in 0..3 {
-        let (ours, mut theirs) = connection(&kept);
-        answered(ours, &mut theirs, EMPTY).await.unwrap();
+        let (ours, mut theirs) = connection();
+        answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
         ends.push(theirs);
     }
     assert!(kept.take(&server()).is_some());
@@ -76,18 +77,18 @@ async fn so_many_connections_are_kept_for_each_server() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_kept_for_its_time_and_closed_then() {
     let kept = kept();
-    let (ours, mut theirs) = connection(&kept);
-    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    let (ours, mut theirs) = connection();
+    answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
     tokio::time::advance(IDLE - Duration::from_millis(1)).await;
     let ours = kept.take(&server()).expect("it is young enough");
-    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
     let since = Instant::now();
     assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
     assert!((IDLE..IDLE + Duration::from_millis(10)).contains(&since.elapsed()));
     assert!(kept.take(&server()).is_none());
     // The next one is closed in time, too.
-    let (ours, mut theirs) = connection(&kept);
-    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    let (ours, mut theirs) = connection();
+    answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
     assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
 }
 
@@ -95,8 +96,8 @@ async fn a_connection_is_kept_for_its_time_and_closed_then() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_too_old_is_not_taken() {
     let kept = kept();
-    let (ours, mut theirs) = connection(&kept);
-    answered(ours, &mut theirs, EMPTY).await.unwrap();
+    let (ours, mut theirs) = connection();
+    answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
     tokio::time::advance(IDLE).await;
     assert!(kept.take(&server()).is_none());
 }
@@ -106,8 +107,8 @@ async fn a_connection_that_is_too_old_is_not_taken() {
 async fn a_connection_that_its_server_closes_is_closed_at_once() {
     for behind in [&b""[..], b"HTTP/1.1 408 Request Timeout\r\n\r\n"] {
         let kept = kept();
-        let (ours, mut theirs) = connection(&kept);
-        answered(ours, &mut theirs, EMPTY).await.unwrap();
+        let (ours, mut theirs) = connection();
+        answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
         theirs.write_all(behind).await.unwrap();
         theirs.shutdown().await.unwrap();
         // A reset, where we have not read what came.
@@ -121,9 +122,9 @@ async fn a_connection_that_its_server_closes_is_closed_at_once() {
 async fn a_large_body_is_read_in_pieces_and_leaves_no_buffer() {
     let length = 1 << 20;
     let kept = kept();
-    let (ours, mut theirs) = connection(&kept);
+    let (ours, mut theirs) = connection();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-    let response = answered(ours, &mut theirs, head.as_bytes()).await.unwrap();
+    let response = answered(&kept, ours, &mut theirs, head.as_bytes()).await.unwrap();
     let (mut body, mut read) = (response.into_body(), 0);
     let writing = tokio::spawn(async move {
         theirs.write_all(&vec![b'x'; length]).await.unwrap();
@@ -144,9 +145,9 @@ async fn a_large_body_is_read_in_pieces_and_leaves_no_buffer() {
 #[tokio::test]
 async fn a_connection_outlives_the_pool_by_no_more_than_its_answer() {
     let pool = kept();
-    let (ours, mut theirs) = connection(&pool);
+    let (ours, mut theirs) = connection();
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
-    let body = answered(ours, &mut theirs, head).await.unwrap().into_body();
+    let body = answered(&pool, ours, &mut theirs, head).await.unwrap().into_body();
     drop(pool);
     theirs.write_all(b"ok").await.unwrap();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "ok");
