@@ -404,3 +404,23 @@ async fn a_request_of_which_something_was_sent_is_not_sent_again() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_request_that_broke_off_while_it_was_sent_is_not_sent_again() {
+    for path in PATHS {
+        let (uri, connections) = serving(|mut stream| async move {
+            request(&mut stream).await;
+            stream.write_all(FIXED.as_bytes()).await.unwrap();
+            stream.read_exact(&mut [0; 1000]).await.unwrap();
+            stream.set_zero_linger().unwrap();
+        })
+        .await;
+        let pool = pool(path);
+        assert_eq!(read(&pool, &uri).await, Ok((200, "ok".into())));
+        match post_much(&pool, &uri).await {
+            Err(PoolError::Exchange(error)) => assert!(has_ended(&*error), "{error:?}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+    }
+}
