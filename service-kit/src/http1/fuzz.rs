@@ -10,55 +10,53 @@ use tokio::io::AsyncWriteExt as _;
 use super::{Answer, AnswerReader, BodyReader, Malformed};
 use crate::fuzz::{ITERATIONS, pieces, split, weave};
 
-const WORDS: [&str; 48] = [
+const LINES: [&str; 8] = [
     "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 404 Not Found\r\n",
     "HTTP/1.0 200 OK\r\n",
-    "HTTP/1.1 100 Continue\r\n\r\n",
-    "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n",
-    "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 503 \r\n",
     "HTTP/1.1 204 No Content\r\n",
     "HTTP/1.1 304 Not Modified\r\n",
-    "HTTP/1.1 ",
-    "HTTP/1.",
-    "\r\n",
-    "\r\n\r\n",
-    "\n",
-    "\r",
+    "HTTP/1.1 101 Switching Protocols\r\n",
+];
+
+const FIELDS: [&str; 16] = [
     "content-length: 2\r\n",
+    "Content-Length:  12 \r\n",
     "content-length: 0\r\n",
-    "Content-Length:",
+    "content-length: +2\r\n",
+    "transfer-encoding: chunked\r\n",
+    "Transfer-Encoding:chunked\t\r\n",
     "transfer-encoding: chunked\r\n",
     "Transfer-Encoding: gzip, chunked\r\n",
     "connection: close\r\n",
-    "connection: keep-alive\r\n",
+    "connection: keep-alive, x\r\n",
     "content-type: text/event-stream\r\n",
     "set-cookie: a\r\n",
     "a: b\r\n",
+    "a:\r\n",
     "a : b\r\n",
     " folded\r\n",
-    ": ",
-    ",",
-    ";",
-    ";a=b",
-    "ok",
+];
+
+const BODY: [&str; 16] = [
     "2\r\nok\r\n",
     "2;a=\"b\"\r\nok\r\n",
-    "3\r\nabc\r\n",
+    "003\r\nabc\r\n",
+    "A\r\n0123456789\r\n",
     "0\r\n\r\n",
     "0\r\na: b\r\n\r\n",
-    "0\r\n",
-    "1",
-    "fffffff",
-    "10000000",
-    "0x1",
-    "+",
-    "-",
-    " ",
-    "\t",
-    "\"",
-    "{}",
-    "data: {}\n\n",
-    "400",
+    "0;a\r\n",
+    "1\r\n",
+    "\r\n",
+    "\n",
+    "ok",
+    "0",
+    "f",
+    ";a",
+    ": ",
+    "HTTP/1.1 200 OK\r\n\r\n",
 ];
 
 /// An answer as it was read: the head, the body, and whether that is complete.
@@ -104,11 +102,20 @@ fn read(pieces: &[&[u8]]) -> Result<Option<Read>, Malformed> {
     }))
 }
 
-/// The texts that an input stands for: itself, and answers that get beyond the first checks.
+/// The texts that an input stands for: itself, its words, and words in the order of an answer, of which most have a valid head.
 fn texts(bytes: &[u8]) -> [Vec<u8>; 3] {
-    let woven = weave(bytes, &WORDS);
-    let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{woven}");
-    [bytes.to_vec(), woven.into_bytes(), chunked.into_bytes()]
+    let words = [&LINES[..], &FIELDS, &BODY].concat();
+    let mut shaped = String::new();
+    if let Some((first, rest)) = bytes.split_first() {
+        let first = usize::from(*first);
+        shaped.push_str(LINES[first % LINES.len()]);
+        let (head, body) = rest.split_at((first / LINES.len() % 4).min(rest.len()));
+        let word = |words: &[&'static str], byte: &u8| words[usize::from(*byte) % words.len()];
+        shaped.extend(head.iter().map(|byte| word(&FIELDS, byte)));
+        shaped.push_str("\r\n");
+        shaped.extend(body.iter().map(|byte| word(&BODY, byte)));
+    }
+    [bytes.to_vec(), weave(bytes, &words).into_bytes(), shaped.into_bytes()]
 }
 
 #[test]
