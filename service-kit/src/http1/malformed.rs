@@ -9,10 +9,10 @@ pub enum Malformed {
     /// RFC 9112, section 2.2, lets a recipient accept that; intermediaries that do read other messages than their neighbours.
     #[error("it has a line that ends with LF alone, not with CRLF")]
     BareLineFeed,
-    /// Larger than [`MAX_HEAD`](super::answer::MAX_HEAD).
+    /// Status line and fields together.
     #[error("its head is larger than 32 KB")]
     HeadTooLarge,
-    /// More than [`MAX_FIELDS`](super::answer::MAX_FIELDS).
+    /// Each takes work, also where it is short.
     #[error("its head has more than 64 fields")]
     TooManyFields,
     /// The status line or a field is not valid.

@@ -101,8 +101,8 @@ pub(super) struct Serve {
     call_timeout: u64,
     /// What reads and writes HTTP on connections to MCP servers: code of Chandlery's own, which takes less time for each call, or the library hyper.
     /// Calls give the same results.
-    #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = Path::Own)]
-    http_path: Path,
+    #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Own)]
+    http_path: HttpImplementation,
     /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required if
     /// --issuers is given or an address is not loopback, otherwise best-effort]
     #[arg(long, env = "CHANDLERY_SANDBOX", value_enum, help_heading = "Local MCP servers")]
@@ -182,7 +182,7 @@ pub(super) struct Serve {
 
 /// What reads and writes HTTP.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Path {
+enum HttpImplementation {
     /// Chandlery's own code.
     Own,
     /// hyper.
@@ -312,11 +312,11 @@ impl From<Port> for Option<u16> {
     }
 }
 
-impl From<Path> for HttpPath {
-    fn from(path: Path) -> Self {
-        match path {
-            Path::Own => Self::Own,
-            Path::Hyper => Self::Hyper,
+impl From<HttpImplementation> for HttpPath {
+    fn from(implementation: HttpImplementation) -> Self {
+        match implementation {
+            HttpImplementation::Own => Self::Own,
+            HttpImplementation::Hyper => Self::Hyper,
         }
     }
 }
@@ -342,14 +342,22 @@ mod tests {
         serve: Serve,
     }
 
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        let command = Command::try_parse_from(["chandlery"].iter().chain(arguments));
+        command
+            .map(|command| Config::from(command.serve))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn connections_to_upstreams_are_our_own_unless_hyper_is_named() {
+        assert_eq!(parse(&[]).unwrap().http_path, HttpPath::Own);
+        assert_eq!(parse(&["--http-path", "hyper"]).unwrap().http_path, HttpPath::Hyper);
+        assert!(parse(&["--http-path", "curl"]).unwrap_err().contains("own, hyper"));
+    }
+
     #[test]
     fn a_certificate_requires_its_key() {
-        let parse = |arguments: &[&str]| {
-            let command = Command::try_parse_from(["chandlery"].iter().chain(arguments));
-            command
-                .map(|command| Config::from(command.serve))
-                .map_err(|error| error.to_string())
-        };
         let half = parse(&["--grpc-tls-cert", "a.pem"]).unwrap_err();
         assert!(half.contains("--grpc-tls-key"), "{half}");
         let both = parse(&["--grpc-tls-cert", "a.pem", "--grpc-tls-key", "b.pem"]).unwrap();
