@@ -99,9 +99,9 @@ pub(super) struct Serve {
     /// response.
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     call_timeout: u64,
-    /// What reads and writes HTTP on connections to MCP servers: code of Chandlery's own, which takes less time for each call, or the library hyper.
+    /// What reads and writes HTTP on connections to MCP servers: the library hyper, or code of Chandlery's own, which takes less time for each call.
     /// Calls give the same results.
-    #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Own)]
+    #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Hyper)]
     http_path: HttpImplementation,
     /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required if
     /// --issuers is given or an address is not loopback, otherwise best-effort]
@@ -350,9 +350,9 @@ mod tests {
     }
 
     #[test]
-    fn connections_to_upstreams_are_our_own_unless_hyper_is_named() {
-        assert_eq!(parse(&[]).unwrap().http_path, HttpPath::Own);
-        assert_eq!(parse(&["--http-path", "hyper"]).unwrap().http_path, HttpPath::Hyper);
+    fn connections_to_upstreams_are_hypers_unless_our_own_are_named() {
+        assert_eq!(parse(&[]).unwrap().http_path, HttpPath::Hyper);
+        assert_eq!(parse(&["--http-path", "own"]).unwrap().http_path, HttpPath::Own);
         assert!(parse(&["--http-path", "curl"]).unwrap_err().contains("own, hyper"));
     }
 
