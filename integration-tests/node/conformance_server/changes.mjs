@@ -1,17 +1,18 @@
-// Tools that change the lists of tools and prompts: what they add is there for all clients, and a second call removes it again.
+// Tools that change the lists of tools and prompts: what they add is there for all clients, and each call puts another in its place. A list that
+// is what it was before would tell a gateway nothing that asks for it a little later.
 import { text } from './media.mjs';
 
 const ADDITIONS = {
-  tool: (server) =>
-    server.registerTool('test_added_tool', { description: 'Comes and goes' }, () => ({ content: [text('here')] })),
-  prompt: (server) =>
-    server.registerPrompt('test_added_prompt', { description: 'Comes and goes' }, () => ({
+  tool: (server, number) =>
+    server.registerTool(`test_added_tool_${number}`, { description: 'Comes and goes' }, () => ({ content: [text('here')] })),
+  prompt: (server, number) =>
+    server.registerPrompt(`test_added_prompt_${number}`, { description: 'Comes and goes' }, () => ({
       messages: [{ role: 'user', content: text('here') }],
     })),
 };
 
-// Whether the lists have it at present.
-const added = { tool: false, prompt: false };
+// How many the lists have had; the last is there.
+const added = { tool: 0, prompt: 0 };
 // What adapts a server, which then notifies its client by itself.
 const adapters = new WeakMap();
 // The servers of sessions and of a process. Those of single requests are not among them.
@@ -39,18 +40,16 @@ export function keepCurrent(server, onclose) {
 export function registerChanges(server) {
   const own = {};
   const adapt = (kind) => {
-    if (added[kind]) {
-      own[kind] ??= ADDITIONS[kind](server);
-    } else {
-      own[kind]?.remove();
-      delete own[kind];
+    own[kind]?.remove();
+    if (added[kind] > 0) {
+      own[kind] = ADDITIONS[kind](server, added[kind]);
     }
   };
   adapters.set(server, adapt);
   adapt('tool');
   adapt('prompt');
   const change = (kind) => {
-    added[kind] = !added[kind];
+    added[kind] += 1;
     live.forEach((other) => adapters.get(other)(kind));
     return { content: [text('changed')] };
   };
