@@ -8,8 +8,6 @@ use futures::{StreamExt as _, stream};
 use super::{Calls, Visitor, targets};
 use crate::{
     domain::{CallerToken, Running},
-    resolve,
-    snapshot::Snapshot,
     upstream::{OpenSession, Scope, Target, Whose},
     vend::Vended,
 };
@@ -40,11 +38,7 @@ impl Calls {
     fn own_targets<'a>(&'a self, visitor: &'a Visitor<'_>) -> impl futures::Stream<Item = Arc<Target>> + 'a {
         let Visitor { caller, consumer, .. } = *visitor;
         let mut open = self.upstreams.installations_of(&visitor.client);
-        let snapshot = self.store.load().ok();
-        open.retain(|uid| {
-            let reaches = |snapshot: &Arc<Snapshot>| resolve::source_of(snapshot, caller, consumer, uid).is_some();
-            snapshot.as_ref().is_some_and(reaches)
-        });
+        open.retain(|uid| self.reaches(caller, consumer, uid));
         stream::iter(open).filter_map(move |uid| async move {
             let (running, vended) = self.vended(&uid, visitor.caller.token.as_deref()).await?;
             let scope = Scope::Client(visitor.client.clone());

@@ -267,8 +267,8 @@ impl Listeners {
         true
     }
 
-    /// The right to receive those of all sessions of a client, that nobody has; nobody listens: none. Each comes with whether somebody may hear it.
-    /// The others are received for calls alone. A stream that has ended for good is not opened again before its session has a successor.
+    /// For each of a client's sessions that nobody receives, the right to: where somebody may hear it, which each comes with, or calls require it. What
+    /// is received of others ends. A stream that has ended for good is not opened again before its session has a successor.
     pub(super) fn ears(
         self: &Arc<Self>,
         client: &Client,

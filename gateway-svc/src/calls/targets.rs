@@ -6,9 +6,11 @@ use http::HeaderMap;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
-use super::call::Visitor;
+use super::{Calls, call::Visitor};
 use crate::{
-    domain::{CallError, Consumer, Endpoint, Running, UpstreamFault},
+    domain::{CallError, Caller, Consumer, ConsumerRef, Endpoint, Running, UpstreamFault},
+    resolve,
+    route::Source,
     snapshot::Store,
     upstream::{self, Revision, Scope, Target, Whose},
     vend::{self, Generations, Vended},
@@ -107,6 +109,19 @@ fn scope(client: Option<upstream::Client>, caller: Option<&Arc<str>>, headers: O
         },
         (None, None, Some(headers)) => Scope::Headers(headers),
         (None, None, None) => Scope::Shared,
+    }
+}
+
+impl Calls {
+    /// The source by which a caller of a gateway or agent reaches the installation of this uid at this moment.
+    pub(super) fn source_of(&self, caller: &Caller, consumer: &ConsumerRef, installation: &str) -> Option<Arc<Source>> {
+        let snapshot = self.store.load().ok()?;
+        resolve::source_of(&snapshot, caller, consumer, installation)
+    }
+
+    /// Whether they reach it.
+    pub(crate) fn reaches(&self, caller: &Caller, consumer: &ConsumerRef, installation: &str) -> bool {
+        self.source_of(caller, consumer, installation).is_some()
     }
 }
 

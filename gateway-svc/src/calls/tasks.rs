@@ -34,14 +34,9 @@ impl Calls {
     /// Where the task is that the server of this installation knows by `own`; `None`: this caller does not reach the installation here.
     pub(crate) fn task(&self, visitor: &Visitor<'_>, installation: &str, own: &str) -> Option<Found> {
         Some(Found {
-            source: self.source_of(visitor, installation)?,
+            source: self.source_of(visitor.caller, visitor.consumer, installation)?,
             own: own.into(),
         })
-    }
-
-    fn source_of(&self, visitor: &Visitor<'_>, installation: &str) -> Option<Arc<Source>> {
-        let snapshot = self.store.load().ok()?;
-        resolve::source_of(&snapshot, visitor.caller, visitor.consumer, installation)
     }
 
     /// Whether the server of this source tells the client of this task from now on, whose id at it is `own`, as JSON.
@@ -65,7 +60,7 @@ impl Calls {
         asked: Vec<(Arc<str>, Option<String>)>,
     ) -> Result<Vec<(Arc<str>, TaskPage)>, CallError> {
         let pages = stream::iter(asked).map(|(installation, cursor)| async move {
-            let source = self.source_of(visitor, &installation)?;
+            let source = self.source_of(visitor.caller, visitor.consumer, &installation)?;
             let page = tokio::time::timeout(WITHIN, self.task_page(visitor, &source, cursor.as_deref())).await;
             Some((installation, page))
         });

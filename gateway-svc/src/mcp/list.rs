@@ -72,9 +72,7 @@ pub(super) fn may_hear(mcp: &Arc<Mcp>, viewer: &Viewer) -> MayHear {
     let (mcp, viewer) = (Arc::clone(mcp), Arc::clone(viewer));
     Arc::new(move |installation| {
         let (identified, consumer) = &*viewer;
-        let snapshot = mcp.store.load();
-        snapshot
-            .is_ok_and(|snapshot| resolve::source_of(&snapshot, &identified.caller, consumer, installation).is_some())
+        mcp.calls.reaches(&identified.caller, consumer, installation)
     })
 }
 

@@ -15,8 +15,6 @@ use super::{
 use crate::{
     domain::Consumer,
     identity::Identified,
-    resolve,
-    snapshot::Snapshot,
     upstream::{Revision, Target},
 };
 
@@ -37,11 +35,8 @@ pub(super) struct Visit {
 impl Visit {
     /// Whether the caller reaches the installation of this uid: what was for its server before is else not for it any more.
     pub(super) fn reaches(&self, installation: &str) -> bool {
-        let reaches = |snapshot: Arc<Snapshot>| {
-            let Identified { caller, .. } = &self.identified;
-            resolve::source_of(&snapshot, caller, &self.consumer.name, installation).is_some()
-        };
-        self.mcp.store.load().is_ok_and(reaches)
+        let (caller, consumer) = (&self.identified.caller, &self.consumer.name);
+        self.mcp.calls.reaches(caller, consumer, installation)
     }
 
     /// The same, and its server is still the one of this target.

@@ -265,6 +265,24 @@ pub(crate) fn put(key: &str, object: Object) -> pb::WatchedObject {
     }
 }
 
+/// An object that came or changed.
+pub(crate) fn put_change(object: pb::WatchedObject) -> pb::Change {
+    pb::Change {
+        change: Some(pb::change::Change::Put(object)),
+    }
+}
+
+/// An object that went.
+pub(crate) fn removal(kind: pb::ObjectKind, key: &str) -> pb::Change {
+    let removal = pb::Removal {
+        kind: kind.into(),
+        key: key.to_owned(),
+    };
+    pb::Change {
+        change: Some(pb::change::Change::Remove(removal)),
+    }
+}
+
 pub(crate) fn plain_entry(slug: &str) -> pb::Entry {
     pb::Entry {
         name: format!("entries/{slug}"),

@@ -88,10 +88,9 @@ impl Upstreams {
         let within = self.limits().side_message;
         let exchanged = self.exchange_at_once(target, ping, within).await;
         let Ok(response) = exchanged else { return false };
-        connects || Failure::in_front(response.status()).is_none() || {
-            let may_be = is_json(&response);
-            may_be && is_message(&self.read_start(response.into_body()).await)
-        }
+        connects
+            || Failure::in_front(response.status()).is_none()
+            || is_json(&response) && is_message(&self.read_start(response.into_body()).await)
     }
 }
 

@@ -107,10 +107,9 @@ impl Visit {
                 None => return invalid(NOT_KNOWN),
                 Some(State::Parked(place)) => {
                     let parked = self.mcp.parking.take(&place);
-                    let parked = parked.filter(|parked| {
-                        let target = parked.asking.target();
-                        self.reaches(parked.stream.installation())
-                            && target.is_none_or(|target| self.still_reaches(target))
+                    let parked = parked.filter(|parked| match parked.asking.target() {
+                        Some(target) => self.still_reaches(target),
+                        None => self.reaches(parked.stream.installation()),
                     });
                     let Some(parked) = parked else {
                         return invalid(NOT_KNOWN);

@@ -71,7 +71,9 @@ use crate::{
     identity::TokenUses,
     snapshot::{
         Feed,
-        testing::{ISSUER, Made, Registry, fill, gateway, plain_gateway, plain_revision, put, user_id},
+        testing::{
+            ISSUER, Made, Registry, fill, gateway, plain_gateway, plain_revision, put, put_change, removal, user_id,
+        },
     },
     upstream::{Limits, Upstreams},
     vend::Vendor,
@@ -361,22 +363,6 @@ fn raw(text: String) -> Response {
 
 async fn text(response: Response) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
-}
-
-fn put_change(object: pb::WatchedObject) -> pb::Change {
-    pb::Change {
-        change: Some(pb::change::Change::Put(object)),
-    }
-}
-
-fn removal(kind: pb::ObjectKind, key: &str) -> pb::Change {
-    let removal = pb::Removal {
-        kind: kind.into(),
-        key: key.to_owned(),
-    };
-    pb::Change {
-        change: Some(pb::change::Change::Remove(removal)),
-    }
 }
 
 impl World {

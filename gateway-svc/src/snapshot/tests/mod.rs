@@ -14,25 +14,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Feed, Snapshot, Store,
-    testing::{Made, Registry, fill, gateway, person, plain_gateway, put, team_member, user_id},
+    testing::{
+        Made, Registry, fill, gateway, person, plain_gateway, put, put_change, removal as remove, team_member, user_id,
+    },
     writer::Writer,
 };
 use crate::domain::{CallError, ConsumerKind, ConsumerRef};
-
-fn put_change(object: pb::WatchedObject) -> Change {
-    Change {
-        change: Some(change::Change::Put(object)),
-    }
-}
-
-fn remove(kind: ObjectKind, key: &str) -> Change {
-    Change {
-        change: Some(change::Change::Remove(Removal {
-            kind: kind.into(),
-            key: key.to_owned(),
-        })),
-    }
-}
 
 fn gateway_ref(slug: &str) -> ConsumerRef {
     ConsumerRef::new(ConsumerKind::Gateway, slug)

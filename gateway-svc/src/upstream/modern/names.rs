@@ -18,7 +18,7 @@ pub(crate) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 /// The extension for tasks, in the `extensions` of `capabilities`.
 pub(crate) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// StreamBegun for the wish to be told of a task. A server gets it with the request for the stream, and never under this name.
+/// Stands for the wish to be told of a task. A server gets it with the request for the stream, and never under this name.
 pub(crate) const FOLLOW_TASK: &str = "tasks/follow";
 
 /// Opens a stream of what changes.
