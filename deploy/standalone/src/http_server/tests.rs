@@ -1,9 +1,12 @@
 //! What a stop does to connections.
 
+use std::net::SocketAddr;
+
 use axum::{Extension, extract::State, routing::get};
-use service_kit::edge::Limits;
+use service_kit::edge::{KeepOpen, Limits};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     sync::watch,
 };
 
@@ -88,10 +91,4 @@ async fn a_stop_cuts_off_what_does_not_hold_its_connection_open() {
     let answer = received(holds).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     serving.await.unwrap().unwrap();
-}
-
-/// The task of an HTTP/2 stream has room for it as long as the stream is open (`integration-tests/benches/proxy`).
-#[test]
-fn an_answer_that_is_to_come_is_small() {
-    assert!(size_of::<Coming>() <= 3 * size_of::<usize>());
 }

@@ -1,0 +1,102 @@
+//! The answer to a request, whatever reads and writes HTTP.
+
+use std::{convert::Infallible, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+    routing::future::RouteFuture,
+};
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use service_kit::{
+    Peer,
+    edge::{KeepOpen, Phase, ResponseBody, Served, request_body, response_body},
+};
+use tower::Service as _;
+
+use super::Site;
+use crate::{guard, headers, health};
+
+/// Answers the requests of one connection.
+pub(super) struct Answering {
+    pub(super) site: Site,
+    pub(super) peer: Peer,
+    pub(super) phase: Arc<Phase>,
+    pub(super) keep_open: KeepOpen,
+    pub(super) client_timeout: Duration,
+}
+
+impl Answering {
+    /// Begins to answer a request.
+    pub(super) fn answer<B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + use<B>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
+    {
+        let served = Served::begin(Arc::clone(&self.phase));
+        let (last, https) = (self.phase.is_spare(), self.site.https);
+        let answer = self.begin(request);
+        async move {
+            let mut response = match answer {
+                Coming::Direct(answer) => answer.await,
+                Coming::Routed(answer) => answer.await.unwrap_or_else(|never| match never {}),
+                Coming::Refused(refusal) => *refusal,
+            };
+            headers::harden(&mut response, https);
+            if last {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            response.map(|body| response_body(body, served))
+        }
+    }
+
+    fn begin<B>(&self, request: Request<B>) -> Coming
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
+    {
+        if let Some(refusal) = guard::refusal(&self.site.hosts, request.uri(), request.headers()) {
+            return Coming::Refused(Box::new(refusal));
+        }
+        if self.phase.is_spare() && !health::is_asked(request.uri()) {
+            return Coming::Refused(Box::new(busy()));
+        }
+        let limited = |body| Body::new(request_body(body, self.client_timeout, Arc::clone(&self.phase)));
+        let mut request = request.map(limited);
+        for direct in &*self.site.direct {
+            request = match direct(request) {
+                ControlFlow::Break(answer) => return Coming::Direct(answer),
+                ControlFlow::Continue(request) => request,
+            };
+        }
+        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.keep_open.clone());
+        Coming::Routed(Box::pin(self.site.router.clone().call(request)))
+    }
+}
+
+/// An answer that is to come. What serves a stream of HTTP/2 has room for it until the body is sent: it is small.
+enum Coming {
+    Direct(Pin<Box<dyn Future<Output = Response> + Send>>),
+    Routed(Pin<Box<RouteFuture<Infallible>>>),
+    Refused(Box<Response>),
+}
+
+fn busy() -> Response {
+    let retry = [(header::RETRY_AFTER, "1")];
+    (StatusCode::SERVICE_UNAVAILABLE, retry, "too many connections; retry\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The task of an HTTP/2 stream has room for it as long as the stream is open (`integration-tests/benches/proxy`).
+    #[test]
+    fn an_answer_that_is_to_come_is_small() {
+        assert!(size_of::<Coming>() <= 3 * size_of::<usize>());
+    }
+}

@@ -1,0 +1,29 @@
+//! When connections end.
+
+use std::time::Duration;
+
+use service_kit::edge::KeepOpen;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// How long a response that has held its connection open may take to be written.
+const WRITE: Duration = Duration::from_secs(1);
+
+/// A stop of the server.
+#[derive(Clone)]
+pub(super) struct Stop {
+    pub(super) begun: CancellationToken,
+    /// How long open requests may continue.
+    pub(super) drain: Duration,
+}
+
+impl Stop {
+    /// Ends when a connection has had its time, which begins now.
+    pub(super) async fn cuts_off(&self, connection: &KeepOpen) {
+        sleep(self.drain).await;
+        if connection.is_held() {
+            connection.released().await;
+            sleep(WRITE).await;
+        }
+    }
+}
