@@ -7,6 +7,8 @@
 
 mod answering;
 mod lane;
+mod lanes;
+mod load;
 mod over_hyper;
 mod stop;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     lane::{Accepted, lane},
+    lanes::Lanes,
     stop::Stop,
 };
 
@@ -62,11 +65,12 @@ pub(crate) async fn serve(
 
 async fn serve_until(listener: TcpListener, gate: Arc<Gate>, site: Site, stop: Stop) -> io::Result<()> {
     let lanes = thread::available_parallelism().map_or(1, usize::from);
-    let (mut lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
+    let (lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
         .map(|_| lane(site.clone(), gate.limits().client_timeout, stop.clone()))
         .collect::<io::Result<Vec<_>>>()?
         .into_iter()
         .unzip();
+    let mut lanes = Lanes::new(lanes, gate.limits());
     let mut acceptor = Acceptor::new(listener, gate, REFUSAL);
     loop {
         let (connection, peer, permit) = tokio::select! {
@@ -80,20 +84,18 @@ async fn serve_until(listener: TcpListener, gate: Arc<Gate>, site: Site, stop: S
                 continue;
             }
         };
-        // Threads take turns, except those whose queue is full. If all are full, nothing more is accepted.
-        lanes.rotate_left(1);
-        let free = lanes.iter().position(|lane| lane.capacity() > 0).unwrap_or_default();
         let accepted = Accepted {
             connection,
             peer,
             permit,
         };
-        let given = tokio::select! {
-            given = lanes[free].send(accepted) => given,
+        let lane = lanes
+            .next()
+            .ok_or_else(|| io::Error::other("no thread serves connections"))?;
+        // If the queues of all are full, nothing more is accepted.
+        tokio::select! {
+            given = lane.give(accepted) => given?,
             () = stop.begun.cancelled() => break,
-        };
-        if given.is_err() {
-            return Err(io::Error::other("a thread that serves connections has ended"));
         }
     }
     drop((acceptor, lanes));

@@ -15,7 +15,7 @@ use service_kit::{
 };
 use tower::Service as _;
 
-use super::Site;
+use super::{Site, load::Load};
 use crate::{guard, headers, health};
 
 /// Answers the requests of one connection.
@@ -25,6 +25,8 @@ pub(super) struct Answering {
     pub(super) phase: Arc<Phase>,
     pub(super) keep_open: KeepOpen,
     pub(super) client_timeout: Duration,
+    /// Of the lane that has the connection.
+    pub(super) load: Arc<Load>,
 }
 
 impl Answering {
@@ -37,6 +39,7 @@ impl Answering {
         B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
         let served = Served::begin(Arc::clone(&self.phase));
+        let counted = self.load.request();
         let (last, https) = (self.phase.is_spare(), self.site.https);
         let answer = self.begin(request);
         async move {
@@ -45,6 +48,7 @@ impl Answering {
                 Coming::Routed(answer) => answer.await.unwrap_or_else(|never| match never {}),
                 Coming::Refused(refusal) => *refusal,
             };
+            drop(counted);
             headers::harden(&mut response, https);
             if last {
                 let close = HeaderValue::from_static("close");

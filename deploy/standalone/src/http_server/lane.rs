@@ -11,7 +11,13 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Site, answering::Answering, over_hyper, stop::Stop};
+use super::{
+    Site,
+    answering::Answering,
+    load::{Counted, Load},
+    over_hyper,
+    stop::Stop,
+};
 
 /// Connections that wait for a thread. The kernel keeps further ones in its backlog.
 const QUEUE: usize = 64;
@@ -23,19 +29,49 @@ pub(super) struct Accepted {
     pub(super) permit: Permit,
 }
 
-type Lane = (mpsc::Sender<Accepted>, oneshot::Receiver<()>);
+/// A thread that serves the connections given to it, until this is dropped and they have ended.
+pub(super) struct Lane {
+    give: mpsc::Sender<(Accepted, Counted)>,
+    load: Arc<Load>,
+}
 
-/// Starts a thread that serves the connections sent to it, and returns a receiver that resolves when it has ended.
-pub(super) fn lane(site: Site, client_timeout: Duration, stop: Stop) -> io::Result<Lane> {
-    let (give, mut connections) = mpsc::channel::<Accepted>(QUEUE);
+impl Lane {
+    pub(super) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Whether it takes a connection at once.
+    pub(super) fn has_room(&self) -> bool {
+        self.give.capacity() > 0
+    }
+
+    /// Gives it a connection.
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub(super) async fn give(&self, accepted: Accepted) -> io::Result<()> {
+        let given = self.give.send((accepted, self.load.connection()));
+        let gone = |_| io::Error::other("a thread that serves connections has ended");
+        given.await.map_err(gone)
+    }
+}
+
+/// Starts a lane, and returns a receiver that resolves when its thread has ended.
+pub(super) fn lane(site: Site, client_timeout: Duration, stop: Stop) -> io::Result<(Lane, oneshot::Receiver<()>)> {
+    let (give, mut connections) = mpsc::channel::<(Accepted, Counted)>(QUEUE);
     let (end, ended) = oneshot::channel();
+    let load = Arc::<Load>::default();
+    let lane = Lane {
+        give,
+        load: Arc::clone(&load),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let builder = over_hyper::builder();
             // Each connection holds a sender; the channel closes when all connections have ended.
             let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-            while let Some(accepted) = connections.recv().await {
+            while let Some((accepted, counted)) = connections.recv().await {
                 let Accepted {
                     connection,
                     peer,
@@ -50,13 +86,14 @@ pub(super) fn lane(site: Site, client_timeout: Duration, stop: Stop) -> io::Resu
                     phase: Arc::clone(permit.phase()),
                     keep_open: KeepOpen::new(),
                     client_timeout,
+                    load: Arc::clone(&load),
                 };
                 let guarded = Guarded::new(connection, permit);
                 let served = over_hyper::serve(builder.clone(), guarded, answering, stop.clone());
                 let open = open.clone();
                 tokio::spawn(async move {
                     served.await;
-                    drop(open);
+                    drop((counted, open));
                 });
             }
             drop(open);
@@ -66,5 +103,5 @@ pub(super) fn lane(site: Site, client_timeout: Duration, stop: Stop) -> io::Resu
         // If the receiver is gone, the process is ending.
         let _ = end.send(());
     })?;
-    Ok((give, ended))
+    Ok((lane, ended))
 }
