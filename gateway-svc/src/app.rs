@@ -1,6 +1,6 @@
 //! Wires the service together, and is the only place that does.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::middleware;
 use contracts::{
@@ -34,9 +34,6 @@ use crate::{
 
 /// The longest request taken over gRPC: as much as MCP clients may send.
 const MAX_MESSAGE: usize = 16 << 20;
-
-/// How long calls in progress may take once the service is told to stop. Soon after, their connections are cut off, with no answer.
-const CALLS_END: Duration = Duration::from_secs(2);
 
 /// What gateway-svc is given to work with.
 #[derive(Clone, Debug)]
@@ -194,7 +191,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
                 stop.cancelled().await;
                 stopping.cancel();
                 tokio::spawn(async move {
-                    sleep(CALLS_END).await;
+                    sleep(config.drain).await;
                     late.cancel();
                 });
                 // Those that are cancelled, too: their servers are told.

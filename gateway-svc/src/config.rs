@@ -30,6 +30,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long an upstream may take to begin its answer to a call.
     pub call_timeout: Duration,
+    /// How long calls in progress may take once the service is told to stop. Then their callers are told that they were interrupted.
+    pub drain: Duration,
     /// How long an upstream may take to answer `initialize`, and to list all its tools.
     pub discovery_timeout: Duration,
     /// How many discoveries run at a time.
@@ -55,6 +57,7 @@ impl Config {
             probes: &[],
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(5 * 60),
+            drain: Duration::from_secs(15),
             discovery_timeout: Duration::from_secs(60),
             discovery_concurrency: 64,
             http_path: HttpPath::default(),

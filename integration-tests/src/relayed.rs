@@ -28,7 +28,14 @@ impl Relayed {
     /// # Panics
     /// If a step fails.
     pub async fn start(url: &str) -> Self {
-        let stack = Stack::start().await;
+        Self::with(Stack::start().await, url).await
+    }
+
+    /// The same with a program that runs.
+    ///
+    /// # Panics
+    /// If a step fails.
+    pub async fn with(stack: Stack, url: &str) -> Self {
         let (admin, alice) = (stack.admin(), stack.member("alice"));
         admin.publish("server", walk::remote(url)).await;
         // A team of everybody's, so that its tools are those of the entry.

@@ -18,7 +18,7 @@ use crate::{
     process::{Lines, Program},
     tls::install_crypto,
     tools::repository,
-    wait::eventually_within,
+    wait::{eventually, eventually_within},
 };
 
 /// The `chandlery` program: `CHANDLERY_BIN`, or the one that cargo builds, together with its bridge.
@@ -169,6 +169,7 @@ impl StackBuilder {
             "CHANDLERY_PROXIES",
             "CHANDLERY_CLIENT_TIMEOUT",
             "CHANDLERY_IDLE_TIMEOUT",
+            "CHANDLERY_DRAIN",
             "CHANDLERY_VAULT_ADDRESS",
         ] {
             command.env_remove(name);
@@ -383,6 +384,16 @@ impl Stack {
     /// Sends SIGTERM, and waits until the program has ended.
     pub async fn stop(&mut self) -> std::process::ExitStatus {
         self.program.terminate().await
+    }
+
+    /// Waits until the program has ended by itself, or after a signal.
+    pub async fn ends(&mut self) -> std::process::ExitStatus {
+        let program = &mut self.program;
+        eventually("it ends", || {
+            let ended = program.ended();
+            async move { ended }
+        })
+        .await
     }
 
     /// Starts the program on its data after it was killed or stopped. Its ports change.

@@ -43,7 +43,8 @@ struct Journey {
 impl Journey {
     /// With these members of the issuer's `facade`.
     async fn start(facade: Value) -> Self {
-        Self::launch(facade, Stack::builder()).await
+        // A stop cuts off soon what does not hold its connection open.
+        Self::launch(facade, Stack::builder().flag("--drain", "2")).await
     }
 
     async fn launch(facade: Value, stack: StackBuilder) -> Self {

@@ -128,7 +128,8 @@ async fn a_stop_releases_the_lease_after_the_servers_have_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_in_progress_are_answered_when_the_program_stops() {
     let server = SessionServer::start().await;
-    let mut gateway = Relayed::start(&server.url).await;
+    let stack = Stack::builder().flag("--drain", "2").start().await;
+    let mut gateway = Relayed::with(stack, &server.url).await;
     let client = gateway.stack.mcp("all", &gateway.alice).await;
     let mut standing = client.open_stream().await;
     let mut tools = gateway.alice.tools();

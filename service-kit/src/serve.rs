@@ -18,7 +18,7 @@ use crate::{
     pipe::PipeListener,
 };
 
-/// How long open requests may continue after the server begins to stop. Longer streams are cut.
+/// How long open requests of services may continue after the server begins to stop. Longer streams are cut.
 const DRAIN: Duration = Duration::from_secs(5);
 /// A connection that is silent for `PING` is pinged, and closed if it does not respond within `PONG`. A client in the
 /// middle of a frame cannot respond, so this also limits slow request heads.
@@ -43,7 +43,7 @@ pub async fn serve<S>(routes: Routes, connections: S, stop: CancellationToken) -
 where
     S: Stream<Item = io::Result<Connection>> + Send + 'static,
 {
-    serve_with(Server::builder(), MAX_STREAMS, routes, connections, stop).await
+    serve_with(Server::builder(), MAX_STREAMS, routes, connections, stop, DRAIN).await
 }
 
 /// Like [`serve`], for another service of this process.
@@ -52,22 +52,25 @@ pub async fn serve_pipe(
     pipe: PipeListener,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    serve_with(Server::builder(), MAX_WORKLOAD_STREAMS, routes, pipe, stop).await
+    serve_with(Server::builder(), MAX_WORKLOAD_STREAMS, routes, pipe, stop, DRAIN).await
 }
 
-/// Like [`serve`], over TLS.
-pub async fn serve_tls<S>(
-    tls: ServerTlsConfig,
+/// Like [`serve`], for people and their programs: over TLS if it is configured. Open requests may continue for `drain`.
+pub async fn serve_clients<S>(
+    tls: Option<ServerTlsConfig>,
     routes: Routes,
     connections: S,
     stop: CancellationToken,
+    drain: Duration,
 ) -> Result<(), tonic::transport::Error>
 where
     S: Stream<Item = io::Result<Connection>> + Send + 'static,
 {
-    let tls = tls.timeout(HANDSHAKE);
-    let server = Server::builder().tls_config(tls)?;
-    serve_with(server, MAX_STREAMS, routes, connections, stop).await
+    let server = match tls {
+        Some(tls) => Server::builder().tls_config(tls.timeout(HANDSHAKE))?,
+        None => Server::builder(),
+    };
+    serve_with(server, MAX_STREAMS, routes, connections, stop, drain).await
 }
 
 async fn serve_with<S>(
@@ -76,6 +79,7 @@ async fn serve_with<S>(
     routes: Routes,
     connections: S,
     stop: CancellationToken,
+    drain: Duration,
 ) -> Result<(), tonic::transport::Error>
 where
     S: Stream<Item = io::Result<Connection>> + Send + 'static,
@@ -95,7 +99,7 @@ where
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::select! {
         served = serving => served,
-        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+        () = async { stop.cancelled().await; tokio::time::sleep(drain).await } => Ok(()),
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) issuers: Option<PathBuf>,
     /// How long an upstream may take to begin its response to a tool call.
     pub(crate) call_timeout: Duration,
+    /// How long calls in progress may take after a signal to stop.
+    pub(crate) drain: Duration,
     /// What reads and writes HTTP/1.1 on connections to upstreams.
     pub(crate) http_path: HttpPath,
     /// How local servers are sandboxed.

@@ -14,7 +14,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{io, sync::Arc, thread};
 
 use axum::Router;
 use service_kit::{
@@ -23,16 +23,13 @@ use service_kit::{
     edge::{Acceptor, Gate},
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::stop::Stop;
 use self::{
     lane::{Accepted, lane},
     lanes::Lanes,
-    stop::Stop,
 };
 
-/// How long open requests may continue after the server begins to stop. What takes longer is cut off, unless it holds its connection open.
-const DRAIN: Duration = Duration::from_secs(3);
 /// The response to a connection for which there is no place.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\nx-content-type-options: nosniff\r\ncontent-length: 28\r\n\r\ntoo many connections; retry\n";
 
@@ -49,21 +46,8 @@ pub(crate) struct Site {
     pub(crate) https: bool,
 }
 
-/// Serves `site` on `listener` until `stop` is cancelled.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    gate: Arc<Gate>,
-    site: Site,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let stop = Stop {
-        begun: stop,
-        drain: DRAIN,
-    };
-    serve_until(listener, gate, site, stop).await
-}
-
-async fn serve_until(listener: TcpListener, gate: Arc<Gate>, site: Site, stop: Stop) -> io::Result<()> {
+/// Serves `site` on `listener` until `stop` has begun, and then the requests in progress.
+pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, site: Site, stop: Stop) -> io::Result<()> {
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let (lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
         .map(|_| lane(site.clone(), gate.limits().client_timeout, stop.clone()))

@@ -1,6 +1,11 @@
 //! Starts the four services in one process, and stops them.
 
-use std::{error::Error, io::Write as _, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use registry_svc::Claim;
 use secrecy::ExposeSecret as _;
@@ -15,9 +20,10 @@ use service_kit::{
 use sha2::{Digest as _, Sha256};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -39,12 +45,15 @@ use crate::{
 const SEEDED: &str = "seeded";
 /// File in the data folder: the addresses on which the process listens.
 const ADDRESSES: &str = "addresses.json";
-/// How long everything but the registry may take to end. A local server is killed 7 s after it was told to end.
+/// After the calls in progress have had their time, how long the rest of the connections may take: callers are told that their calls were
+/// interrupted.
+const INTERRUPTION: Duration = Duration::from_secs(1);
+/// How long everything but the registry may take to end after that. A local server is killed 7 s after it was told to end.
 const END: Duration = Duration::from_secs(8);
 /// How long the parts may take that complete what would be lost: an authorization server answers a request for a token within 22 s, and a token
-/// that is not wanted is revoked within 5 s. MCP clients and browsers get what an identity provider answers them meanwhile.
+/// that is not wanted is revoked within 5 s. This begins with the stop. MCP clients and browsers get what an identity provider answers them meanwhile.
 const COMPLETION: Duration = Duration::from_secs(27);
-/// How long the registry may take after that.
+/// How long the registry may take in the end.
 const REGISTRY_END: Duration = Duration::from_secs(2);
 
 /// Serves until SIGINT or SIGTERM.
@@ -128,8 +137,10 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     )
     .await?;
     let Services { apps, pipes, registry } = services;
-    let (stop, stop_registry) = (CancellationToken::new(), CancellationToken::new());
-    let (mut running, mut completing, mut running_registry) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+    // Calls in progress are carried out by the services that the gateway calls, which stop after it, and the registry last of all.
+    let [stop, stop_callees, stop_registry] = std::array::from_fn(|_| CancellationToken::new());
+    let [mut serving, mut running, mut completing, mut running_registry] = std::array::from_fn(|_| JoinSet::new());
+    let drain = config.drain + INTERRUPTION;
 
     spawn(&mut running, "quotas", quotas.forget_idle(stop.clone()));
     let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
@@ -164,33 +175,33 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         hosts: Arc::new(Hosts::new(public_url.clone(), &own_names(http_address))),
         https: public_url.scheme() == "https",
     };
-    // It ends with its last connection, most of which it soon cuts off.
+    // Both end with their last connections.
+    let stopped = http_server::Stop {
+        begun: stop.clone(),
+        drain,
+    };
     spawn(
-        &mut completing,
+        &mut serving,
         "http",
         failing(
-            http_server::serve(http, Gate::new(limits.clone()), site, stop.clone()),
+            http_server::serve(http, Gate::new(limits.clone()), site, stopped),
             "HTTP",
         ),
     );
     let grpc_serves_tls = matches!(grpc_tls, GrpcTls::Ours(_));
     let all = grpc_tls.guard(all);
     let (clients, stopped) = (edge::connections(grpc, Gate::new(limits)), stop.clone());
+    let tls = match grpc_tls {
+        GrpcTls::Ours(tls) => Some(*tls),
+        GrpcTls::Loopback | GrpcTls::Proxies(_) => None,
+    };
     spawn(
-        &mut running,
+        &mut serving,
         "grpc",
-        failing(
-            async move {
-                match grpc_tls {
-                    GrpcTls::Ours(tls) => serve::serve_tls(*tls, all, clients, stopped).await,
-                    GrpcTls::Loopback | GrpcTls::Proxies(_) => serve::serve(all, clients, stopped).await,
-                }
-            },
-            "gRPC",
-        ),
+        failing(serve::serve_clients(tls, all, clients, stopped, drain), "gRPC"),
     );
-    let [registry_app, callers @ ..] = apps;
-    let [pipes_to_registry, pipes @ ..] = pipes;
+    let [registry_app, callees @ .., gateway] = apps;
+    let [pipes_to_registry, pipes @ .., pipes_to_gateway] = pipes;
     start_app(
         &mut running_registry,
         &mut completing,
@@ -198,14 +209,14 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         pipes_to_registry,
         &stop_registry,
     );
-    for (app, pipes) in callers.into_iter().zip(pipes) {
-        start_app(&mut running, &mut completing, app, pipes, &stop);
+    for (app, pipes) in callees.into_iter().zip(pipes) {
+        start_app(&mut running, &mut completing, app, pipes, &stop_callees);
     }
+    start_app(&mut running, &mut completing, gateway, pipes_to_gateway, &stop);
 
     let addresses = serde_json::json!({ "http": http_address.to_string(), "grpc": grpc_address.to_string() });
     folder.write(ADDRESSES, addresses.to_string().as_bytes())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = Signals::new()?;
     let start = async {
         health::all_ready(&readiness).await;
         if let Some(development) = &development
@@ -241,18 +252,59 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     let ended: Result<(), Box<dyn Error>> = tokio::select! {
         Err(error) = start => Err(error.into()),
         lost = claim.keep() => Err(lost.into()),
+        Some(ended) = serving.join_next() => Err(describe(ended).into()),
         Some(ended) = running.join_next() => Err(describe(ended).into()),
         Some(ended) = completing.join_next() => Err(describe(ended).into()),
         Some(ended) = running_registry.join_next() => Err(describe(ended).into()),
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        () = signals.next() => Ok(()),
     };
-    stop.cancel();
-    tokio::join!(end(running, END), end(completing, COMPLETION));
-    // The orchestrator has told it that the servers have ended, and released its lease.
-    stop_registry.cancel();
-    end(running_registry, REGISTRY_END).await;
-    ended
+    let stopped = async {
+        let completed = Instant::now() + COMPLETION;
+        stop.cancel();
+        // If something has failed, such as the claim to the registry, the process must not go on for long.
+        if ended.is_ok() {
+            end(&mut serving, Instant::now() + drain).await;
+        }
+        stop_callees.cancel();
+        let rest = Instant::now() + END;
+        // A connection may be held open by what completes.
+        let completed = completed.max(rest);
+        tokio::join!(
+            end(&mut running, rest),
+            end(&mut serving, completed),
+            end(&mut completing, completed)
+        );
+        // The orchestrator has told it that the servers have ended, and released its lease.
+        stop_registry.cancel();
+        end(&mut running_registry, Instant::now() + REGISTRY_END).await;
+    };
+    tokio::select! {
+        () = stopped => ended,
+        () = signals.next() => Err("a second signal has ended it: what was in progress may be lost".into()),
+    }
+}
+
+/// The signals that tell the process to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Serves the pipes to a service, and runs its tasks.
@@ -274,11 +326,11 @@ fn start_app(
     }
 }
 
-/// Waits until the parts have ended. Each ends its own work within its time limit. What has not ended by then is
+/// Waits until the parts have ended. Each ends its own work within its time limit. What has not ended in the end is
 /// aborted: no accepted request depends on it.
-async fn end(mut parts: JoinSet<&'static str>, limit: Duration) {
+async fn end(parts: &mut JoinSet<&'static str>, until: Instant) {
     let ended = async { while parts.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(limit, ended).await;
+    let _ = timeout_at(until, ended).await;
 }
 
 /// The limits of each listener, reduced to what the descriptor limit allows.

@@ -129,6 +129,7 @@ pub(crate) async fn build(
             egress,
             client_documents: EgressPolicy::new(config.allow_client_document_cidr.clone()),
             call_timeout: config.call_timeout,
+            drain: config.drain,
             http_path: config.http_path,
             allowed_hosts: own_names(http_address),
             grpc_port: Some(grpc_address.port()),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::{Router, body::Bytes, extract::State, response::IntoResponse, routing::any};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::Served;
 
@@ -43,6 +44,8 @@ struct Inner {
     /// If set, requests without one of these values in this header get 401.
     required: Option<(String, Vec<String>)>,
     tools: Vec<Value>,
+    /// Whether calls wait for their answers.
+    held: watch::Sender<bool>,
 }
 
 /// What a server records.
@@ -94,6 +97,11 @@ impl RecordingUpstream {
     pub fn require(&self, header: &str, values: &[&str]) {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
         self.lock().required = Some((header.to_owned(), values));
+    }
+
+    /// Answers no call until it is told otherwise.
+    pub fn hold(&self, held: bool) {
+        self.lock().held.send_replace(held);
     }
 
     /// Replaces the tools.
@@ -169,7 +177,7 @@ async fn answer(
             .collect(),
         body: body.clone(),
     };
-    let (refused, tools) = {
+    let (refused, tools, mut held) = {
         let mut inner = inner.lock().expect("no holder of this lock panics");
         let refused = inner.required.as_ref().is_some_and(|(header, values)| {
             !recorded
@@ -178,7 +186,7 @@ async fn answer(
                 .any(|value| values.iter().any(|wanted| wanted == value))
         });
         inner.requests.push(recorded.clone());
-        (refused, inner.tools.clone())
+        (refused, inner.tools.clone(), inner.held.subscribe())
     };
     if refused {
         let challenge = [("www-authenticate", "Bearer error=\"invalid_token\"")];
@@ -203,7 +211,11 @@ async fn answer(
         }),
         "ping" => json!({}),
         "tools/list" => json!({"tools": tools}),
-        "tools/call" => called(&message, &recorded),
+        "tools/call" => {
+            // The server ends with the test.
+            let _ = held.wait_for(|held| !held).await;
+            called(&message, &recorded)
+        }
         other => {
             let error = json!({"code": -32601, "message": format!("no method {other}")});
             return axum::Json(json!({"jsonrpc": "2.0", "id": id, "error": error})).into_response();

@@ -99,6 +99,10 @@ pub(super) struct Serve {
     /// response.
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     call_timeout: u64,
+    /// Seconds that tool calls in progress may take once SIGTERM or SIGINT tells the server to stop. A second signal ends it at once. Who kills it
+    /// after a time, such as Kubernetes (terminationGracePeriodSeconds), must give it 15 seconds more.
+    #[arg(long, env = "CHANDLERY_DRAIN", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    drain: u64,
     /// What reads and writes HTTP on connections to MCP servers: the library hyper, or code of Chandlery's own, which takes less time for each call.
     /// Calls give the same results.
     #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Hyper)]
@@ -278,6 +282,7 @@ impl From<Serve> for Config {
             allow_client_document_cidr: arguments.allow_client_document_cidr,
             issuers: arguments.issuers,
             call_timeout: Duration::from_secs(arguments.call_timeout),
+            drain: Duration::from_secs(arguments.drain),
             http_path: arguments.http_path.into(),
             log_format: arguments.log_format.into(),
             program: program(),

@@ -11,10 +11,10 @@ const WRITE: Duration = Duration::from_secs(1);
 
 /// A stop of the server.
 #[derive(Clone)]
-pub(super) struct Stop {
-    pub(super) begun: CancellationToken,
-    /// How long open requests may continue.
-    pub(super) drain: Duration,
+pub(crate) struct Stop {
+    pub(crate) begun: CancellationToken,
+    /// How long open requests may continue. What takes longer is cut off, unless it holds its connection open.
+    pub(crate) drain: Duration,
 }
 
 impl Stop {

@@ -1,6 +1,6 @@
 //! What a stop does to connections.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Extension, extract::State, routing::get};
 use service_kit::edge::{KeepOpen, Limits};
@@ -9,6 +9,7 @@ use tokio::{
     net::TcpStream,
     sync::watch,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -70,7 +71,7 @@ async fn a_stop_cuts_off_what_does_not_hold_its_connection_open() {
         begun: CancellationToken::new(),
         drain: Duration::ZERO,
     };
-    let serving = serve_until(listener, Gate::new(Limits::default()), site, stop.clone());
+    let serving = serve(listener, Gate::new(Limits::default()), site, stop.clone());
     let serving = tokio::spawn(serving);
     let mut begun = handler.begun.subscribe();
     let holds = ask(address, "/holds").await;
