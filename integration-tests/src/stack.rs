@@ -207,12 +207,20 @@ impl StackBuilder {
         .await
     }
 
+    /// Of its HTTP address.
+    fn scheme(&self) -> &'static str {
+        let tls = self.flags.iter().any(|flag| flag == "--tls-cert");
+        if tls { "https" } else { "http" }
+    }
+
     async fn launch(&self, data: &TempDir, lines: &Lines) -> (Program, Addresses) {
         let told = data.path().join("data/addresses.json");
         let _ = fs::remove_file(&told);
         let mut program = Program::start_into(self.command(data), lines.clone());
         let http = reqwest::Client::builder()
             .no_proxy()
+            // Who has certified it is not asked here.
+            .tls_danger_accept_invalid_certs(true)
             .build()
             .expect("a client without TLS settings");
         let start = std::time::Instant::now();
@@ -228,7 +236,10 @@ impl StackBuilder {
                 .ok()
                 .and_then(|text| serde_json::from_slice::<Addresses>(&text).ok());
             if let Some(addresses) = addresses {
-                let ready = http.get(format!("http://{}/readyz", addresses.http)).send().await;
+                let ready = http
+                    .get(format!("{}://{}/readyz", self.scheme(), addresses.http))
+                    .send()
+                    .await;
                 if ready.is_ok_and(|answer| answer.status().is_success()) {
                     return (program, addresses);
                 }
@@ -276,7 +287,7 @@ impl Stack {
 
     /// A URL on its HTTP address.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addresses.http)
+        format!("{}://{}{path}", self.builder.scheme(), self.addresses.http)
     }
 
     /// The MCP endpoint of a gateway.

@@ -1,43 +1,19 @@
 //! Calls over gRPC from another machine require TLS.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use contracts::registry::{GetUserRequest, user_service_client::UserServiceClient};
-use integration_tests::{Stack, eventually_within, process::Program, stack::binary, tls::install_crypto};
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use integration_tests::{
+    Stack, eventually_within,
+    process::Program,
+    stack::binary,
+    tls::{Certificates, install_crypto},
+};
 use tokio::process::Command;
 use tonic::{
     Code, Request,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
-
-/// A certificate authority, and a certificate it has issued for this machine.
-struct Certificates {
-    folder: tempfile::TempDir,
-    authority: String,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
-        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
-        Self {
-            folder,
-            authority: authority.pem(),
-        }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_string_lossy().into_owned()
-    }
-}
 
 async fn whoami(channel: Channel, token: &str) -> Result<String, tonic::Status> {
     let mut request = Request::new(GetUserRequest {

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     /// The address to which gRPC clients connect.
     pub(crate) grpc: SocketAddr,
+    /// PEM files for HTTP over TLS: the certificate chain, and its private key.
+    pub(crate) http_tls: Option<(PathBuf, PathBuf)>,
     /// TLS for gRPC.
     pub(crate) grpc_tls: grpc_tls::Config,
     /// The URL under which people and clients reach the HTTP address; `None`: the address itself.

@@ -1,22 +1,22 @@
 //! Configures TLS for gRPC, since people's calls contain tokens and secrets.
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use ipnet::IpNet;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::ServerConfig;
 use service_kit::peer::Peer;
 use tonic::{
     Status,
     service::Routes,
     transport::{Identity, ServerTlsConfig},
 };
+
+use crate::certificate::{Files, Named};
 
 /// The TLS options for gRPC.
 #[derive(Debug, Default)]
@@ -76,47 +76,19 @@ impl GrpcTls {
 /// Reads and checks a certificate chain and its key. tonic itself would report an error only when the first client
 /// connects.
 fn identity(certificate: &Path, key: &Path) -> Result<ServerTlsConfig, String> {
-    const CERTIFICATE: &str = "--grpc-tls-cert";
-    const KEY: &str = "--grpc-tls-key";
-    let read = |flag: &str, path: &Path| {
-        fs::read(path).map_err(|error| format!("{flag} {} cannot be read: {error}", path.display()))
+    let named = |option, path: &Path| Named {
+        option,
+        path: path.to_owned(),
     };
-    let (chain, secret) = (read(CERTIFICATE, certificate)?, read(KEY, key)?);
-    // A warning instead of an error: Kubernetes mounts files that belong to root and are readable by a group.
-    if let Some(mode) = exposed(key) {
-        tracing::warn!(
-            "{KEY} {} can be read by other users (mode {mode:03o}), who can then pretend to be this server: `chmod 600` it",
-            key.display()
-        );
-    }
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&chain)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("{CERTIFICATE} {} is not a PEM file: {error}", certificate.display()))?;
-    if certificates.is_empty() {
-        return Err(format!(
-            "{CERTIFICATE} {} contains no PEM certificate",
-            certificate.display()
-        ));
-    }
-    let private = PrivateKeyDer::from_pem_slice(&secret)
-        .map_err(|error| format!("{KEY} {} contains no PEM private key: {error}", key.display()))?;
-    rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(certificates, private)
-        .map_err(|error| {
-            format!(
-                "{CERTIFICATE} {} and {KEY} {} do not match: {error}",
-                certificate.display(),
-                key.display()
-            )
-        })?;
-    Ok(ServerTlsConfig::new().identity(Identity::from_pem(chain, secret)))
-}
-
-/// The mode of a file that users other than its owner may read or change.
-fn exposed(path: &Path) -> Option<u32> {
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then_some(mode)
+    let files = Files {
+        certificate: named("--grpc-tls-cert", certificate),
+        key: named("--grpc-tls-key", key),
+    };
+    let contents = files.read()?;
+    files.warn_if_exposed();
+    files.certified(&contents, ServerConfig::builder().crypto_provider())?;
+    let identity = Identity::from_pem(contents.chain, &*contents.key);
+    Ok(ServerTlsConfig::new().identity(identity))
 }
 
 async fn from_proxy(proxies: &[IpNet], request: Request, next: Next) -> Response {
@@ -132,6 +104,8 @@ async fn from_proxy(proxies: &[IpNet], request: Request, next: Next) -> Response
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use axum::{Router, body::Body, routing::get};
     use tower::ServiceExt as _;
 
@@ -160,6 +134,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_checked_at_startup() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let start = |certificate: &str, key: &str| {
@@ -183,17 +158,6 @@ mod tests {
                 .unwrap_err()
                 .contains("no PEM certificate")
         );
-    }
-
-    #[test]
-    fn an_exposed_key_is_detected() {
-        let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("key.pem");
-        fs::write(&key, "").unwrap();
-        for (mode, noticed) in [(0o600, None), (0o400, None), (0o640, Some(0o640)), (0o644, Some(0o644))] {
-            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(exposed(&key), noticed);
-        }
     }
 
     #[tokio::test]

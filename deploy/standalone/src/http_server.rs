@@ -13,10 +13,12 @@ mod over_hyper;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{io, sync::Arc, thread};
 
 use axum::Router;
+use rustls::ServerConfig;
 use service_kit::{
     Hosts,
     app::Direct,
@@ -28,6 +30,7 @@ pub(crate) use self::stop::Stop;
 use self::{
     lane::{Accepted, lane},
     lanes::Lanes,
+    tls::Tls,
 };
 
 /// The response to a connection for which there is no place.
@@ -46,16 +49,25 @@ pub(crate) struct Site {
     pub(crate) https: bool,
 }
 
-/// Serves `site` on `listener` until `stop` has begun, and then the requests in progress.
-pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, site: Site, stop: Stop) -> io::Result<()> {
+/// Serves `site` on `listener`, over TLS if that is configured, until `stop` has begun, and then the requests in progress.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    site: Site,
+    tls: Option<Arc<ServerConfig>>,
+    stop: Stop,
+) -> io::Result<()> {
+    // A client that expects TLS cannot read it.
+    let refusal = if tls.is_some() { &[] } else { REFUSAL };
+    let tls = tls.map(Tls::new);
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let (lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
-        .map(|_| lane(site.clone(), gate.limits().client_timeout, stop.clone()))
+        .map(|_| lane(site.clone(), tls.clone(), gate.limits().client_timeout, stop.clone()))
         .collect::<io::Result<Vec<_>>>()?
         .into_iter()
         .unzip();
     let mut lanes = Lanes::new(lanes, gate.limits());
-    let mut acceptor = Acceptor::new(listener, gate, REFUSAL);
+    let mut acceptor = Acceptor::new(listener, gate, refusal);
     loop {
         let (connection, peer, permit) = tokio::select! {
             accepted = acceptor.accept() => accepted,

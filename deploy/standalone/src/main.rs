@@ -1,6 +1,7 @@
 //! Chandlery in one process: the registry, the credential service, the orchestrator and the gateway.
 
 mod banner;
+mod certificate;
 mod cli;
 mod config;
 mod data_dir;
@@ -12,6 +13,7 @@ mod guard;
 mod headers;
 mod health;
 mod http_server;
+mod http_tls;
 mod issuers;
 mod keys;
 mod not_found;

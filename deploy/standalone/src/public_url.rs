@@ -8,8 +8,9 @@ use crate::dev_issuer::names_this_machine;
 
 /// Returns `given`, or the URL of the address itself if it is loopback. For any other address `given` is required: the
 /// name by which other machines reach it is unknown, and requests to names other than that of the public URL are
-/// refused.
-pub(crate) fn of(given: Option<&Url>, http: SocketAddr) -> Result<Url, String> {
+/// refused. `tls`: the address takes TLS alone.
+pub(crate) fn of(given: Option<&Url>, http: SocketAddr, tls: bool) -> Result<Url, String> {
+    let scheme = if tls { "https" } else { "http" };
     let Some(url) = given else {
         if !http.ip().to_canonical().is_loopback() {
             return Err(format!(
@@ -17,8 +18,13 @@ pub(crate) fn of(given: Option<&Url>, http: SocketAddr) -> Result<Url, String> {
                  that people and clients use, with --public-url https://HOST; or listen on 127.0.0.1"
             ));
         }
-        return Url::parse(&format!("http://{http}")).map_err(|error| format!("--http {http}: {error}"));
+        return Url::parse(&format!("{scheme}://{http}")).map_err(|error| format!("--http {http}: {error}"));
     };
+    if tls && url.scheme() == "http" {
+        return Err(format!(
+            "--public-url {url}: the HTTP address takes TLS alone (--tls-cert), so links and cookies must be for https; give the https URL"
+        ));
+    }
     let plain =
         matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.path() == "/" && url.query().is_none();
     if plain {
@@ -41,7 +47,7 @@ mod tests {
 
     fn chosen(given: Option<&str>, http: &str) -> Result<String, String> {
         let given = given.map(|url| url.parse().unwrap());
-        of(given.as_ref(), http.parse().unwrap()).map(String::from)
+        of(given.as_ref(), http.parse().unwrap(), false).map(String::from)
     }
 
     #[test]
@@ -61,6 +67,16 @@ mod tests {
         ] {
             assert!(chosen(Some(bad), "127.0.0.1:8080").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn is_https_with_a_certificate() {
+        let http = "127.0.0.1:8443".parse().unwrap();
+        assert_eq!(String::from(of(None, http, true).unwrap()), "https://127.0.0.1:8443/");
+        let given = |url: &str| of(Some(&url.parse().unwrap()), http, true);
+        assert!(given("https://tools.example.com").is_ok());
+        let refused = given("http://tools.example.com").unwrap_err();
+        assert!(refused.contains("--tls-cert") && refused.contains("https"), "{refused}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io::{self, Write as _},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -37,6 +38,7 @@ use crate::{
     grpc_tls::GrpcTls,
     health,
     http_server::{self, Site},
+    http_tls::HttpTls,
     issuers, not_found, public_url, seed,
     services::{self, SQLITE, Services, own_names},
 };
@@ -72,10 +74,11 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     let _lock = folder.lock()?;
     let limits = limits(config.limits.clone());
     let grpc_tls = GrpcTls::configured(config.grpc, std::mem::take(&mut config.grpc_tls))?;
+    let http_tls = config.http_tls.take().map(HttpTls::configured).transpose()?;
     let http = bind(config.http, "--http").await?;
     let grpc = bind(config.grpc, "--grpc").await?;
     let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
-    let public_url = public_url::of(config.public_url.as_ref(), http_address)?;
+    let public_url = public_url::of(config.public_url.as_ref(), http_address, http_tls.is_some())?;
     if public_url::is_unencrypted(&public_url) {
         tracing::warn!(
             "--public-url {public_url}: tokens, secrets and session cookies cross the network unencrypted; let a reverse proxy terminate TLS, and \
@@ -92,7 +95,13 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
              only private networks"
         );
     }
-    let local_url = Url::parse(&format!("http://{http_address}"))?;
+    // Where the services reach the development issuer.
+    let local = match &http_tls {
+        Some(_) => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?),
+        None => None,
+    };
+    let local_address = local.as_ref().map_or(Ok(http_address), TcpListener::local_addr)?;
+    let local_url = Url::parse(&format!("http://{local_address}"))?;
 
     let mut issuers = match &config.issuers {
         Some(path) => issuers::read(path)?,
@@ -150,12 +159,22 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     let mut router = health::router(readiness.iter().cloned().chain([("setup", setup)]).collect());
     let code = SignInCode::random(&mut service_kit::random::rng());
     if let Some(development) = &development {
-        router = router.merge(Arc::clone(development).router(RouterConfig {
+        let routes = Arc::clone(development).router(RouterConfig {
             http_base_url: local_url.clone(),
             public_url: public_url.clone(),
             code: code.clone(),
             clock: Clock::System,
-        }));
+        });
+        router = router.merge(routes.clone());
+        if let Some(local) = local {
+            let hosts = Arc::new(Hosts::new(local_url.clone(), &[]));
+            let serving = dev_issuer::serve_locally(local, routes, hosts, stop.clone());
+            spawn(
+                &mut running,
+                "development issuer",
+                failing(serving, "the development issuer"),
+            );
+        }
     }
     for app in &apps {
         router = router.merge(app.http.clone());
@@ -184,10 +203,19 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         &mut serving,
         "http",
         failing(
-            http_server::serve(http, Gate::new(limits.clone()), site, stopped),
+            http_server::serve(
+                http,
+                Gate::new(limits.clone()),
+                site,
+                http_tls.as_ref().map(HttpTls::config),
+                stopped,
+            ),
             "HTTP",
         ),
     );
+    if let Some(tls) = http_tls {
+        spawn(&mut running, "certificate", tls.follow(stop.clone()));
+    }
     let grpc_serves_tls = matches!(grpc_tls, GrpcTls::Ours(_));
     let all = grpc_tls.guard(all);
     let (clients, stopped) = (edge::connections(grpc, Gate::new(limits)), stop.clone());

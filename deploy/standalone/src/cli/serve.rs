@@ -32,6 +32,12 @@ pub(super) struct Serve {
     /// Address for gRPC clients. Port 0 selects a free one.
     #[arg(long, env = "CHANDLERY_GRPC", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value_name = "ADDRESS:PORT", value_parser = values::address)]
     grpc: SocketAddr,
+    /// PEM file with the certificate chain of the HTTP address, which then takes TLS alone. The file is read again when it changes.
+    #[arg(long, env = "CHANDLERY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of that certificate.
+    #[arg(long, env = "CHANDLERY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// PEM file with the certificate chain of the gRPC address. Required if other machines can reach it.
     #[arg(
         long,
@@ -60,7 +66,7 @@ pub(super) struct Serve {
     )]
     grpc_tls_proxy: Vec<IpNet>,
     /// The URL under which people and clients reach the HTTP address; install links begin with it. Required if --http
-    /// is not loopback. [default: http://<http>]
+    /// is not loopback. [default: http://<http>, or https://<http> with --tls-cert]
     #[arg(long, env = "CHANDLERY_PUBLIC_URL", value_name = "URL", value_parser = values::url)]
     public_url: Option<Url>,
     /// PostgreSQL database of the registry, postgres://USER:PASSWORD@HOST/DATABASE. Prefer the environment variable,
@@ -251,6 +257,7 @@ impl From<Serve> for Config {
     fn from(arguments: Serve) -> Self {
         let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
         Self {
+            http_tls: arguments.tls_cert.zip(arguments.tls_key),
             grpc_tls: grpc_tls::Config {
                 certificate: arguments.grpc_tls_cert.zip(arguments.grpc_tls_key),
                 proxies: arguments.grpc_tls_proxy,
@@ -367,5 +374,9 @@ mod tests {
         assert!(half.contains("--grpc-tls-key"), "{half}");
         let both = parse(&["--grpc-tls-cert", "a.pem", "--grpc-tls-key", "b.pem"]).unwrap();
         assert_eq!(both.grpc_tls.certificate, Some(("a.pem".into(), "b.pem".into())));
+        let half = parse(&["--tls-key", "a.pem"]).unwrap_err();
+        assert!(half.contains("--tls-cert"), "{half}");
+        let both = parse(&["--tls-cert", "a.pem", "--tls-key", "b.pem"]).unwrap();
+        assert_eq!(both.http_tls, Some(("a.pem".into(), "b.pem".into())));
     }
 }

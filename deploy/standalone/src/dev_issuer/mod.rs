@@ -8,6 +8,7 @@ mod authorize;
 mod code;
 mod grants;
 mod key;
+mod local;
 mod page;
 mod public;
 mod record;
@@ -40,6 +41,7 @@ use self::{
 };
 pub(crate) use self::{
     code::SignInCode,
+    local::serve as serve_locally,
     public::{names_this_machine, refuse_public},
     record::this_user,
 };

@@ -17,6 +17,7 @@ use super::{
     load::{Counted, Load},
     over_hyper,
     stop::Stop,
+    tls::Tls,
 };
 
 /// Connections that wait for a thread. The kernel keeps further ones in its backlog.
@@ -57,7 +58,12 @@ impl Lane {
 }
 
 /// Starts a lane, and returns a receiver that resolves when its thread has ended.
-pub(super) fn lane(site: Site, client_timeout: Duration, stop: Stop) -> io::Result<(Lane, oneshot::Receiver<()>)> {
+pub(super) fn lane(
+    site: Site,
+    tls: Option<Tls>,
+    client_timeout: Duration,
+    stop: Stop,
+) -> io::Result<(Lane, oneshot::Receiver<()>)> {
     let (give, mut connections) = mpsc::channel::<(Accepted, Counted)>(QUEUE);
     let (end, ended) = oneshot::channel();
     let load = Arc::<Load>::default();
@@ -89,11 +95,23 @@ pub(super) fn lane(site: Site, client_timeout: Duration, stop: Stop) -> io::Resu
                     load: Arc::clone(&load),
                 };
                 let guarded = Guarded::new(connection, permit);
-                let served = over_hyper::serve(builder.clone(), guarded, answering, stop.clone());
-                let open = open.clone();
+                let (builder, stop, open) = (builder.clone(), stop.clone(), (counted, open.clone()));
+                // Two tasks, since that of a connection without TLS is the smaller one.
+                let Some(tls) = tls.clone() else {
+                    let served = over_hyper::serve(builder, guarded, answering, stop);
+                    tokio::spawn(async move {
+                        served.await;
+                        drop(open);
+                    });
+                    continue;
+                };
                 tokio::spawn(async move {
-                    served.await;
-                    drop((counted, open));
+                    // Nobody waits for what begins when the server stops.
+                    let stream = stop.begun.run_until_cancelled(tls.begin(guarded)).await.flatten();
+                    if let Some(stream) = stream {
+                        over_hyper::serve(builder, stream, answering, stop).await;
+                    }
+                    drop(open);
                 });
             }
             drop(open);

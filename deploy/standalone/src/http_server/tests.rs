@@ -71,7 +71,7 @@ async fn a_stop_cuts_off_what_does_not_hold_its_connection_open() {
         begun: CancellationToken::new(),
         drain: Duration::ZERO,
     };
-    let serving = serve(listener, Gate::new(Limits::default()), site, stop.clone());
+    let serving = serve(listener, Gate::new(Limits::default()), site, None, stop.clone());
     let serving = tokio::spawn(serving);
     let mut begun = handler.begun.subscribe();
     let holds = ask(address, "/holds").await;
