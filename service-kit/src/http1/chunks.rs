@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::{Malformed, answer::MAX_FIELDS, section::Section};
+use super::{Malformed, head::MAX_FIELDS, section::Section};
 
 /// The most digits of a chunk's size.
 const MAX_DIGITS: u8 = 7;

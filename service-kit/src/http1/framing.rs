@@ -59,20 +59,33 @@ impl Said {
         version: Version,
         to_head: bool,
     ) -> Result<(Framing, bool), Malformed> {
-        if self.chunked && version == Version::HTTP_10 {
-            return Err(Malformed::Encoding);
-        }
         let has_none =
             to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let framing = match (self.chunked, self.length) {
-            (true, Some(_)) => return Err(Malformed::TwoFramings),
+        let framing = match self.framing(version)? {
             _ if has_none => Framing::None,
-            (true, None) => Framing::Chunked,
-            (false, Some(length)) => Framing::Length(length),
-            (false, None) => Framing::UntilClose,
+            None => Framing::UntilClose,
+            Some(framing) => framing,
         };
-        let stays = !self.close && (self.keep_alive || version != Version::HTTP_10);
-        Ok((framing, stays && framing != Framing::UntilClose))
+        Ok((framing, self.stays_open(version) && framing != Framing::UntilClose))
+    }
+
+    /// The framing of a request, and whether the client keeps its connection open behind the answer.
+    pub(super) fn of_request(&self, version: Version) -> Result<(Framing, bool), Malformed> {
+        let framing = self.framing(version)?.unwrap_or(Framing::None);
+        Ok((framing, self.stays_open(version)))
+    }
+
+    fn framing(&self, version: Version) -> Result<Option<Framing>, Malformed> {
+        match (self.chunked, self.length) {
+            (true, _) if version == Version::HTTP_10 => Err(Malformed::Encoding),
+            (true, Some(_)) => Err(Malformed::TwoFramings),
+            (true, None) => Ok(Some(Framing::Chunked)),
+            (false, length) => Ok(length.map(Framing::Length)),
+        }
+    }
+
+    fn stays_open(&self, version: Version) -> bool {
+        !self.close && (self.keep_alive || version != Version::HTTP_10)
     }
 }
 

@@ -1,21 +1,23 @@
 //! What is wrong with a message.
 
-/// Why an answer cannot be used: its sender is at fault.
+use http::StatusCode;
+
+/// Why a message is refused: its sender is at fault. The text continues a sentence about the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It does not begin with a status line of HTTP/1.
+    /// It does not begin with a status line of HTTP/1, or with a method.
     #[error("it is not HTTP/1.1")]
     NotHttp,
     /// RFC 9112, section 2.2, lets a recipient accept that; intermediaries that do read other messages than their neighbours.
     #[error("it has a line that ends with LF alone, not with CRLF")]
     BareLineFeed,
-    /// Status line and fields together.
+    /// First line and fields together.
     #[error("its head is larger than 32 KB")]
     HeadTooLarge,
     /// Each takes work, also where it is short.
     #[error("its head has more than 64 fields")]
     TooManyFields,
-    /// The status line or a field is not valid.
+    /// The first line or a field is not valid.
     #[error("its head is not valid")]
     Head,
     /// Not one number without a sign.
@@ -27,6 +29,29 @@ pub enum Malformed {
     /// What one recipient takes for the end of the body, another does not.
     #[error("it has both Content-Length and Transfer-Encoding")]
     TwoFramings,
+    /// Of a request: RFC 9112, section 2.2, lets some precede it.
+    #[error("more than two blank lines precede it")]
+    BlankLines,
+    /// Of a request: none that is served.
+    #[error("its method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS")]
+    Method,
+    /// Of a request: not in origin form, or with characters that must be encoded.
+    #[error(
+        "its target is not a path that begins with / and has no fragment, with other characters than those of URLs encoded"
+    )]
+    Target,
+    /// Of a request: the first line has no end within the limit of a head.
+    #[error("its target is longer than 32 KB")]
+    TargetTooLong,
+    /// Of a request.
+    #[error("its version is neither HTTP/1.1 nor HTTP/1.0")]
+    Version,
+    /// Of a request: who takes the first, and who the last, are sent to different places.
+    #[error("it does not have exactly one Host, of a name or an address, and perhaps a port")]
+    Host,
+    /// Of a request.
+    #[error("its Expect is not 100-continue")]
+    Expectation,
     /// Each precedes the answer, and none is one.
     #[error("more than eight interim responses precede it")]
     TooManyInterim,
@@ -45,4 +70,30 @@ pub enum Malformed {
     /// What follows the last chunk.
     #[error("its body has trailer fields that are not valid, or larger than 4 KB")]
     Trailers,
+}
+
+impl Malformed {
+    /// The status that refuses such a request. For an answer it is always 502: the client of the gateway is not at fault.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::NotHttp
+            | Self::BareLineFeed
+            | Self::Head
+            | Self::Length
+            | Self::TwoFramings
+            | Self::BlankLines
+            | Self::Target
+            | Self::Host
+            | Self::ChunkSize
+            | Self::Extensions
+            | Self::ChunkEnd
+            | Self::Trailers => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Encoding | Self::Method => StatusCode::NOT_IMPLEMENTED,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::TooManyInterim | Self::SwitchesProtocols => StatusCode::BAD_GATEWAY,
+        }
+    }
 }

@@ -3,22 +3,26 @@
 //! Nothing here does I/O: bytes that have come go in, heads and pieces of bodies come out, and the same ones however the bytes were split. What one
 //! side may read otherwise than the other is refused: a line feed without a carriage return, a length that is given twice, two framings.
 
-mod answer;
+mod answer_reader;
 mod body;
 mod chunks;
 mod fields;
 mod framing;
 #[cfg(test)]
 mod fuzz;
+mod head;
+mod host;
 mod http_path;
 mod malformed;
-mod request;
+mod request_head;
+mod request_reader;
 mod section;
 
-pub use answer::{Answer, AnswerReader};
+pub use answer_reader::{Answer, AnswerReader};
 pub use body::BodyReader;
 pub use fields::is_hop_by_hop;
 pub use framing::Framing;
 pub use http_path::HttpPath;
 pub use malformed::Malformed;
-pub use request::{Unwritable, request_head};
+pub use request_head::{Unwritable, request_head};
+pub use request_reader::{RequestHead, RequestReader};

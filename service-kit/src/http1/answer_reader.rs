@@ -3,15 +3,15 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use httparse::{ParserConfig, Response, Status};
 
-use super::{Framing, Malformed, framing::Said, section::Section};
+use super::{
+    Framing, Malformed,
+    head::{self, MAX_FIELDS, MAX_HEAD},
+    section::Section,
+};
 
-/// The most bytes of a head.
-pub(super) const MAX_HEAD: usize = 32 << 10;
-/// The most fields of a head, or a trailer section.
-pub(super) const MAX_FIELDS: usize = 64;
 /// The most interim responses (1xx) before an answer.
 const MAX_INTERIM: usize = 8;
 /// How each answer begins.
@@ -93,17 +93,8 @@ fn parse(head: &[u8], to_head: bool) -> Result<Answer, Malformed> {
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Malformed::Head)?;
-    let version = match parsed.version {
-        Some(0) => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    };
-    let (mut said, mut headers) = (Said::default(), HeaderMap::with_capacity(parsed.headers.len()));
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Head)?;
-        said.hear(&name, field.value)?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
-        headers.append(name, value.map_err(|_| Malformed::Head)?);
-    }
+    let version = head::version(parsed.version);
+    let (headers, said) = head::fields(&head, parsed.headers)?;
     let (framing, keeps_open) = said.of_answer(status, version, to_head)?;
     Ok(Answer {
         status,

@@ -1,0 +1,36 @@
+//! The host that a request is for (RFC 9110, section 7.2).
+
+use http::{HeaderMap, header};
+
+/// Whether there is exactly one `Host`, and it is valid.
+pub(super) fn has_one_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host.as_bytes()),
+        _ => false,
+    }
+}
+
+/// A name or an address, and perhaps a port. Stricter than RFC 3986, which also has names with `%`, `!`, `,` and the like: what is in front of us may
+/// take them for something else.
+fn is_host(text: &[u8]) -> bool {
+    let (valid, behind) = if let Some(address) = text.strip_prefix(b"[") {
+        let end = address.iter().position(|byte| *byte == b']').unwrap_or(address.len());
+        let (address, behind) = address.split_at(end);
+        let valid = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+        let Some(behind) = behind.strip_prefix(b"]") else {
+            return false;
+        };
+        (!address.is_empty() && address.iter().all(valid), behind)
+    } else {
+        let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
+        let (name, behind) = text.split_at(end);
+        let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        (!name.is_empty() && name.iter().all(valid), behind)
+    };
+    valid && (behind.is_empty() || behind.strip_prefix(b":").is_some_and(is_port))
+}
+
+fn is_port(text: &[u8]) -> bool {
+    (1..=5).contains(&text.len()) && text.iter().all(u8::is_ascii_digit)
+}
