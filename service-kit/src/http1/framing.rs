@@ -1,6 +1,6 @@
 //! Where a body ends, and what comes of its connection (RFC 9112, sections 6 and 9.3).
 
-use http::{HeaderName, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use super::Malformed;
 
@@ -18,6 +18,36 @@ pub enum Framing {
     Chunked,
     /// With the connection.
     UntilClose,
+}
+
+impl Framing {
+    /// That of an answer which is written to a request with this method and version. `length` is that of the body, where it is known. Behind the answer to
+    /// a HEAD request there is no body: its framing is what `headers` say of the answer to GET.
+    pub fn for_answer(
+        method: &Method,
+        version: Version,
+        status: StatusCode,
+        headers: &HeaderMap,
+        length: Option<u64>,
+    ) -> Self {
+        if has_no_body(status) {
+            return Self::None;
+        }
+        if method == Method::HEAD {
+            let given = headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+            return given.and_then(self::length).map_or(Self::None, Self::Length);
+        }
+        match length {
+            Some(length) => Self::Length(length),
+            None if version == Version::HTTP_10 => Self::UntilClose,
+            None => Self::Chunked,
+        }
+    }
+}
+
+/// Whether no answer with this status has a body.
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What the fields of a head say of it.
@@ -59,10 +89,8 @@ impl Said {
         version: Version,
         to_head: bool,
     ) -> Result<(Framing, bool), Malformed> {
-        let has_none =
-            to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let framing = match self.framing(version)? {
-            _ if has_none => Framing::None,
+            _ if to_head || has_no_body(status) => Framing::None,
             None => Framing::UntilClose,
             Some(framing) => framing,
         };
@@ -95,4 +123,37 @@ fn length(value: &[u8]) -> Option<u64> {
         return None;
     }
     std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_framed_by_its_length_or_in_chunks_or_by_the_end_of_its_connection() {
+        let framing = |method, version, status: u16, length| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Framing::for_answer(&method, version, status, &HeaderMap::new(), length)
+        };
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            assert_eq!(framing(Method::GET, version, 200, Some(0)), Framing::Length(0));
+            for status in [100, 204, 304] {
+                assert_eq!(framing(Method::GET, version, status, None), Framing::None);
+            }
+        }
+        assert_eq!(framing(Method::GET, Version::HTTP_11, 200, None), Framing::Chunked);
+        assert_eq!(framing(Method::GET, Version::HTTP_10, 200, None), Framing::UntilClose);
+    }
+
+    #[test]
+    fn an_answer_to_head_has_the_length_that_one_to_get_has() {
+        let mut headers = HeaderMap::new();
+        let framing = |headers: &HeaderMap, status| {
+            Framing::for_answer(&Method::HEAD, Version::HTTP_11, status, headers, Some(0))
+        };
+        assert_eq!(framing(&headers, StatusCode::OK), Framing::None);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("7"));
+        assert_eq!(framing(&headers, StatusCode::OK), Framing::Length(7));
+        assert_eq!(framing(&headers, StatusCode::NO_CONTENT), Framing::None);
+    }
 }
