@@ -34,3 +34,51 @@ fn is_host(text: &[u8]) -> bool {
 fn is_port(text: &[u8]) -> bool {
     (1..=5).contains(&text.len()) && text.iter().all(u8::is_ascii_digit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for host in [
+            "a",
+            "A.b-c.example",
+            "my_host:8080",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::ffff:1.2.3.4]:65535",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "a:",
+            "a:b",
+            "a:80:80",
+            "a:123456",
+            "a:+1",
+            "a,b",
+            "a b",
+            "a/b",
+            "a@b",
+            "user:pass@b",
+            "a?b",
+            "a#b",
+            "a%2eb",
+            "a\\b",
+            "[::1",
+            "::1]",
+            "[]",
+            "[::1]b",
+            "[::1]:",
+            "[g]",
+            "[::1%25eth0]",
+            "\u{e9}",
+            "http://a",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+}

@@ -186,3 +186,350 @@ fn expects_continue(headers: &HeaderMap) -> Result<bool, Malformed> {
         _ => Err(Malformed::Expectation),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    /// Reads a request whole and byte by byte; with what is behind its head.
+    fn read_text(text: impl AsRef<[u8]>) -> Result<Option<(RequestHead, Vec<u8>)>, Malformed> {
+        let text = text.as_ref();
+        let read = |piece| {
+            let (mut reader, mut came) = (RequestReader::default(), BytesMut::new());
+            let mut pieces = text.chunks(piece);
+            for piece in pieces.by_ref() {
+                came.extend_from_slice(piece);
+                if let Some(head) = reader.read(&mut came)? {
+                    came.extend(pieces.flatten());
+                    return Ok(Some((head, came.to_vec())));
+                }
+            }
+            Ok(None)
+        };
+        let whole = read(usize::MAX);
+        assert_eq!(read(1), whole, "{:?}", text.escape_ascii().to_string());
+        whole
+    }
+
+    fn read(text: impl AsRef<[u8]>) -> Result<RequestHead, Malformed> {
+        read_text(text).map(|read| read.expect("the head is complete").0)
+    }
+
+    /// The request with this line and these fields, beside a `Host`.
+    fn with(line: &str, fields: &str) -> Result<RequestHead, Malformed> {
+        read(format!("{line}\r\nhost: a\r\n{fields}\r\n"))
+    }
+
+    fn refused(line: &str, fields: &str) -> (Malformed, u16) {
+        let malformed = with(line, fields).expect_err(&format!("{line} {fields}"));
+        (malformed, malformed.status().as_u16())
+    }
+
+    const POST: &str = "POST / HTTP/1.1";
+    const OLD: &str = "POST / HTTP/1.0";
+
+    #[test]
+    fn a_head_is_read_and_the_body_stays() {
+        let text =
+            b"POST /mcp/team?a=%20b HTTP/1.1\r\nHost: A.example:8080\r\nx:a\r\nX: \xe9 \r\ncontent-length: 2\r\n\r\nok";
+        let (head, behind) = read_text(text).unwrap().unwrap();
+        assert_eq!((head.method, head.version), (Method::POST, Version::HTTP_11));
+        assert_eq!(head.uri, "/mcp/team?a=%20b");
+        assert_eq!(head.headers["host"], "A.example:8080");
+        let values: Vec<_> = head.headers.get_all("x").iter().map(|value| value.as_bytes()).collect();
+        assert_eq!(values, [&b"a"[..], b"\xe9"]);
+        assert_eq!((head.framing, head.keeps_open), (Framing::Length(2), true));
+        assert!(!head.expects_continue);
+        assert_eq!(behind, b"ok");
+        for cut in 0..text.len() - 2 {
+            assert_eq!(read_text(&text[..cut]).unwrap(), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn requests_behind_each_other_are_read_one_at_a_time() {
+        let mut came = BytesMut::from("GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n\r\nGET");
+        let mut reader = RequestReader::default();
+        for path in ["/a", "/b"] {
+            assert_eq!(reader.read(&mut came).unwrap().unwrap().uri, path);
+        }
+        assert_eq!(reader.read(&mut came), Ok(None));
+        assert_eq!(came, "GET");
+    }
+
+    #[test]
+    fn what_does_not_begin_with_a_method_is_refused_at_once() {
+        for text in ["\x16\x03\x01", "\0", " GET", "GET\t", "GE\r", "{", "\"", "\rGET"] {
+            assert_eq!(read_text(text), Err(Malformed::NotHttp), "{text:?}");
+        }
+        assert_eq!(Malformed::NotHttp.status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn methods_that_are_not_served_are_refused_at_once() {
+        for text in [
+            "get",
+            "CONNECT",
+            "TRACE",
+            "PRI * HTTP/2.0",
+            "GETS",
+            "P ",
+            "POS",
+            "SSH-2.0",
+        ] {
+            let text = format!("{text} ");
+            assert_eq!(read_text(&text), Err(Malformed::Method), "{text:?}");
+        }
+        assert_eq!(Malformed::Method.status(), StatusCode::NOT_IMPLEMENTED);
+        for method in METHODS {
+            assert_eq!(with(&format!("{method} / HTTP/1.1"), "").unwrap().method, method);
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_not_valid_is_refused() {
+        for line in [
+            "GET /",
+            "GET  / HTTP/1.1",
+            "GET /  HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET /\tHTTP/1.1",
+            "GET / x HTTP/1.1",
+            "GET / x HTTP/2.0",
+            "GET / HTTP/11",
+            "GET / HTTP/1.1.1",
+            "GET / http/1.1",
+            "GET / HTTP/1.1\rX",
+        ] {
+            assert_eq!(refused(line, ""), (Malformed::Head, 400), "{line:?}");
+        }
+        for field in [
+            "no field",
+            "a : b",
+            " a: b",
+            "a: b\r\n folded",
+            "a: b\r\n\tfolded",
+            "a: b\rc: d",
+            "a: \0",
+            "a: \x7f",
+            ": b",
+            "a\u{e9}: b",
+            "\r",
+        ] {
+            let fields = format!("{field}\r\n");
+            assert_eq!(refused(POST, &fields), (Malformed::Head, 400), "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_feed_without_a_carriage_return_is_refused_at_once() {
+        for text in [
+            "\n",
+            "GET / HTTP/1.1\n",
+            "GET / HTTP/1.1\r\na: b\n",
+            "GET / HTTP/1.1\r\na: b\r\n\n",
+            "\r\n\nGET",
+        ] {
+            assert_eq!(read_text(text), Err(Malformed::BareLineFeed), "{text:?}");
+        }
+        assert_eq!(Malformed::BareLineFeed.status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn at_most_two_blank_lines_precede_a_request() {
+        let after = |lines: usize| format!("{}{POST}\r\nhost: a\r\n\r\n", "\r\n".repeat(lines));
+        assert!(read(after(2)).is_ok());
+        assert_eq!(read(after(3)), Err(Malformed::BlankLines));
+        assert_eq!(Malformed::BlankLines.status(), StatusCode::BAD_REQUEST);
+        // No request has begun.
+        let (mut reader, mut came) = (RequestReader::default(), BytesMut::from("\r\n"));
+        assert_eq!((reader.read(&mut came), came.len()), (Ok(None), 0));
+    }
+
+    #[test]
+    fn a_head_has_at_most_32_kb_and_64_fields() {
+        let head = |length: usize| {
+            let start = format!("{POST}\r\nhost: a\r\na: ");
+            let filled = length - start.len() - 4;
+            format!("{start}{}\r\n\r\n", "x".repeat(filled))
+        };
+        assert!(read(head(MAX_HEAD)).is_ok());
+        assert_eq!(read(head(MAX_HEAD + 1)), Err(Malformed::HeadTooLarge));
+        let endless = format!("{POST}\r\n{}", "a: b\r\n".repeat(6_000));
+        assert_eq!(read_text(endless), Err(Malformed::HeadTooLarge));
+        assert_eq!(
+            Malformed::HeadTooLarge.status(),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        );
+        let fields = |count| with(POST, &"a: b\r\n".repeat(count));
+        assert!(fields(63).is_ok());
+        assert_eq!(fields(64), Err(Malformed::TooManyFields));
+        assert_eq!(
+            Malformed::TooManyFields.status(),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        );
+    }
+
+    #[test]
+    fn a_target_without_an_end_is_refused_as_too_long() {
+        let target = "x".repeat(MAX_HEAD);
+        assert_eq!(read_text(format!("GET /{target}")), Err(Malformed::TargetTooLong));
+        assert_eq!(
+            refused(&format!("GET /{target} HTTP/1.1"), ""),
+            (Malformed::TargetTooLong, 414)
+        );
+        let longest = "x".repeat(MAX_HEAD - "GET / HTTP/1.1\r\nhost: a\r\n\r\n".len());
+        assert!(with(&format!("GET /{longest} HTTP/1.1"), "").is_ok());
+    }
+
+    #[test]
+    fn a_target_is_a_path_of_characters_that_urls_have() {
+        for target in ["/", "//b/c", "/a//b/../c?d=/?e", "/%00%2f~!$&'()*+,;=:@"] {
+            let head = with(&format!("GET {target} HTTP/1.1"), "").unwrap();
+            assert_eq!(head.uri, target);
+            assert_eq!((head.uri.scheme(), head.uri.authority()), (None, None), "{target}");
+        }
+        for target in ["*", "http://a/", "a", "a:80", "?a", "/#a", "/a?b#c", "/\u{e9}", "/<"] {
+            assert_eq!(
+                refused(&format!("GET {target} HTTP/1.1"), ""),
+                (Malformed::Target, 400),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn versions_are_1_1_and_1_0() {
+        assert_eq!(with(OLD, "").unwrap().version, Version::HTTP_10);
+        for version in ["0.9", "1.2", "2.0", "3.0", "9.9"] {
+            let line = format!("GET / HTTP/{version}");
+            assert_eq!(refused(&line, ""), (Malformed::Version, 505), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_exactly_one_host() {
+        for version in ["1.0", "1.1"] {
+            let line = format!("GET / HTTP/{version}");
+            assert_eq!(
+                read(format!("{line}\r\nx: y\r\n\r\n")),
+                Err(Malformed::Host),
+                "{version}"
+            );
+            assert_eq!(refused(&line, "Host: a\r\n"), (Malformed::Host, 400), "{version}");
+            assert_eq!(
+                read(format!("{line}\r\nhost: a b\r\n\r\n")),
+                Err(Malformed::Host),
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_length_is_one_number_of_at_most_15_digits() {
+        for length in [
+            "",
+            "+1",
+            "-1",
+            "1,1",
+            "1, 1",
+            "0x1",
+            "1 1",
+            "1.0",
+            "1234567890123456",
+            "\u{661}",
+        ] {
+            let fields = format!("content-length: {length}\r\n");
+            assert_eq!(refused(POST, &fields), (Malformed::Length, 400), "{length}");
+        }
+        let twice = "content-length: 1\r\nContent-Length: 1\r\n";
+        assert_eq!(refused(POST, twice), (Malformed::Length, 400));
+        let longest = with(POST, "content-length: 999999999999999\r\n").unwrap();
+        assert_eq!(longest.framing, Framing::Length(999_999_999_999_999));
+    }
+
+    #[test]
+    fn an_encoding_is_chunked_alone_and_not_beside_a_length() {
+        let chunked = "transfer-encoding: Chunked\r\n";
+        assert_eq!(with(POST, chunked).unwrap().framing, Framing::Chunked);
+        for encoding in [
+            "gzip",
+            "gzip, chunked",
+            "chunked, chunked",
+            "chunked;a",
+            "\"chunked\"",
+            "\u{b}chunked",
+            "identity",
+            "",
+        ] {
+            let fields = format!("transfer-encoding: {encoding}\r\n");
+            match with(POST, &fields) {
+                Err(Malformed::Encoding | Malformed::Head) => {}
+                accepted => panic!("{encoding}: {accepted:?}"),
+            }
+        }
+        assert_eq!(refused(POST, "transfer-encoding: gzip\r\n"), (Malformed::Encoding, 501));
+        assert_eq!(refused(POST, &chunked.repeat(2)), (Malformed::Encoding, 501));
+        assert_eq!(refused(OLD, chunked), (Malformed::Encoding, 501));
+        for both in [
+            format!("{chunked}content-length: 1\r\n"),
+            format!("content-length: 1\r\n{chunked}"),
+        ] {
+            assert_eq!(refused(POST, &both), (Malformed::TwoFramings, 400));
+        }
+    }
+
+    #[test]
+    fn a_request_that_says_nothing_of_a_body_has_none() {
+        for line in [POST, OLD, "GET / HTTP/1.1"] {
+            assert_eq!(
+                with(line, "connection: close\r\n").unwrap().framing,
+                Framing::None,
+                "{line}"
+            );
+        }
+        assert_eq!(
+            with("GET / HTTP/1.1", "content-length: 2\r\n").unwrap().framing,
+            Framing::Length(2)
+        );
+    }
+
+    #[test]
+    fn only_a_client_with_a_body_may_wait_for_100_continue_and_for_nothing_else() {
+        let length = "content-length: 1\r\n";
+        let waits = |line, fields: &str| {
+            with(line, &format!("Expect: 100-Continue\r\n{fields}"))
+                .unwrap()
+                .expects_continue
+        };
+        assert!(waits(POST, length));
+        assert!(waits(POST, "transfer-encoding: chunked\r\n"));
+        assert!(!waits(POST, ""));
+        assert!(!waits(POST, "content-length: 0\r\n"));
+        assert!(!waits(OLD, length));
+        for expectation in ["", "x", "100-continue, x", "100-continue\r\nexpect: 100-continue"] {
+            let fields = format!("expect: {expectation}\r\n{length}");
+            assert_eq!(refused(POST, &fields), (Malformed::Expectation, 417), "{expectation}");
+        }
+    }
+
+    #[test]
+    fn a_connection_stays_open_unless_the_client_says_otherwise() {
+        let stays = |line, fields| with(line, fields).unwrap().keeps_open;
+        assert!(stays(POST, ""));
+        assert!(!stays(POST, "connection: Close\r\n"));
+        assert!(!stays(POST, "connection: keep-alive\r\nconnection: x ,close\r\n"));
+        assert!(!stays(OLD, ""));
+        assert!(stays(OLD, "connection: Keep-Alive\r\n"));
+        assert!(!stays(OLD, "connection: keep-alive, close\r\n"));
+    }
+
+    #[test]
+    fn an_upgrade_changes_nothing() {
+        let fields = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+        let head = with("GET / HTTP/1.1", fields).unwrap();
+        assert_eq!((head.framing, head.keeps_open), (Framing::None, true));
+    }
+}
