@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-/// Why a message is refused: its sender is at fault. The text continues a sentence about the message.
+/// Why a message is refused: its sender is at fault. The text continues a sentence on the message: `the request was refused: {malformed}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// It does not begin with a status line of HTTP/1, or with a method.
@@ -36,9 +36,7 @@ pub enum Malformed {
     #[error("its method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS")]
     Method,
     /// Of a request: not in origin form, or with characters that must be encoded.
-    #[error(
-        "its target is not a path that begins with / and has no fragment, with other characters than those of URLs encoded"
-    )]
+    #[error("its target must be a path, without a fragment, and with characters that URLs do not have encoded")]
     Target,
     /// Of a request: the first line has no end within the limit of a head.
     #[error("its target is longer than 32 KB")]

@@ -56,7 +56,7 @@ pub struct RequestReader {
 }
 
 impl RequestReader {
-    /// Takes a head out of what has come; `None` where more must come. The body begins with what stays; and as long as nothing stays, no request has begun.
+    /// Takes a head out of what has come; `None` where more must come. The body begins with what stays. As long as nothing stays, no request has begun.
     /// Reads the next head when it is called behind the body. Must not be called again after an error.
     pub fn read(&mut self, came: &mut BytesMut) -> Result<Option<RequestHead>, Malformed> {
         let method = match self.method.take() {

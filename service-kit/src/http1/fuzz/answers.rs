@@ -1,4 +1,4 @@
-//! What hostile servers send.
+//! Answers of hostile servers.
 
 use bolero::check;
 use bytes::{Bytes, BytesMut};
@@ -7,8 +7,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Answer, AnswerReader, BodyReader, Malformed};
-use crate::fuzz::{ITERATIONS, pieces, split, weave};
+use super::texts;
+use crate::{
+    fuzz::{ITERATIONS, pieces, split},
+    http1::{Answer, AnswerReader, BodyReader, Malformed},
+};
 
 const LINES: [&str; 8] = [
     "HTTP/1.1 200 OK\r\n",
@@ -19,44 +22,6 @@ const LINES: [&str; 8] = [
     "HTTP/1.1 204 No Content\r\n",
     "HTTP/1.1 304 Not Modified\r\n",
     "HTTP/1.1 101 Switching Protocols\r\n",
-];
-
-const FIELDS: [&str; 16] = [
-    "content-length: 2\r\n",
-    "Content-Length:  12 \r\n",
-    "content-length: 0\r\n",
-    "content-length: +2\r\n",
-    "transfer-encoding: chunked\r\n",
-    "Transfer-Encoding:chunked\t\r\n",
-    "transfer-encoding: chunked\r\n",
-    "Transfer-Encoding: gzip, chunked\r\n",
-    "connection: close\r\n",
-    "connection: keep-alive, x\r\n",
-    "content-type: text/event-stream\r\n",
-    "set-cookie: a\r\n",
-    "a: b\r\n",
-    "a:\r\n",
-    "a : b\r\n",
-    " folded\r\n",
-];
-
-const BODY: [&str; 16] = [
-    "2\r\nok\r\n",
-    "2;a=\"b\"\r\nok\r\n",
-    "003\r\nabc\r\n",
-    "A\r\n0123456789\r\n",
-    "0\r\n\r\n",
-    "0\r\na: b\r\n\r\n",
-    "0;a\r\n",
-    "1\r\n",
-    "\r\n",
-    "\n",
-    "ok",
-    "0",
-    "f",
-    ";a",
-    ": ",
-    "HTTP/1.1 200 OK\r\n\r\n",
 ];
 
 /// An answer as it was read: the head, the body, and whether that is complete.
@@ -102,29 +67,13 @@ fn read(pieces: &[&[u8]]) -> Result<Option<Read>, Malformed> {
     }))
 }
 
-/// The texts that an input stands for: itself, its words, and words in the order of an answer, of which most have a valid head.
-fn texts(bytes: &[u8]) -> [Vec<u8>; 3] {
-    let words = [&LINES[..], &FIELDS, &BODY].concat();
-    let mut shaped = String::new();
-    if let Some((first, rest)) = bytes.split_first() {
-        let first = usize::from(*first);
-        shaped.push_str(LINES[first % LINES.len()]);
-        let (head, body) = rest.split_at((first / LINES.len() % 4).min(rest.len()));
-        let word = |words: &[&'static str], byte: &u8| words[usize::from(*byte) % words.len()];
-        shaped.extend(head.iter().map(|byte| word(&FIELDS, byte)));
-        shaped.push_str("\r\n");
-        shaped.extend(body.iter().map(|byte| word(&BODY, byte)));
-    }
-    [bytes.to_vec(), weave(bytes, &words).into_bytes(), shaped.into_bytes()]
-}
-
 #[test]
 fn an_answer_is_the_same_however_it_is_split() {
     check!(name = "http1_answer")
         .with_iterations(ITERATIONS)
         .for_each(|bytes: &[u8]| {
             let (cuts, rest) = split(bytes);
-            for text in texts(rest) {
+            for text in texts(rest, &LINES) {
                 let whole = read(&[&text]);
                 let single: Vec<&[u8]> = text.chunks(1).collect();
                 for split in [pieces(&text, cuts), single] {
@@ -178,7 +127,7 @@ fn what_is_accepted_is_what_hyper_reads() {
     check!(name = "http1_answer_as_hyper")
         .with_iterations(ITERATIONS)
         .for_each(|bytes: &[u8]| {
-            for text in texts(bytes) {
+            for text in texts(bytes, &LINES) {
                 let Ok(Some(ours)) = read(&[&text]) else { continue };
                 let shown = text.escape_ascii().to_string();
                 let theirs = runtime.block_on(read_by_hyper(&text));
