@@ -28,8 +28,26 @@ pub struct App {
     pub ready: watch::Receiver<Readiness>,
 }
 
-/// Answers a request, or returns one that is for the router.
-pub type Direct = Arc<dyn Fn(Request<Body>) -> ControlFlow<BoxFuture<'static, Response>, Request<Body>> + Send + Sync>;
+/// Requests that are answered without the router.
+#[derive(Clone)]
+pub struct Direct {
+    /// How the requests begin that most are: `POST /mcp/`.
+    pub begins: &'static [&'static str],
+    /// Answers a request, or returns one that is for the router.
+    pub answer: AnswerDirectly,
+}
+
+/// See [`Direct::answer`].
+pub type AnswerDirectly =
+    Arc<dyn Fn(Request<Body>) -> ControlFlow<BoxFuture<'static, Response>, Request<Body>> + Send + Sync>;
+
+impl fmt::Debug for Direct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Direct")
+            .field("begins", &self.begins)
+            .finish_non_exhaustive()
+    }
+}
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

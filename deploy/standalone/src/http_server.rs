@@ -10,6 +10,7 @@ mod lane;
 mod lanes;
 mod load;
 mod over_hyper;
+mod over_own;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use service_kit::{
     Hosts,
     app::Direct,
     edge::{Acceptor, Gate},
+    http1::HttpPath,
 };
 use tokio::net::TcpListener;
 
@@ -47,6 +49,8 @@ pub(crate) struct Site {
     pub(crate) hosts: Arc<Hosts>,
     /// Whether browsers use https.
     pub(crate) https: bool,
+    /// What serves the direct requests.
+    pub(crate) http_path: HttpPath,
 }
 
 /// Serves `site` on `listener`, over TLS if that is configured, until `stop` has begun, and then the requests in progress.

@@ -193,6 +193,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         direct,
         hosts: Arc::new(Hosts::new(public_url.clone(), &own_names(http_address))),
         https: public_url.scheme() == "https",
+        http_path: config.http_path,
     };
     // Both end with their last connections.
     let stopped = http_server::Stop {

@@ -146,18 +146,21 @@ impl Mcp {
 
 /// The endpoints, for what most requests are: messages, at paths in which nothing is encoded.
 pub(crate) fn direct(mcp: Arc<Mcp>) -> Direct {
-    Arc::new(move |request| {
-        let named = ConsumerRef::of_mcp_path(request.uri().path());
-        match named.filter(|_| request.method() == Method::POST) {
-            Some((kind, slug)) => {
-                let (mcp, slug) = (Arc::clone(&mcp), slug.to_owned());
-                ControlFlow::Break(Box::pin(
-                    async move { endpoint::serve(mcp, kind, &slug, request).await },
-                ))
+    Direct {
+        begins: &["POST /mcp/", "POST /agents/"],
+        answer: Arc::new(move |request| {
+            let named = ConsumerRef::of_mcp_path(request.uri().path());
+            match named.filter(|_| request.method() == Method::POST) {
+                Some((kind, slug)) => {
+                    let (mcp, slug) = (Arc::clone(&mcp), slug.to_owned());
+                    ControlFlow::Break(Box::pin(
+                        async move { endpoint::serve(mcp, kind, &slug, request).await },
+                    ))
+                }
+                None => ControlFlow::Continue(request),
             }
-            None => ControlFlow::Continue(request),
-        }
-    })
+        }),
+    }
 }
 
 /// The endpoints.

@@ -263,6 +263,7 @@ impl Reading {
 impl<IO: AsyncRead + Unpin> Guarded<IO> {
     /// Reads and discards the rest of a request that was answered before it had arrived.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.reading.catch_up(self.permit.phase());
         let unheard = self.reading.partly && !self.permit.phase().is_serving();
         if self.reading.gave_up || !(self.permit.phase().has_unread_body() || unheard) {
             return Poll::Ready(());

@@ -19,7 +19,7 @@ mod phase;
 mod tests;
 
 pub use accept::{Acceptor, connections};
-pub use body::{ResponseBody, Served, TooSlow, is_too_slow, request_body, response_body};
+pub use body::{Served, TooSlow, is_too_slow, request_body, response_body};
 pub(crate) use gate::network;
 pub use gate::{Gate, Permit};
 pub use guarded::Guarded;

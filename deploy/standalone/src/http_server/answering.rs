@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use service_kit::{
     Peer,
-    edge::{KeepOpen, Phase, ResponseBody, Served, request_body, response_body},
+    edge::{KeepOpen, Phase, Served, request_body},
 };
 use tower::Service as _;
 
@@ -30,14 +30,16 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// Begins to answer a request.
-    pub(super) fn answer<B>(
-        &self,
-        request: Request<B>,
-    ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + use<B>
+    /// A body of a request, which must come in time.
+    pub(super) fn limited<B>(&self, body: B) -> Body
     where
         B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
+        Body::new(request_body(body, self.client_timeout, Arc::clone(&self.phase)))
+    }
+
+    /// Begins to answer a request. It has ended when what comes with the answer is dropped.
+    pub(super) fn answer(&self, request: Request<Body>) -> impl Future<Output = (Response, Served)> + Send + use<> {
         let served = Served::begin(Arc::clone(&self.phase));
         let counted = self.load.request();
         let (last, https) = (self.phase.is_spare(), self.site.https);
@@ -54,24 +56,25 @@ impl Answering {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            response.map(|body| response_body(body, served))
+            (response, served)
         }
     }
 
-    fn begin<B>(&self, request: Request<B>) -> Coming
-    where
-        B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
-    {
+    /// The same headers as on every answer.
+    pub(super) fn refuse(&self, mut refusal: Response) -> Response {
+        headers::harden(&mut refusal, self.site.https);
+        refusal
+    }
+
+    fn begin(&self, mut request: Request<Body>) -> Coming {
         if let Some(refusal) = guard::refusal(&self.site.hosts, request.uri(), request.headers()) {
             return Coming::Refused(Box::new(refusal));
         }
         if self.phase.is_spare() && !health::is_asked(request.uri()) {
             return Coming::Refused(Box::new(busy()));
         }
-        let limited = |body| Body::new(request_body(body, self.client_timeout, Arc::clone(&self.phase)));
-        let mut request = request.map(limited);
         for direct in &*self.site.direct {
-            request = match direct(request) {
+            request = match (direct.answer)(request) {
                 ControlFlow::Break(answer) => return Coming::Direct(answer),
                 ControlFlow::Continue(request) => request,
             };

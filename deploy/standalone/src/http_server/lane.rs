@@ -2,11 +2,14 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
+use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use service_kit::{
     Peer,
     edge::{Guarded, KeepOpen, Permit},
+    http1::HttpPath,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{mpsc, oneshot},
 };
@@ -15,7 +18,7 @@ use super::{
     Site,
     answering::Answering,
     load::{Counted, Load},
-    over_hyper,
+    over_hyper, over_own,
     stop::Stop,
     tls::Tls,
 };
@@ -96,9 +99,10 @@ pub(super) fn lane(
                 };
                 let guarded = Guarded::new(connection, permit);
                 let (builder, stop, open) = (builder.clone(), stop.clone(), (counted, open.clone()));
+                let path = site.http_path;
                 // Two tasks, since that of a connection without TLS is the smaller one.
                 let Some(tls) = tls.clone() else {
-                    let served = over_hyper::serve(builder, guarded, answering, stop);
+                    let served = serve(path, builder, guarded, answering, stop);
                     tokio::spawn(async move {
                         served.await;
                         drop(open);
@@ -109,7 +113,7 @@ pub(super) fn lane(
                     // Nobody waits for what begins when the server stops.
                     let stream = stop.begun.run_until_cancelled(tls.begin(guarded)).await.flatten();
                     if let Some(stream) = stream {
-                        over_hyper::serve(builder, stream, answering, stop).await;
+                        serve(path, builder, stream, answering, stop).await;
                     }
                     drop(open);
                 });
@@ -122,4 +126,15 @@ pub(super) fn lane(
         let _ = end.send(());
     })?;
     Ok((lane, ended))
+}
+
+/// Serves a connection until it ends. A stream that waits needs no room for what serves the other connections.
+async fn serve<I>(path: HttpPath, builder: auto::Builder<TokioExecutor>, io: I, answering: Answering, stop: Stop)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match path {
+        HttpPath::Own => Box::pin(over_own::serve(builder, io, answering, stop)).await,
+        HttpPath::Hyper => Box::pin(over_hyper::serve(builder, io, answering, stop)).await,
+    }
 }

@@ -9,6 +9,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use service_kit::edge::response_body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{answering::Answering, stop::Stop};
@@ -62,7 +63,10 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let held = answering.keep_open.clone();
-    let service = service_fn(move |request: Request<Incoming>| answering.answer(request).map(Ok::<_, Infallible>));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answering.answer(request.map(|body| answering.limited(body)));
+        answer.map(|(response, served)| Ok::<_, Infallible>(response.map(|body| response_body(body, served))))
+    });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

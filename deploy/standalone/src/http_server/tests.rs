@@ -66,6 +66,7 @@ async fn a_stop_cuts_off_what_does_not_hold_its_connection_open() {
         direct: Arc::default(),
         hosts: Arc::new(Hosts::new(public, &[])),
         https: false,
+        http_path: HttpPath::Own,
     };
     let stop = Stop {
         begun: CancellationToken::new(),

@@ -367,7 +367,7 @@ async fn text(response: Response) -> String {
 
 impl World {
     async fn send(&self, request: impl Into<Request>) -> Response {
-        match (self.direct)(request.into()) {
+        match (self.direct.answer)(request.into()) {
             ControlFlow::Break(answer) => answer.await,
             ControlFlow::Continue(request) => self.router.clone().oneshot(request).await.unwrap(),
         }

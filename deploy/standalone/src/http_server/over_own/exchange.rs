@@ -1,0 +1,281 @@
+//! One request, and its answer.
+
+use std::{
+    future::poll_fn,
+    io,
+    num::NonZeroUsize,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Version, header};
+use http_body::Body as _;
+use service_kit::{
+    edge::Served,
+    http1::{
+        BodyReader, CHUNK_END, CONTINUE, ChunkHead, Framing, LAST_CHUNK, Malformed, RequestHead, answer_head, with_date,
+    },
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Serving,
+    client::Client,
+    incoming::{Broken, Wants, incoming},
+};
+
+/// What is read ahead of an answer while the client takes what is before it.
+const AHEAD: usize = 64 << 10;
+/// A head that has no long fields.
+const HEAD: usize = 512;
+
+/// The part of a request's body that has not come when its answer is begun.
+struct Unread {
+    reader: BodyReader,
+    wants: Wants,
+    /// The client waits for a word before it sends the body.
+    expects_continue: bool,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
+    /// Answers a request. Returns whether another may follow on its connection.
+    pub(super) async fn exchange(&mut self, head: RequestHead) -> io::Result<bool> {
+        let RequestHead {
+            method,
+            uri,
+            version,
+            headers,
+            framing,
+            keeps_open,
+            expects_continue,
+        } = head;
+        let (body, mut unread) = self.body(framing, expects_continue);
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = version;
+        *request.headers_mut() = headers;
+        let (response, served) = {
+            let mut answer = pin!(self.answering.answer(request));
+            let client = &mut self.client;
+            poll_fn(|cx| {
+                loop {
+                    if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                        return Poll::Ready(Ok(answer));
+                    }
+                    let more = match &mut unread {
+                        Some(rest) => rest.poll_more(cx, client),
+                        None => client.poll_closed(cx).map_ok(|()| false),
+                    };
+                    match ready!(more) {
+                        Ok(true) => {}
+                        Ok(false) => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                    if unread.as_ref().is_some_and(|unread| unread.reader.is_ended()) {
+                        unread = None;
+                    }
+                }
+            })
+            .await?
+        };
+        // What has come of the rest is read; for more, nobody waits.
+        let is_read = unread.is_none_or(|unread| unread.skips(&mut self.client));
+        let stays = keeps_open && is_read && !self.stop.begun.is_cancelled();
+        self.send(response, Some(served), version, stays).await
+    }
+
+    /// The body of a request; with its rest, where not all of it has come.
+    fn body(&mut self, framing: Framing, expects_continue: bool) -> (Body, Option<Unread>) {
+        let came = &mut self.client.came;
+        let mut reader = BodyReader::new(framing);
+        if reader.left().is_some_and(|left| left <= came.len() as u64) {
+            // A length that has come whole is one piece.
+            let whole = reader.read(came).ok().flatten().unwrap_or_default();
+            return (Body::from(whole), None);
+        }
+        let (body, wants) = incoming(reader.left());
+        let unread = Unread {
+            reader,
+            wants,
+            expects_continue: expects_continue && came.is_empty(),
+        };
+        (self.answering.limited(body), Some(unread))
+    }
+
+    /// Answers what is no request. Nothing more is read of its connection.
+    pub(super) async fn refuse(&mut self, malformed: Malformed) -> io::Result<bool> {
+        let why = format!("the request is not valid HTTP/1.1: {malformed}\n");
+        let response = self.answering.refuse((malformed.status(), why).into_response());
+        self.send(response, None, Version::HTTP_11, false).await
+    }
+
+    /// Sends an answer. Returns whether another request may follow.
+    async fn send(
+        &mut self,
+        response: Response,
+        served: Option<Served>,
+        version: Version,
+        stays: bool,
+    ) -> io::Result<bool> {
+        let (parts, body) = response.into_parts();
+        let stays = stays && parts.headers.get(header::CONNECTION) != Some(&HeaderValue::from_static("close"));
+        let framing = framing(parts.status, version, &body);
+        let stays = stays && framing != Framing::UntilClose;
+        let mut head = BytesMut::with_capacity(HEAD);
+        with_date(|date| answer_head(&mut head, parts.status, version, &parts.headers, framing, !stays, date));
+        self.client.push(head.freeze());
+        let mut sending = Sending {
+            body: Some(body),
+            framing,
+            served,
+        };
+        poll_fn(|cx| sending.poll(cx, &mut self.client)).await?;
+        Ok(stays)
+    }
+}
+
+/// Where the body of an answer ends.
+fn framing(status: http::StatusCode, version: Version, body: &Body) -> Framing {
+    if matches!(status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED) {
+        return Framing::None;
+    }
+    match body.size_hint().exact() {
+        Some(length) => Framing::Length(length),
+        None if version == Version::HTTP_10 => Framing::UntilClose,
+        None => Framing::Chunked,
+    }
+}
+
+impl Unread {
+    /// Reads more, if somebody waits for it. Ready with true when there is more to answer to, with false where the client has closed the connection
+    /// and nobody waits.
+    fn poll_more<I: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client<I>,
+    ) -> Poll<io::Result<bool>> {
+        // Without an answer, and without interest in the body, there is nothing to do but wait.
+        if !ready!(self.wants.poll_wanted(cx)) {
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut self.expects_continue) {
+            client.push(Bytes::from_static(CONTINUE));
+        }
+        if client.unsent() > 0 {
+            ready!(client.poll_send(cx))?;
+        }
+        loop {
+            let piece = match self.reader.read(&mut client.came) {
+                Ok(None) if !self.reader.is_ended() => {
+                    let left = self.reader.left().unwrap_or_default();
+                    match ready!(client.poll_receive(cx, left)) {
+                        Ok(true) => continue,
+                        Ok(false) => Some(Err(Broken::Closed)),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+                Ok(piece) => piece.map(Ok),
+                Err(malformed) => Some(Err(malformed.into())),
+            };
+            let is_over = self.reader.is_ended() || matches!(piece, Some(Err(_)));
+            self.wants.give(piece, is_over);
+            return Poll::Ready(Ok(true));
+        }
+    }
+
+    /// Whether the rest has come, without another look at the socket.
+    fn skips<I>(mut self, client: &mut Client<I>) -> bool {
+        while let Ok(Some(_)) = self.reader.read(&mut client.came) {}
+        self.reader.is_ended()
+    }
+}
+
+/// An answer whose head is on its way.
+struct Sending {
+    /// `None` behind its end.
+    body: Option<Body>,
+    framing: Framing,
+    /// The request ends with the body: writing the rest of it waits for the client.
+    served: Option<Served>,
+}
+
+impl Sending {
+    fn poll<I: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client<I>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut waits = false;
+            while let Some(body) = &mut self.body
+                && client.unsent() < AHEAD
+            {
+                match Pin::new(body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Ok(data) = frame.into_data() {
+                            self.push(data, client)?;
+                        }
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
+                    Poll::Ready(None) => self.end(client)?,
+                    Poll::Pending => {
+                        waits = true;
+                        break;
+                    }
+                }
+            }
+            ready!(client.poll_send(cx))?;
+            if self.body.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                return match client.poll_closed(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                };
+            }
+        }
+    }
+
+    fn push<I: AsyncRead + AsyncWrite + Unpin>(&mut self, data: Bytes, client: &mut Client<I>) -> io::Result<()> {
+        match &mut self.framing {
+            Framing::None => {}
+            Framing::UntilClose => client.push(data),
+            Framing::Length(left) => {
+                let length = data.len() as u64;
+                *left = left.checked_sub(length).ok_or_else(another_length)?;
+                client.push(data);
+            }
+            Framing::Chunked => {
+                if let Some(length) = NonZeroUsize::new(data.len()) {
+                    client.push(Bytes::copy_from_slice(ChunkHead::new(length).as_ref()));
+                    client.push(data);
+                    client.push(Bytes::from_static(CHUNK_END));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end<I: AsyncRead + AsyncWrite + Unpin>(&mut self, client: &mut Client<I>) -> io::Result<()> {
+        self.body = None;
+        self.served = None;
+        match self.framing {
+            Framing::Length(left) if left > 0 => return Err(another_length()),
+            Framing::Chunked => client.push(Bytes::from_static(LAST_CHUNK)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn another_length() -> io::Error {
+    io::Error::other("an answer has another length than its head says")
+}
