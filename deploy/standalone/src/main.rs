@@ -17,6 +17,7 @@ mod http_tls;
 mod issuers;
 mod keys;
 mod not_found;
+mod own_code;
 mod public_url;
 mod rotate_keys;
 mod run;

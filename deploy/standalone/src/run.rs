@@ -39,7 +39,7 @@ use crate::{
     health,
     http_server::{self, Site},
     http_tls::HttpTls,
-    issuers, not_found, public_url, seed,
+    issuers, not_found, own_code, public_url, seed,
     services::{self, SQLITE, Services, own_names},
 };
 
@@ -275,7 +275,11 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
             data_dir: (data_dir != "./.chandlery").then_some(&data_dir),
             program: &config.program,
         };
-        write!(std::io::stdout(), "{banner}").map_err(|error| error.to_string())
+        write!(std::io::stdout(), "{banner}").map_err(|error| error.to_string())?;
+        if let Err(error) = own_code::unmap() {
+            tracing::debug!(error = %error, "the code that only the start uses stays in memory");
+        }
+        Ok::<_, String>(())
     };
 
     let ended: Result<(), Box<dyn Error>> = tokio::select! {
