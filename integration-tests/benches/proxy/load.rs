@@ -1,199 +1,194 @@
-//! Callers on keep-alive connections, each of which waits for its response, and the figures of them and of the proxy's
-//! processes.
+//! Callers on keep-alive connections, each of which waits for its answer, and the figures of one round of them.
 
 use std::{
-    fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use integration_tests::{process::descendants, upstream::fast::CONNECTIONS};
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::json;
-use tokio::net::TcpStream;
 
-/// The address under test.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) name: &'static str,
-    pub(crate) address: String,
-    pub(crate) path: &'static str,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) tool_prefix: &'static str,
-    /// The processes whose CPU time counts for the target.
-    pub(crate) pids: Vec<i32>,
+use crate::{
+    client::{Client, SESSION, message},
+    usage::Cpu,
+};
+
+/// Who answers the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// The upstream itself.
+    Upstream,
+    Nginx,
+    Gateway,
+    /// A gateway that was started by whoever runs the benchmark.
+    External,
 }
 
-/// How many callers there are, and what they call.
-#[derive(Clone, Copy)]
+impl Party {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Nginx => "nginx",
+            Self::Gateway => "gateway",
+            Self::External => "external",
+        }
+    }
+}
+
+/// What is called, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) party: Party,
+    /// `host:port`.
+    pub(crate) address: String,
+    pub(crate) path: Uri,
+    /// The headers of each client; each call is of the next.
+    pub(crate) clients: Arc<[HeaderMap]>,
+    /// The names of the tools; each call is of the next.
+    pub(crate) tools: Arc<[String]>,
+    /// The processes whose CPU time counts for the target; none for the upstream, whose time is measured anyway.
+    pub(crate) processes: Vec<i32>,
+}
+
+/// What one caller does again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// One call.
+    Call,
+    /// It begins a session and makes one call in it, which together count as one.
+    Session,
+}
+
+/// How many callers there are, and what they do.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    pub(crate) title: &'static str,
-    pub(crate) tool: &'static str,
     pub(crate) callers: usize,
+    pub(crate) work: Work,
+    /// The number of bytes that an answer has at least.
+    pub(crate) answer: usize,
 }
 
 /// The figures of one round.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     pub(crate) calls: usize,
-    pub(crate) rate: f64,
+    pub(crate) elapsed: Duration,
     /// Latencies in microseconds: p50, p99, p99.9.
     pub(crate) percentiles: [f64; 3],
-    pub(crate) cpu: Duration,
+    /// Of the target's processes.
+    pub(crate) proxy: Cpu,
+    pub(crate) upstream: Cpu,
     /// How many were opened to the upstream.
     pub(crate) connections: usize,
 }
 
 /// Runs the callers for `during`, on a separate thread.
-pub(crate) async fn load(target: Target, load: Load, during: Duration) -> Figures {
+pub(crate) async fn load(target: Target, load: Load, upstream: i32, during: Duration) -> Figures {
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(run(&target, load, during))
+        runtime.block_on(run(&target, load, upstream, during))
     };
     tokio::task::spawn_blocking(run)
         .await
         .expect("every call was answered well")
 }
 
-async fn run(target: &Target, load: Load, during: Duration) -> Figures {
-    let mut senders = Vec::new();
+async fn run(target: &Target, load: Load, upstream: i32, during: Duration) -> Figures {
+    let mut clients = Vec::new();
     for _ in 0..load.callers {
-        senders.push(connect(&target.address).await);
+        clients.push(Client::connect(&target.address).await);
     }
+    let calls = calls(target, load.callers);
     let mut running = tokio::task::JoinSet::new();
-    let before = cpu(&target.pids);
+    let usage = || (Cpu::of(&target.processes), Cpu::of(&[upstream]));
+    let (proxy_before, upstream_before) = usage();
     let begin = Instant::now();
-    for (id, sender) in senders.into_iter().enumerate() {
-        running.spawn(caller(sender, id, target.clone(), load.tool, begin + during));
+    for (number, client) in clients.into_iter().enumerate() {
+        let caller = Caller {
+            number,
+            client,
+            target: target.clone(),
+            load,
+            calls: Arc::clone(&calls),
+        };
+        running.spawn(caller.run(begin + during));
     }
     let mut latencies = Vec::new();
     while let Some(joined) = running.join_next().await {
         latencies.extend(joined.expect("every call was answered well"));
     }
     let elapsed = begin.elapsed();
-    let cpu = cpu(&target.pids) - before;
+    let (proxy, upstream) = usage();
     latencies.sort_unstable();
     let percentile = |share: f64| {
-        let index = ((latencies.len() - 1) as f64 * share).round() as usize;
-        latencies[index].as_secs_f64() * 1e6
+        let index = (latencies.len().saturating_sub(1) as f64 * share).round() as usize;
+        latencies
+            .get(index)
+            .map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
     };
     Figures {
         calls: latencies.len(),
-        rate: latencies.len() as f64 / elapsed.as_secs_f64(),
+        elapsed,
         percentiles: [0.5, 0.99, 0.999].map(percentile),
-        cpu,
+        proxy: proxy - proxy_before,
+        upstream: upstream - upstream_before,
         connections: 0,
     }
 }
 
-/// A connection to the upstream, which is asked how many were opened to it.
-pub(crate) struct Connections {
-    sender: http1::SendRequest<Full<Bytes>>,
-    address: String,
+/// A call of each tool, and at least one for each caller: callers that share a session must have different ids in it.
+fn calls(target: &Target, callers: usize) -> Arc<[Bytes]> {
+    let call = |id: usize| {
+        let name = &target.tools[id % target.tools.len()];
+        let parameters = json!({"name": name, "arguments": {"text": "x".repeat(900)}});
+        message(id, "tools/call", &parameters)
+    };
+    (0..target.tools.len().max(callers)).map(call).collect()
 }
 
-impl Connections {
-    pub(crate) async fn to(upstream: &str) -> Self {
-        Self {
-            sender: connect(upstream).await,
-            address: upstream.to_owned(),
-        }
-    }
-
-    pub(crate) async fn opened(&mut self) -> usize {
-        let request = Request::get(CONNECTIONS).header(header::HOST, &self.address);
-        let request = request.body(Full::default()).expect("the headers are well formed");
-        self.sender.ready().await.expect("the connection holds");
-        let answer = self.sender.send_request(request).await.expect("the connection holds");
-        let answer = answer.into_body().collect().await.expect("the answer is whole");
-        let text = String::from_utf8(answer.to_bytes().into()).expect("it is ASCII");
-        text.parse().expect("it is a number")
-    }
-}
-
-async fn caller(
-    mut sender: http1::SendRequest<Full<Bytes>>,
-    id: usize,
+struct Caller {
+    number: usize,
+    client: Client,
     target: Target,
-    tool: &'static str,
-    until: Instant,
-) -> Vec<Duration> {
-    let minimum = if tool == "large" { 100_000 } else { 900 };
-    // The callers share a session, in which each concurrent request must have its own id.
-    let body = json!({
-        "jsonrpc": "2.0", "id": id, "method": "tools/call",
-        "params": {"name": format!("{}{tool}", target.tool_prefix), "arguments": {"text": "x".repeat(900)}},
-    });
-    let body = Bytes::from(body.to_string());
-    let mut latencies = Vec::new();
-    loop {
-        let mut request = Request::post(target.path)
-            .header(header::HOST, &target.address)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json, text/event-stream");
-        for (name, value) in &target.headers {
-            request = request.header(name, value);
+    load: Load,
+    calls: Arc<[Bytes]>,
+}
+
+impl Caller {
+    /// Works until then, and returns how long each call took.
+    async fn run(mut self, until: Instant) -> Vec<Duration> {
+        let mut latencies = Vec::new();
+        for turn in 0.. {
+            let next = self.number + turn * self.load.callers;
+            let call = self.calls[next % self.calls.len()].clone();
+            let headers = &self.target.clients[next % self.target.clients.len()];
+            let begin = Instant::now();
+            if begin >= until {
+                break;
+            }
+            let answer = match self.load.work {
+                Work::Call => self.client.post(&self.target.path, headers, call).await,
+                Work::Session => {
+                    let mut headers = headers.clone();
+                    headers.remove(SESSION);
+                    let headers = self.client.initialize(&self.target.path, &headers).await;
+                    self.client.post(&self.target.path, &headers, call).await
+                }
+            };
+            latencies.push(begin.elapsed());
+            // A fast but wrong response must not count.
+            assert!(
+                answer.status == StatusCode::OK && answer.body.len() > self.load.answer,
+                "{}: {} {:?}",
+                self.target.party.name(),
+                answer.status,
+                answer.body
+            );
         }
-        let request = request
-            .body(Full::new(body.clone()))
-            .expect("the headers are well formed");
-        let begin = Instant::now();
-        if begin >= until {
-            return latencies;
-        }
-        sender.ready().await.expect("the connection holds");
-        let response = sender.send_request(request).await.expect("the connection holds");
-        let status = response.status();
-        let answer = response.into_body().collect().await.expect("the answer is whole");
-        latencies.push(begin.elapsed());
-        // A fast but wrong response must not count.
-        let text = answer.to_bytes();
-        assert!(
-            status == StatusCode::OK && text.len() > minimum,
-            "{}: {status} {text:?}",
-            target.name
-        );
+        latencies
     }
-}
-
-pub(crate) async fn connect(address: &str) -> http1::SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(address).await.expect("it listens");
-    stream.set_nodelay(true).expect("a TCP stream");
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .expect("it speaks HTTP/1.1");
-    tokio::spawn(connection);
-    sender
-}
-
-/// User and system time of these processes: `/proc/PID/stat`, fields 14 and 15, in ticks of 10 ms.
-pub(crate) fn cpu(pids: &[i32]) -> Duration {
-    let ticks: u64 = pids
-        .iter()
-        .filter_map(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-            Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-        })
-        .sum();
-    Duration::from_millis(ticks * 10)
-}
-
-/// Resident memory in MB.
-pub(crate) fn resident(pid: i32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok())
-        .unwrap_or_default()
-        / 1024.0
-}
-
-/// Resident memory of all descendants of a process, in MB.
-pub(crate) fn resident_of_children(pid: i32) -> f64 {
-    descendants(pid).iter().map(|process| resident(process.pid)).sum()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use contracts::registry::Entry;
 use integration_tests::{Stack, caller::Caller, streams::Streams, walk};
 
-use crate::load::{cpu, resident};
+use crate::usage::{Cpu, resident};
 
 const STREAMS: usize = 10_000;
 /// Streams that were open before, so that what is allocated once is not counted.
@@ -44,9 +44,9 @@ pub(crate) async fn measure() -> Idle {
     let memory = (resident(stack.pid()) - before) * 1024.0 / STREAMS as f64;
     let (with_streams, during) = revisions(&stack, &admin, &entry).await;
     // Comments keep the streams alive, with or without revisions.
-    let begin = cpu(&[stack.pid()]);
+    let begin = Cpu::of(&[stack.pid()]);
     tokio::time::sleep(during).await;
-    let comments = cpu(&[stack.pid()]).saturating_sub(begin);
+    let comments = (Cpu::of(&[stack.pid()]) - begin).total();
     drop(streams);
     let added = with_streams.as_secs_f64() - comments.as_secs_f64() - alone.as_secs_f64();
     Idle {
@@ -57,7 +57,7 @@ pub(crate) async fn measure() -> Idle {
 
 /// Makes revisions that concern no stream; the CPU time that they took, and how long.
 async fn revisions(stack: &Stack, admin: &Caller, entry: &Entry) -> (Duration, Duration) {
-    let (before, begin) = (cpu(&[stack.pid()]), Instant::now());
+    let (before, begin) = (Cpu::of(&[stack.pid()]), Instant::now());
     for number in 0..REVISIONS {
         let described = Entry {
             description: format!("Text {number}"),
@@ -69,5 +69,5 @@ async fn revisions(stack: &Stack, admin: &Caller, entry: &Entry) -> (Duration, D
             .await
             .expect("an admin may");
     }
-    (cpu(&[stack.pid()]).saturating_sub(before), begin.elapsed())
+    ((Cpu::of(&[stack.pid()]) - before).total(), begin.elapsed())
 }

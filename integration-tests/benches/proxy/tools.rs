@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use contracts::registry::{Gateway, ToolListing};
-use http::{Request, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
+use http::{HeaderMap, Uri};
 use integration_tests::{McpClient, Stack, upstream::recording::RecordingUpstream, wait::eventually_within, walk};
 use serde_json::{Value, json};
 
-use crate::load::connect;
+use crate::client::{Client, SESSION, headers, message};
 
 const UPSTREAMS: usize = 50;
 /// Of each upstream. The list has those of the first; the search all.
@@ -155,28 +153,25 @@ async fn page_requests(client: &McpClient) -> Vec<Bytes> {
 }
 
 fn request(method: &str, params: &Value) -> Bytes {
-    json!({"jsonrpc": "2.0", "id": 1_000_000, "method": method, "params": params})
-        .to_string()
-        .into()
+    message(1_000_000, method, params)
 }
 
-/// A connection whose answers are not parsed, since that takes longer than they do.
+/// A client with the session of another.
 struct Raw {
-    sender: http1::SendRequest<Full<Bytes>>,
-    address: String,
-    path: &'static str,
-    session: String,
-    token: String,
+    client: Client,
+    path: Uri,
+    headers: HeaderMap,
 }
 
 impl Raw {
     async fn to(stack: &Stack, path: &'static str, client: &McpClient, token: &str) -> Self {
+        let mut headers = headers(stack.http(), Some(token));
+        let session = client.session().unwrap_or_default();
+        headers.insert(SESSION, session.parse().expect("a handle is ASCII"));
         Self {
-            sender: connect(stack.http()).await,
-            address: stack.http().to_owned(),
-            path,
-            session: client.session().unwrap_or_default().to_owned(),
-            token: token.to_owned(),
+            client: Client::connect(stack.http()).await,
+            path: Uri::from_static(path),
+            headers,
         }
     }
 
@@ -184,20 +179,12 @@ impl Raw {
     async fn times(&mut self, requests: &[Bytes]) -> Duration {
         let begin = Instant::now();
         for body in requests {
-            let request = Request::post(self.path)
-                .header(header::HOST, &self.address)
-                .header(header::CONTENT_TYPE, "application/json")
-                .header(header::ACCEPT, "application/json, text/event-stream")
-                .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
-                .header("mcp-session-id", &self.session)
-                .header("mcp-protocol-version", "2025-11-25")
-                .body(Full::new(body.clone()))
-                .expect("the headers are well formed");
-            self.sender.ready().await.expect("the connection holds");
-            let answer = self.sender.send_request(request).await.expect("an answer");
-            assert!(answer.status().is_success(), "{}", answer.status());
-            let body = answer.into_body().collect().await.expect("all of it").to_bytes();
-            assert!(!body.is_empty());
+            let answer = self.client.post(&self.path, &self.headers, body.clone()).await;
+            assert!(
+                answer.status.is_success() && !answer.body.is_empty(),
+                "{}",
+                answer.status
+            );
         }
         begin.elapsed()
     }

@@ -14,15 +14,38 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinHandle,
+};
+use tokio_rustls::TlsAcceptor;
 
 /// The path that returns how many connections were opened.
 pub const CONNECTIONS: &str = "/connections";
 
-/// A server on 127.0.0.1 with the tools `small` (1 KB), `streamed` (the same as an event stream) and `large` (100 KB). [`CONNECTIONS`]
-/// returns how many connections were opened to it. It stops when dropped.
+/// The tools with a result of 1 KB, one of 100 KB, and each of them as an event stream.
+pub const SMALL: &str = "small";
+/// See [`SMALL`].
+pub const SMALL_STREAMED: &str = "small_streamed";
+/// See [`SMALL`].
+pub const LARGE: &str = "large";
+/// See [`SMALL`].
+pub const LARGE_STREAMED: &str = "large_streamed";
+/// How many tools the server has. Those that have no constant are like [`SMALL`].
+pub const TOOLS: usize = 20;
+
+/// The names of all tools.
+pub fn tools() -> impl Iterator<Item = String> {
+    let named = [SMALL, SMALL_STREAMED, LARGE, LARGE_STREAMED];
+    let others = (named.len()..TOOLS).map(|n| format!("{SMALL}_{n}"));
+    named.into_iter().map(str::to_owned).chain(others)
+}
+
+/// A server with these [`tools`]. [`CONNECTIONS`] returns how many connections were opened to it. It stops when dropped.
 #[derive(Debug)]
 pub struct FastUpstream {
     address: SocketAddr,
@@ -39,23 +62,32 @@ struct Envelope<'a> {
 }
 
 impl FastUpstream {
-    /// Starts the server.
+    /// Starts the server on an address, with TLS if there is a configuration for it. Port 0 selects a free one.
     ///
     /// # Panics
-    /// If no port is free.
-    pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
+    /// If the address cannot be bound.
+    pub async fn start(address: SocketAddr, tls: Option<ServerConfig>) -> Self {
+        let listener = TcpListener::bind(address)
             .await
-            .expect("the loopback interface has free ports");
+            .unwrap_or_else(|error| panic!("the upstream cannot listen on {address}: {error}"));
         let address = listener.local_addr().expect("it is bound");
+        let tls = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
         let opened = Arc::new(AtomicUsize::new(0));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 opened.fetch_add(1, Ordering::Relaxed);
-                let opened = Arc::clone(&opened);
-                let service = service_fn(move |request| answer(request, Arc::clone(&opened)));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let (tls, opened) = (tls.clone(), Arc::clone(&opened));
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, opened).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, opened).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { address, task }
@@ -65,17 +97,20 @@ impl FastUpstream {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    /// Its MCP endpoint.
-    pub fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
-    }
 }
 
 impl Drop for FastUpstream {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, opened: Arc<AtomicUsize>) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&opened)));
+    // It fails if the client leaves.
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 async fn answer(request: Request<Incoming>, opened: Arc<AtomicUsize>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -107,16 +142,13 @@ async fn answer(request: Request<Incoming>, opened: Arc<AtomicUsize>) -> Result<
                 .to_owned()
         }
         "tools/list" => {
-            let tool = |name: &str| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
-            format!(
-                r#"{{"tools":[{}]}}"#,
-                ["small", "streamed", "large"].map(tool).join(",")
-            )
+            let tool = |name| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+            format!(r#"{{"tools":[{}]}}"#, tools().map(tool).collect::<Vec<_>>().join(","))
         }
         "tools/call" => {
-            let names = |tool: &str| envelope.params.is_some_and(|params| params.get().contains(tool));
-            let answer = message(id, result(names(r#""large""#)));
-            return Ok(if names(r#""streamed""#) {
+            let params = envelope.params.map(RawValue::get).unwrap_or_default();
+            let answer = message(id, result(names(params, LARGE) || names(params, LARGE_STREAMED)));
+            return Ok(if names(params, SMALL_STREAMED) || names(params, LARGE_STREAMED) {
                 events(&answer)
             } else {
                 json(answer)
@@ -125,6 +157,13 @@ async fn answer(request: Request<Incoming>, opened: Arc<AtomicUsize>) -> Result<
         _ => "{}".to_owned(),
     };
     Ok(json(message(id, &result)))
+}
+
+/// Whether the parameters contain this text in quotes, as they do if it is the tool's name. Parsing them would take longer.
+fn names(params: &str, tool: &str) -> bool {
+    params
+        .match_indices(tool)
+        .any(|(start, _)| params[..start].ends_with('"') && params[start + tool.len()..].starts_with('"'))
 }
 
 fn result(large: bool) -> &'static str {
