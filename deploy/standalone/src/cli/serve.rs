@@ -109,8 +109,8 @@ pub(super) struct Serve {
     /// after a time, such as Kubernetes (terminationGracePeriodSeconds), must give it 15 seconds more.
     #[arg(long, env = "CHANDLERY_DRAIN", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     drain: u64,
-    /// What reads and writes HTTP on connections to MCP servers: the library hyper, or code of Chandlery's own, which takes less time for each call.
-    /// Calls give the same results.
+    /// What reads and writes HTTP/1.1 where tool calls pass, from clients and to MCP servers: the library hyper, or code of Chandlery's own, which takes
+    /// less time for each call. Calls give the same results.
     #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Hyper)]
     http_path: HttpImplementation,
     /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required if

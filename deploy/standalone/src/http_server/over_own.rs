@@ -139,9 +139,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
 fn begins(direct: &[Direct], came: &[u8]) -> Option<bool> {
     let mut may = false;
     for begin in direct.iter().flat_map(|direct| direct.begins) {
-        let length = begin.len().min(came.len());
-        if came[..length] == begin.as_bytes()[..length] {
-            if length == begin.len() {
+        if begin.bytes().zip(came).all(|(one, other)| one == *other) {
+            if came.len() >= begin.len() {
                 return Some(true);
             }
             may = true;
