@@ -119,10 +119,14 @@ fn is_accepted(answer: &str) -> bool {
 }
 
 async fn endpoint(path: &str) -> (Stack, Endpoint) {
-    let stack = Stack::builder().flag("--http-path", path).start().await;
+    let stack = Stack::builder()
+        .flag("--http-path", path)
+        .flag("--client-timeout", "2")
+        .start()
+        .await;
     let endpoint = Endpoint {
         address: stack.http().to_owned(),
-        token: stack.token("alice", &[], false),
+        token: stack.token("alice@example.com", &[], false),
     };
     (stack, endpoint)
 }
@@ -183,7 +187,7 @@ fn refused(at: &Endpoint) -> Vec<Case> {
             "a list of lengths",
             framed(&format!("content-length: {0}, {0}\r\n", MESSAGE.len())),
             400,
-            Hyper::Accepts,
+            SAME,
         ),
         case(
             "a length that is no number",
@@ -202,7 +206,7 @@ fn refused(at: &Endpoint) -> Vec<Case> {
         ),
         case(
             "two encodings",
-            at.post("transfer-encoding: chunked, chunked\r\n", "0\r\n\r\n"),
+            at.post("transfer-encoding: chunked, chunked\r\n", &format!("{chunk}0\r\n\r\n")),
             501,
             Hyper::Accepts,
         ),
@@ -219,8 +223,8 @@ fn refused(at: &Endpoint) -> Vec<Case> {
                 "host: localhost\r\ntransfer-encoding: chunked\r\n",
                 "0\r\n\r\n",
             ),
-            400,
-            SAME,
+            501,
+            Hyper::Refuses(400),
         ),
         case(
             "a chunk with a size of eight digits",
@@ -250,7 +254,7 @@ fn refused(at: &Endpoint) -> Vec<Case> {
             "long extensions",
             chunked(&chunk.replacen("\r\n", &format!(";{}\r\n", "x".repeat(5_000)), 1)),
             400,
-            Hyper::Accepts,
+            Hyper::Refuses(408),
         ),
         case(
             "a long trailer section",
@@ -399,6 +403,7 @@ async fn a_client_that_waits_for_a_word_is_told_to_send_its_body() {
         // One who may not enter is told so at once.
         let stranger = at.post(&fields, "").replace("Bearer ", "Bearer x");
         let (answered, closes) = at.answered(stranger.as_bytes()).await;
-        assert_eq!((status(&answered), closes), (401, true), "{path}: {answered}");
+        // hyper waits for the body, which the client does not send.
+        assert_eq!((status(&answered), closes), (401, path == "own"), "{path}: {answered}");
     }
 }
