@@ -1,6 +1,6 @@
 //! An upstream's answer: one message, or a stream of messages that ends with one.
 
-mod rest;
+pub(super) mod rest;
 mod resume;
 
 use std::{ops::Range, sync::Arc, time::Duration};

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use super::http1::{self, OwnBody};
 
-/// The body of a response. Once it was read to its end, its connection is kept; one that is dropped before closes it.
+/// The body of a response. Once it was read to its end, its connection is kept; one that is dropped before closes it, unless the rest has come.
 #[derive(Debug)]
 pub(crate) enum Body {
     Own(OwnBody),

@@ -14,6 +14,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use futures::future::BoxFuture;
 use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name},
     rt::TokioIo,
@@ -78,17 +79,56 @@ enum ConnectError {
     NoHost,
 }
 
-/// Opens connections for the pool.
+/// Opens connections for the pool, with TLS to those servers that have it.
 #[derive(Clone)]
 pub(super) struct Connector {
-    policy: Option<Arc<EgressPolicy>>,
-    /// Tries addresses of both families side by side where the first do not answer.
-    tcp: HttpConnector<Checked>,
-    /// How long connecting may take.
+    https: HttpsConnector<Plain>,
+    /// How long all of it may take.
     within: Duration,
 }
 
 impl Connector {
+    /// TLS is that of `https`.
+    pub(super) const fn new(https: HttpsConnector<Plain>, within: Duration) -> Self {
+        Self { https, within }
+    }
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<Stream>>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, within) = (self.https.call(uri.clone()), self.within);
+        Box::pin(async move {
+            match tokio::time::timeout(within, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(ConnectError::Timeout { host: host(&uri)? }.into()),
+            }
+        })
+    }
+}
+
+/// A name, or an address.
+fn host(uri: &Uri) -> Result<String, ConnectError> {
+    let host = uri.host().ok_or(ConnectError::NoHost)?;
+    Ok(host.trim_matches(['[', ']']).to_owned())
+}
+
+/// Opens connections without TLS.
+#[derive(Clone)]
+pub(super) struct Plain {
+    policy: Option<Arc<EgressPolicy>>,
+    /// Tries addresses of both families side by side where the first do not answer.
+    tcp: HttpConnector<Checked>,
+}
+
+impl Plain {
     /// Connects where `policy` permits; without one anywhere, and to Unix sockets.
     pub(super) fn new(policy: Option<Arc<EgressPolicy>>, within: Duration) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Checked(policy.clone()));
@@ -100,7 +140,7 @@ impl Connector {
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(KEEPALIVE / 4));
         tcp.set_keepalive_retries(Some(4));
-        Self { policy, tcp, within }
+        Self { policy, tcp }
     }
 
     async fn open(&mut self, uri: Uri, host: &str) -> Result<Stream, ConnectError> {
@@ -133,7 +173,7 @@ impl Connector {
     }
 }
 
-impl tower::Service<Uri> for Connector {
+impl tower::Service<Uri> for Plain {
     type Response = TokioIo<Stream>;
     type Error = Box<dyn StdError + Send + Sync>;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
@@ -145,15 +185,8 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let mut this = self.clone();
         Box::pin(async move {
-            let host = uri
-                .host()
-                .ok_or(ConnectError::NoHost)?
-                .trim_matches(['[', ']'])
-                .to_owned();
-            match tokio::time::timeout(this.within, this.open(uri, &host)).await {
-                Ok(opened) => Ok(TokioIo::new(opened?)),
-                Err(_) => Err(ConnectError::Timeout { host }.into()),
-            }
+            let host = host(&uri)?;
+            Ok(TokioIo::new(this.open(uri, &host).await?))
         })
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    answer::{Answers, Event},
+    answer::{Answers, Event, rest},
     challenge,
     error::{Failure, UpstreamError},
     message::{Message, Outgoing, Reply},
@@ -88,6 +88,7 @@ impl Upstreams {
         if let Some(error) = challenge::refusal(&response) {
             return Err(error);
         }
+        rest::read(response.into_body());
         Ok(session)
     }
 

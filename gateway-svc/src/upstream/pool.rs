@@ -9,27 +9,29 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore};
-use service_kit::{
-    egress::EgressPolicy,
-    http1::{HttpPath, is_hop_by_hop},
-};
+use service_kit::{egress::EgressPolicy, http1::HttpPath};
 use thread_local::ThreadLocal;
 
 pub(crate) use super::{body::Body, pool_error::PoolError};
-use super::{connect::Connector, http1::Client};
+use super::{
+    connect::{Connector, Plain},
+    http1::{Client, Limits},
+};
 
 /// How long a connection may be idle and still be used again: servers and intermediaries close theirs after a minute or more.
 const IDLE: Duration = Duration::from_secs(55);
+/// How old a connection may be and still be used again, over our own path: calls must not go to a server for ever that its name leads to no longer.
+const AGE: Duration = Duration::from_secs(300);
 /// Connections kept for each server and thread.
 const KEPT: usize = 128;
 
-type HyperClient = legacy::Client<HttpsConnector<Connector>, Full<Bytes>>;
+type HyperClient = legacy::Client<Connector, Full<Bytes>>;
 
 /// A pool of connections for each thread.
 #[derive(Clone)]
@@ -39,7 +41,7 @@ pub(crate) struct Pool(Inner);
 enum Inner {
     Own(Client),
     Hyper {
-        connector: HttpsConnector<Connector>,
+        connector: Connector,
         clients: Arc<ThreadLocal<HyperClient>>,
     },
 }
@@ -55,14 +57,23 @@ impl Pool {
             .expect("the provider supports the default protocol versions")
             .with_root_certificates(roots.unwrap_or_else(RootCertStore::empty))
             .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
+        let https = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             // Not HTTP/2: on a shared connection one caller who reads slowly would hold up all others of the same server.
             .enable_http1()
-            .wrap_connector(Connector::new(policy, connect));
+            .wrap_connector(Plain::new(policy, connect));
+        // All threads have the same one, and so the tickets by which handshakes are resumed; each policy has its own.
+        let connector = Connector::new(https, connect);
         Self(match path {
-            HttpPath::Own => Inner::Own(Client::new(connector, IDLE, KEPT)),
+            HttpPath::Own => {
+                let limits = Limits {
+                    idle: IDLE,
+                    age: AGE,
+                    each: KEPT,
+                };
+                Inner::Own(Client::new(connector, limits))
+            }
             HttpPath::Hyper => Inner::Hyper {
                 connector,
                 clients: Arc::default(),
@@ -70,7 +81,8 @@ impl Pool {
         })
     }
 
-    /// Sends a request to an absolute URI; `request` has none, and gets `Host` where it lacks it. Fields of its connection are not sent. A kept connection
+    /// Sends a request to an absolute URI; `request` has none, and gets `Host` where it lacks it. It must have no fields of a connection
+    /// ([`remove_hop_by_hop`](service_kit::http1::remove_hop_by_hop)). A kept connection
     /// that the server has closed meanwhile is replaced, if nothing of the request was sent on it.
     pub(crate) async fn request(
         &self,
@@ -86,15 +98,6 @@ impl Pool {
             }
             Inner::Hyper { connector, clients } => {
                 *request.uri_mut() = uri.clone();
-                let headers = request.headers_mut();
-                let names: Vec<_> = headers
-                    .keys()
-                    .filter(|name| is_hop_by_hop(name, headers))
-                    .cloned()
-                    .collect();
-                for name in names {
-                    headers.remove(name);
-                }
                 let response = clients.get_or(|| hyper_client(connector)).request(request).await;
                 let response = response.map_err(|error| match error.is_connect() {
                     true => PoolError::Connect(error.into()),
@@ -106,7 +109,7 @@ impl Pool {
     }
 }
 
-fn hyper_client(connector: &HttpsConnector<Connector>) -> HyperClient {
+fn hyper_client(connector: &Connector) -> HyperClient {
     legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)

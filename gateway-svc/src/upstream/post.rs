@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
+    answer::rest,
     challenge,
     client::Era,
     connect,
@@ -81,8 +82,11 @@ impl Upstreams {
         let Ok(Ok(_place)) = timeout(within, session.side_messages.acquire()).await else {
             return;
         };
-        if let Err(error) = self.post(target, Some(session), body, within).await {
-            tracing::debug!(installation.uid = %target.installation(), error = %error, "the upstream refused a message");
+        match self.post(target, Some(session), body, within).await {
+            Ok(response) => rest::read(response.into_body()),
+            Err(error) => {
+                tracing::debug!(installation.uid = %target.installation(), error = %error, "the upstream refused a message");
+            }
         }
     }
 
@@ -194,8 +198,9 @@ impl Upstreams {
         *request.method_mut() = Method::DELETE;
         *request.headers_mut() = headers(own, endpoint, Some(session));
         let ended = self.pool(endpoint, secret).request(&endpoint.uri, request);
-        if !matches!(timeout(self.inner.limits.side_message, ended).await, Ok(Ok(_))) {
-            tracing::debug!("the upstream was not told that a session is over");
+        match timeout(self.inner.limits.side_message, ended).await {
+            Ok(Ok(response)) => rest::read(response.into_body()),
+            _ => tracing::debug!("the upstream was not told that a session is over"),
         }
     }
 

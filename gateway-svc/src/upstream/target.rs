@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderValue, Uri};
 use masking::{Needles, without_hidden};
+use service_kit::http1::remove_hop_by_hop;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -165,6 +166,7 @@ impl SessionKey {
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(super) key: SessionKey,
+    /// None of a connection: who sends them need not look.
     pub(super) headers: HeaderMap,
     /// Whether a header is sensitive.
     pub(super) secret: bool,
@@ -227,9 +229,10 @@ impl Target {
         installation: Arc<str>,
         generation: [i64; 3],
         revision: Revision,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         scope: Scope,
     ) -> Self {
+        remove_hop_by_hop(&mut headers);
         let secret = headers.values().any(HeaderValue::is_sensitive);
         Self {
             key: SessionKey {
@@ -321,6 +324,7 @@ impl Target {
     pub(crate) fn with_headers(&self, headers: &HeaderMap) -> Self {
         let mut target = self.clone();
         target.headers.extend(headers.clone());
+        remove_hop_by_hop(&mut target.headers);
         target.secret = target.headers.values().any(HeaderValue::is_sensitive);
         target
     }
@@ -374,6 +378,31 @@ impl fmt::Debug for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_of_a_connection_are_not_sent() {
+        let headers = |names: [&'static str; 3]| {
+            let values = names.map(|name| (name.parse().unwrap(), HeaderValue::from_static("x-named")));
+            HeaderMap::from_iter(values)
+        };
+        let endpoint = Endpoint::remote(&"https://example.com".parse().unwrap()).unwrap();
+        let first = headers(["connection", "x-named", "x-kept"]);
+        let target = Target::new(
+            endpoint,
+            "inst".into(),
+            [1, 1, 0],
+            Revision::LATEST,
+            first,
+            Scope::Shared,
+        );
+        let renewed = target.with_headers(&headers(["transfer-encoding", "content-length", "x-kept"]));
+        for target in [target, renewed] {
+            assert_eq!(
+                target.headers,
+                HeaderMap::from_iter([("x-kept".parse().unwrap(), HeaderValue::from_static("x-named"))])
+            );
+        }
+    }
 
     fn masked(secret: &'static str, text: &str) -> String {
         let mut headers = HeaderMap::new();

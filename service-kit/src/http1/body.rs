@@ -44,6 +44,15 @@ impl BodyReader {
         }
     }
 
+    /// How many bytes will come at least: the rest of the body, or of its current chunk.
+    pub const fn at_least(&self) -> u64 {
+        match &self.0 {
+            State::Length(left) => *left,
+            State::Chunked(chunks) => chunks.left() as u64,
+            State::UntilClose | State::Ended | State::Failed(_) => 0,
+        }
+    }
+
     /// Takes the next piece out of what has come; `None` where more must come, or the body has ended. What is behind the body stays.
     pub fn read(&mut self, came: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
         match &mut self.0 {
@@ -155,6 +164,19 @@ mod tests {
         let mut came = BytesMut::from(&b"1\r\na\r\n0\r\n\r\n"[..]);
         assert_eq!(reader.read(&mut came).unwrap().unwrap(), "a");
         assert!(reader.is_ended());
+    }
+
+    #[test]
+    fn what_will_come_at_least_is_the_rest_of_the_body_or_of_the_chunk() {
+        let mut reader = BodyReader::new(Framing::Length(5));
+        reader.read(&mut BytesMut::from("ab")).unwrap();
+        assert_eq!((reader.at_least(), reader.left()), (3, Some(3)));
+        let mut reader = BodyReader::new(Framing::Chunked);
+        for (came, at_least) in [("f", 0), ("f\r", 0), ("\n", 255), ("a", 254)] {
+            reader.read(&mut BytesMut::from(came)).unwrap();
+            assert_eq!((reader.at_least(), reader.left()), (at_least, None), "{came:?}");
+        }
+        assert_eq!(BodyReader::new(Framing::UntilClose).at_least(), 0);
     }
 
     #[test]

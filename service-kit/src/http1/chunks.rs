@@ -52,6 +52,14 @@ impl Chunks {
         matches!(self.next, Next::Nothing)
     }
 
+    /// How many bytes of the current chunk have not been read.
+    pub(super) const fn left(&self) -> usize {
+        match self.next {
+            Next::Data => self.left,
+            _ => 0,
+        }
+    }
+
     /// The next piece of the data; `None` where more must come, or the body has ended. Nothing behind the body is read.
     pub(super) fn data(&mut self, came: &mut BytesMut) -> Option<Bytes> {
         if !matches!(self.next, Next::Data) || came.is_empty() {

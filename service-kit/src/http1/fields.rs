@@ -34,10 +34,57 @@ fn is_always_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
+/// Removes [such fields](is_hop_by_hop).
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let names = headers.keys().filter(|name| is_hop_by_hop(name, headers));
+    let names: Vec<_> = names.cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
 /// Whether `Connection` names it.
 fn is_named(name: &HeaderName, headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|options| {
         let mut options = options.as_bytes().split(|byte| *byte == b',');
         options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn fields_of_a_connection_and_those_that_connection_names_are_removed() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Own"),
+            ("connection", "x-other"),
+            ("x-own", "1"),
+            ("x-other", "1"),
+            ("keep-alive", "timeout=5"),
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("upgrade", "websocket"),
+            ("proxy-connection", "close"),
+            ("x-kept", "1"),
+            ("x-kept", "2"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        let kept: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        assert_eq!(
+            kept,
+            [
+                ("x-kept", &HeaderValue::from_static("1")),
+                ("x-kept", &HeaderValue::from_static("2"))
+            ]
+        );
+    }
 }

@@ -26,7 +26,7 @@ pub use answer_reader::{Answer, AnswerReader};
 pub use body::BodyReader;
 pub use chunk_head::{CHUNK_END, ChunkHead, LAST_CHUNK};
 pub use date::with_date;
-pub use fields::is_hop_by_hop;
+pub use fields::{is_hop_by_hop, remove_hop_by_hop};
 pub use framing::Framing;
 pub use http_path::HttpPath;
 pub use malformed::Malformed;

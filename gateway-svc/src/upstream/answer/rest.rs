@@ -1,4 +1,4 @@
-//! What a server sends behind its reply: as a rule the end of the stream, with which the connection can be used again.
+//! What a server sends that nobody needs, behind its reply or for a notification: as a rule the end of the body, with which the connection can be used again.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
 use tokio::{runtime::Handle, time::timeout};
 
-/// A connection is closed whose stream does not end within this time and these bytes.
+/// A connection is closed whose body does not end within this time and these bytes.
 const WITHIN: Duration = Duration::from_secs(1);
 const MOST: usize = 16 << 10;
 
 /// Reads the rest, in the background if it is not there yet.
-pub(super) fn read<B>(mut body: B)
+pub(in crate::upstream) fn read<B>(mut body: B)
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Send,
@@ -24,7 +24,7 @@ where
     }
 }
 
-/// Whether the stream has ended.
+/// Whether the body has ended.
 async fn is_read<B: http_body::Body<Data = Bytes> + Unpin>(body: &mut B) -> bool {
     let mut read = 0;
     while let Some(frame) = body.frame().await {

@@ -70,7 +70,7 @@ impl OwnBody {
                 continue;
             }
             connection.send(cx);
-            let error = match ready!(connection.poll_receive(cx, self.reader.left())) {
+            let error = match ready!(connection.poll_receive(cx, self.reader.at_least())) {
                 Ok(true) => continue,
                 Ok(false) if self.reader.close() => {
                     self.connection = None;
@@ -103,6 +103,17 @@ impl http_body::Body for OwnBody {
 
     fn size_hint(&self) -> SizeHint {
         self.reader.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for OwnBody {
+    /// What has come may be all that is left, as with answers to notifications, which nobody reads: many consist of a head and the end of an empty
+    /// chunked body.
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            while let Ok(Some(_)) = self.reader.read(&mut connection.came) {}
+            self.end_if_read();
+        }
     }
 }
 

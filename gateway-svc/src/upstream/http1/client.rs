@@ -1,10 +1,9 @@
 //! Requests over connections that are kept.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
-use hyper_rustls::HttpsConnector;
 use hyper_util::rt::TokioIo;
 use service_kit::http1::request_head;
 use thread_local::ThreadLocal;
@@ -22,18 +21,18 @@ use crate::upstream::{connect::Connector, pool_error::PoolError};
 /// The connections of all threads.
 #[derive(Clone)]
 pub(crate) struct Client {
-    connector: HttpsConnector<Connector>,
+    connector: Connector,
     threads: Arc<ThreadLocal<Arc<Kept>>>,
     limits: Limits,
 }
 
 impl Client {
-    /// Keeps `each` connections for each server and thread, for `idle`.
-    pub(crate) fn new(connector: HttpsConnector<Connector>, idle: Duration, each: usize) -> Self {
+    /// Each thread keeps connections within `limits`.
+    pub(crate) fn new(connector: Connector, limits: Limits) -> Self {
         Self {
             connector,
             threads: Arc::default(),
-            limits: Limits { idle, each },
+            limits,
         }
     }
 

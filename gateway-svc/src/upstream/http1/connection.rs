@@ -10,13 +10,16 @@ use bytes::{Buf as _, Bytes, BytesMut, buf::Chain};
 use http::uri::Authority;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    time::Instant,
+};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::upstream::connect::Stream;
 
 /// What one read may return at first: a head with a short body.
-const SHORT_READ: usize = 8 << 10;
+pub(super) const SHORT_READ: usize = 8 << 10;
 /// What one read may return of a long body.
 pub(super) const LONG_READ: usize = 64 << 10;
 /// Where less than this is left of a buffer, the next read gets another.
@@ -36,6 +39,7 @@ pub(super) struct Server {
 pub(super) struct Connection {
     io: Io,
     pub(super) server: Server,
+    pub(super) opened: Instant,
     /// Received, not yet read. It holds no memory while the connection is not used.
     pub(super) came: BytesMut,
     unsent: Chain<Bytes, Bytes>,
@@ -53,6 +57,7 @@ impl Connection {
         Self {
             io,
             server,
+            opened: Instant::now(),
             came: BytesMut::new(),
             unsent: Bytes::new().chain(Bytes::new()),
             begun: false,
@@ -99,11 +104,11 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Receives more: of a body with this much left, where that is known. Returns false where the server has closed the connection.
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, left: Option<u64>) -> Poll<io::Result<bool>> {
-        let (spare, left) = (self.came.capacity() - self.came.len(), left.unwrap_or_default());
+    /// Receives more, of which at least so much will come. Returns false where the server has closed the connection.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, at_least: u64) -> Poll<io::Result<bool>> {
+        let spare = self.came.capacity() - self.came.len();
         if spare < FEW {
-            let wanted = usize::try_from(left).unwrap_or(LONG_READ);
+            let wanted = usize::try_from(at_least).unwrap_or(LONG_READ);
             self.came.reserve(wanted.clamp(SHORT_READ, LONG_READ));
         }
         let received = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.came));

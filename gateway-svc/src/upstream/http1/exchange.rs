@@ -40,7 +40,7 @@ pub(super) async fn exchange(
                 return Poll::Ready(Err(ExchangeError::Untouched(error)));
             }
             // What cannot be sent to its end may have been answered before, by a refusal.
-            let error = match connection.poll_receive(cx, None) {
+            let error = match connection.poll_receive(cx, 0) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(true)) => match reader.read(&mut connection.came) {
                     Ok(Some(answer)) => return Poll::Ready(Ok(answer)),

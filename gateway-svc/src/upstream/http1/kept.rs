@@ -31,9 +31,13 @@ struct State {
 
 /// How many connections are kept, and for how long.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Limits {
-    pub(super) idle: Duration,
-    pub(super) each: usize,
+pub(crate) struct Limits {
+    /// Unused.
+    pub(crate) idle: Duration,
+    /// Since it was opened: the server's name may lead elsewhere by now.
+    pub(crate) age: Duration,
+    /// For each server.
+    pub(crate) each: usize,
 }
 
 struct Idle {
@@ -80,10 +84,10 @@ impl Kept {
         if !connection.is_quiet(&mut Context::from_waker(state.sweep.waker())) {
             return;
         }
-        let Limits { idle, each } = state.limits;
-        let until = Instant::now() + idle;
+        let (now, Limits { idle, age, each }) = (Instant::now(), state.limits);
+        let (until, is_old) = (now + idle, now >= connection.opened + age);
         let of_server = state.servers.entry(connection.server.clone()).or_default();
-        if of_server.len() >= each {
+        if is_old || of_server.len() >= each {
             return;
         }
         of_server.push_back(Idle { connection, until });

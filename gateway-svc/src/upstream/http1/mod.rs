@@ -11,3 +11,4 @@ mod tests;
 
 pub(super) use body::{BodyError, OwnBody};
 pub(super) use client::Client;
+pub(super) use kept::Limits;

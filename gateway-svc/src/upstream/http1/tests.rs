@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     body::OwnBody,
-    connection::{Connection, LONG_READ, Server},
+    connection::{Connection, LONG_READ, SHORT_READ, Server},
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
 };
@@ -30,8 +30,14 @@ fn server() -> Server {
     }
 }
 
+const LIMITS: Limits = Limits {
+    idle: IDLE,
+    age: Duration::from_secs(300),
+    each: 2,
+};
+
 fn kept() -> Arc<Kept> {
-    Kept::new(Limits { idle: IDLE, each: 2 })
+    Kept::new(LIMITS)
 }
 
 /// A new connection, and the server's end of it.
@@ -97,11 +103,27 @@ async fn a_connection_is_kept_for_its_time_and_closed_then() {
 async fn a_connection_that_is_too_old_is_not_taken() {
     let kept = Kept::new(Limits {
         idle: Duration::ZERO,
-        each: 2,
+        ..LIMITS
     });
     let (ours, mut theirs) = connection();
     answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
     assert!(kept.take(&server()).is_none());
+}
+
+/// The server's name may lead elsewhere by now.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_always_in_use_is_replaced_now_and_then() {
+    let kept = kept();
+    let (mut ours, mut theirs) = connection();
+    let since = Instant::now();
+    while since.elapsed() < LIMITS.age {
+        answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
+        ours = kept.take(&server()).expect("it is young enough");
+        tokio::time::advance(IDLE / 2).await;
+    }
+    answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
+    assert!(kept.take(&server()).is_none());
+    assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
 }
 
 /// A server that closes its connections early would otherwise have ends of ours that nobody looks at.
@@ -117,6 +139,22 @@ async fn a_connection_that_its_server_closes_is_closed_at_once() {
         assert_eq!(theirs.read(&mut [0]).await.unwrap_or_default(), 0);
         assert!(kept.take(&server()).is_none());
     }
+}
+
+/// A system call for every 8 KB of a long chunk would be more work than all else.
+#[tokio::test]
+async fn a_long_chunk_is_read_in_long_pieces() {
+    let (ours, mut theirs) = connection();
+    let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffff\r\n";
+    let response = answered(&kept(), ours, &mut theirs, head).await.unwrap();
+    let mut body = response.into_body();
+    let _writing = tokio::spawn(async move { theirs.write_all(&vec![b'x'; 0xf_ffff]).await });
+    let (mut read, mut longest) = (0, 0);
+    while read < 0xf_ffff {
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        (read, longest) = (read + data.len(), longest.max(data.len()));
+    }
+    assert!((SHORT_READ + 1..2 * LONG_READ).contains(&longest), "{longest}");
 }
 
 /// Memory for each of the connections that wait would be more than all calls need.

@@ -1,6 +1,8 @@
 //! Over both paths, but where a test says otherwise.
 
 mod hostile;
+mod threads;
+mod tls;
 
 use std::{
     future::Future,
@@ -117,65 +119,35 @@ async fn tells_a_missing_connection_from_a_broken_one() {
     }
 }
 
-/// A server that an authority of the organization's own has certified.
+/// Nobody reads the answer to a notification. Many servers send it in chunks, of which there are none.
 #[tokio::test]
-async fn trusts_the_authorities_that_an_operator_names() {
-    use rustls::pki_types::PrivatePkcs8KeyDer;
-
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = rcgen::CertifiedIssuer::self_signed(authority, rcgen::KeyPair::generate().unwrap()).unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let named = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = named.signed_by(&key, &authority).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let uri: Uri = format!("https://localhost:{}/mcp", listener.local_addr().unwrap().port())
-        .parse()
-        .unwrap();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            // One that does not trust it breaks off.
-            let Ok(mut stream) = acceptor.accept(stream).await else {
-                continue;
-            };
-            counted.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(async move {
-                while stream.read(&mut [0; 4096]).await.unwrap_or_default() > 0 {
-                    stream.write_all(FIXED.as_bytes()).await.unwrap();
-                }
-            });
-        }
-    });
-    let loopback = || EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
-    let within = Duration::from_secs(5);
-    for path in PATHS {
-        let strange = Pool::new(Some(Arc::new(loopback())), within, path);
-        assert!(matches!(post(&strange, &uri).await, Err(PoolError::Connect(_))));
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), authority.pem()).unwrap();
-    let own = service_kit::roots::OwnRoots::read(&[file.path().to_owned()]).unwrap();
-    let trusting = Arc::new(loopback().trusting(own));
-    for path in PATHS {
-        let trusting = Pool::new(Some(Arc::clone(&trusting)), within, path);
+async fn keeps_a_connection_whose_answer_has_come_and_is_not_read() {
+    let empty = "HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    for answer in [empty, FIXED, CHUNKED] {
+        let (uri, connections, _) = server(answer, usize::MAX).await;
+        let pool = pool(HttpPath::Own);
         for _ in 0..3 {
-            let body = post(&trusting, &uri).await.unwrap().into_body();
-            assert_eq!(body.collect().await.unwrap().to_bytes(), "ok");
+            drop(post(&pool, &uri).await.unwrap());
         }
-        assert_eq!(connections.swap(0, Ordering::SeqCst), 1, "{path:?}");
+        assert_eq!(connections.load(Ordering::SeqCst), 1, "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_accepts_no_connection_is_given_up() {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    // Until no more can wait to be accepted.
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+    }
+    let uri: Uri = format!("http://{address}/mcp").parse().unwrap();
+    for path in PATHS {
+        let given_up = tokio::time::timeout(Duration::from_secs(60), post(&pool(path), &uri)).await;
+        assert!(matches!(given_up, Ok(Err(PoolError::Connect(_)))), "{given_up:?}");
     }
 }

@@ -1,6 +1,9 @@
 //! What an upstream may cost: time, memory, connections.
 
+use std::sync::atomic::AtomicBool;
+
 use pretty_assertions::assert_eq;
+use tokio::io::AsyncWriteExt as _;
 
 use super::*;
 
@@ -55,6 +58,60 @@ async fn a_server_that_hangs_times_out_and_delays_no_other() {
         "{first:?}"
     );
     assert!(matches!(second, Err(UpstreamError::Timeout { .. })), "{second:?}");
+}
+
+/// Each server does something all the time, or keeps the connection open.
+#[tokio::test]
+async fn a_server_that_begins_no_answer_is_given_up() {
+    for reads in [false, true] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let is_open = Arc::new(AtomicBool::new(false));
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let is_open = Arc::clone(&is_open);
+                tokio::spawn(async move {
+                    while let Some(message) = super::runtime_ends::read(&mut stream).await {
+                        let mut answer = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n".to_owned();
+                        match message["method"].as_str() {
+                            Some("initialize") => {
+                                let result = json!({"protocolVersion": "2025-11-25"});
+                                let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
+                                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+                                answer = format!("{head}: {}\r\n\r\n{body}", body.len());
+                            }
+                            Some("notifications/initialized") => is_open.store(true, Ordering::SeqCst),
+                            Some("tools/call") => {
+                                stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+                                while stream.write_all(b"a: b\r\n").await.is_ok() {
+                                    tokio::time::sleep(Duration::from_millis(10)).await;
+                                }
+                                return;
+                            }
+                            _ => {}
+                        }
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                        if !reads && is_open.load(Ordering::SeqCst) {
+                            std::future::pending::<()>().await;
+                        }
+                    }
+                });
+            }
+        });
+        let (upstreams, target) = (upstreams(short()), target(&url));
+        let much = format!(r#"{{"name":"t","arguments":{{"x":"{}"}}}}"#, "x".repeat(16 << 20));
+        let params = if reads { r#"{"name":"t"}"# } else { &much };
+        let error = upstreams
+            .ask(&target, "tools/call", params.as_bytes())
+            .await
+            .unwrap_err();
+        let timeout = UpstreamError::Timeout {
+            what: "begin to answer",
+            within: short().headers,
+        };
+        assert_eq!(error, timeout, "{reads}");
+    }
 }
 
 /// Data is always there, so the client never waits for any.

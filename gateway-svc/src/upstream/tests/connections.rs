@@ -2,6 +2,7 @@
 
 use futures::StreamExt as _;
 use pretty_assertions::assert_eq;
+use tokio::io::AsyncWriteExt as _;
 
 use super::*;
 use crate::upstream::post::{CALLER, NOT_TAKEN};
@@ -114,6 +115,52 @@ async fn a_connection_is_used_again_after_a_stream() {
     let used = connections.load(Ordering::SeqCst);
     // As long as the rest of one is read, the next call opens another.
     assert!(used < 20, "{used} connections for 20 calls");
+}
+
+/// Some servers send the head of an answer first, and the end of its body, which is empty, later.
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_notification() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                while let Some(message) = super::runtime_ends::read(&mut stream).await {
+                    if message["method"] == "initialize" {
+                        let result = json!({"protocolVersion": "2025-11-25"});
+                        let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
+                        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+                        let answer = format!("{head}: {}\r\n\r\n{body}", body.len());
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                        continue;
+                    }
+                    let head = b"HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n";
+                    stream.write_all(head).await.unwrap();
+                    for _ in 0..10 {
+                        tokio::task::yield_now().await;
+                    }
+                    // Who does not wait for it has closed the connection.
+                    let _ = stream.write_all(b"0\r\n\r\n").await;
+                }
+            });
+        }
+    });
+    let (upstreams, target) = (upstreams(patient()), target(&url));
+    let session = upstreams.session(&target).await.unwrap();
+    for _ in 0..20 {
+        let notification = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+        upstreams.send(&target, &session, notification.into()).await;
+        // The rest is read in the background.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let used = connections.load(Ordering::SeqCst);
+    assert!(used < 20, "{used} connections for 20 notifications");
 }
 
 #[tokio::test]

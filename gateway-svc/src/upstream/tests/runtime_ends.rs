@@ -9,7 +9,7 @@ use tokio::{
 use super::*;
 
 /// Reads one request with a body of stated length; `None` when there is no more.
-async fn read(stream: &mut TcpStream) -> Option<Value> {
+pub(super) async fn read(stream: &mut TcpStream) -> Option<Value> {
     let mut text = Vec::new();
     loop {
         if stream.read_buf(&mut text).await.ok()? == 0 {

@@ -216,9 +216,33 @@ async fn a_connection_that_the_answer_ends_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn what_is_behind_an_answer_without_a_body_is_no_answer() {
+    let evil = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    for head in [
+        "HTTP/1.1 204 No Content\r\n",
+        "HTTP/1.1 204 No Content\r\ncontent-length: 50\r\n",
+        "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n",
+        "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n",
+    ] {
+        for path in PATHS {
+            let answer = format!("{head}\r\n{evil}").leak().as_bytes();
+            let (uri, connections) = answering(answer, usize::MAX, false).await;
+            let pool = pool(path);
+            for used in 1..=3 {
+                let (status, body) = read(&pool, &uri).await.unwrap();
+                assert!(status != 200 && body.is_empty(), "{head}: {status} {body:?}");
+                assert_eq!(connections.load(Ordering::SeqCst), used, "{head}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_short_is_an_error() {
     for answer in [
         &b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok"[..],
+        // No memory is reserved for it.
+        b"HTTP/1.1 200 OK\r\ncontent-length: 999999999999999\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n",
     ] {
