@@ -142,9 +142,20 @@ impl Replica {
         installation: &Installation,
         destination: &str,
     ) -> Result<VendHeadersResponse, Status> {
+        self.vend_since(installation, destination, 0).await
+    }
+
+    /// What a gateway gets that knows this generation of the credential.
+    pub(crate) async fn vend_since(
+        &self,
+        installation: &Installation,
+        destination: &str,
+        known_credential_generation: i64,
+    ) -> Result<VendHeadersResponse, Status> {
         let request = VendHeadersRequest {
             installation_uid: installation.uid.clone(),
             destination: destination.to_owned(),
+            known_credential_generation,
             ..VendHeadersRequest::default()
         };
         let mut client = VendServiceClient::new(self.channel.clone());
