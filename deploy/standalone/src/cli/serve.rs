@@ -109,9 +109,9 @@ pub(super) struct Serve {
     /// after a time, such as Kubernetes (terminationGracePeriodSeconds), must give it 15 seconds more.
     #[arg(long, env = "CHANDLERY_DRAIN", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     drain: u64,
-    /// What reads and writes HTTP/1.1 where tool calls pass, from clients and to MCP servers: the library hyper, or code of Chandlery's own, which takes
-    /// less time for each call. Calls give the same results.
-    #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Hyper)]
+    /// What reads and writes HTTP/1.1 where tool calls pass, from clients and to MCP servers: code of Chandlery's own, or the library hyper, which takes
+    /// more time for each call. Calls give the same results.
+    #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Own)]
     http_path: HttpImplementation,
     /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required if
     /// --issuers is given or an address is not loopback, otherwise best-effort]
@@ -362,9 +362,9 @@ mod tests {
     }
 
     #[test]
-    fn connections_to_upstreams_are_hypers_unless_our_own_are_named() {
-        assert_eq!(parse(&[]).unwrap().http_path, HttpPath::Hyper);
-        assert_eq!(parse(&["--http-path", "own"]).unwrap().http_path, HttpPath::Own);
+    fn connections_to_upstreams_are_our_own_unless_hyper_is_named() {
+        assert_eq!(parse(&[]).unwrap().http_path, HttpPath::Own);
+        assert_eq!(parse(&["--http-path", "hyper"]).unwrap().http_path, HttpPath::Hyper);
         assert!(parse(&["--http-path", "curl"]).unwrap_err().contains("own, hyper"));
     }
 
