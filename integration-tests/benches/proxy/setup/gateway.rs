@@ -11,7 +11,7 @@ use integration_tests::{
     walk,
 };
 
-use super::{principals::ISSUER, upstream::Upstream};
+use super::upstream::Upstream;
 use crate::client::{Client, headers};
 
 /// The entries of the upstream, without and with TLS.
@@ -21,6 +21,8 @@ pub(crate) const TLS: &str = "fast-tls";
 const ENTRIES: usize = 1000 / fast::TOOLS;
 const MANY: &str = "many";
 const TEAM: &str = "all";
+/// The development issuer, whose users are all in the team.
+const ISSUER: &str = "http://chandlery.localhost/dev";
 /// All servers are asked for their tools.
 const TIMEOUT: Duration = Duration::from_secs(120);
 

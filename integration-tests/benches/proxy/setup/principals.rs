@@ -12,8 +12,6 @@ use tokio::task::JoinSet;
 use super::gateway::Many;
 use crate::client::{Client, headers, message};
 
-/// The development issuer.
-pub(crate) const ISSUER: &str = "http://chandlery.localhost/dev";
 /// How many people there are.
 pub(crate) const COUNT: usize = 10_000;
 /// How many sessions are begun at the same time.
