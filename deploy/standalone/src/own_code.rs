@@ -89,6 +89,7 @@ mod tests {
             7f00-7f04 r-xp 00026000 fe:00 78                         /usr/lib/libc.so.6\n\
             7f04-7f05 rw-p 00000000 00:00 0 \n\
             7ffe-7fff r-xp 00000000 00:00 0                          [vdso]\n";
-        assert_eq!(code(maps, Path::new("/opt/my apps/chandlery")), [0x55f2..0x55f8]);
+        let found = code(maps, Path::new("/opt/my apps/chandlery"));
+        assert_eq!(found, std::slice::from_ref(&(0x55f2..0x55f8)));
     }
 }
