@@ -239,6 +239,25 @@ mod tests {
     }
 
     #[test]
+    fn fields_that_frame_or_route_a_message_are_not_trailers() {
+        for name in [
+            "Content-Length",
+            "transfer-encoding",
+            "Host",
+            "connection",
+            "TE",
+            "trailer",
+            "upgrade",
+            "keep-alive",
+            "proxy-connection",
+        ] {
+            let text = format!("0\r\nx: y\r\n{name}: 1\r\n\r\n");
+            assert_eq!(chunked(&text), Err(Malformed::Trailers), "{text}");
+        }
+        assert!(chunked("0\r\nx-host: a\r\ncontent-digest: b\r\n\r\n").unwrap().2);
+    }
+
+    #[test]
     fn data_in_front_of_a_fault_is_returned_before_it() {
         let mut reader = BodyReader::new(Framing::Chunked);
         let mut came = BytesMut::from(&b"1\r\na\n"[..]);

@@ -1,8 +1,9 @@
 //! A chunked body (RFC 9112, section 7.1).
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderName, header};
 
-use super::{Malformed, head::MAX_FIELDS, section::Section};
+use super::{Malformed, fields::is_always_hop_by_hop, head::MAX_FIELDS, section::Section};
 
 /// The most digits of a chunk's size.
 const MAX_DIGITS: u8 = 7;
@@ -84,11 +85,7 @@ impl Chunks {
                         return Err(Malformed::Trailers);
                     }
                     let Some(end) = end else { break };
-                    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-                    match httparse::parse_headers(&came[..end], &mut fields) {
-                        Ok(httparse::Status::Complete((length, _))) if length == end => {}
-                        _ => return Err(Malformed::Trailers),
-                    }
+                    check_trailers(&came[..end])?;
                     came.advance(end);
                     self.next = Next::Nothing;
                 }
@@ -145,4 +142,20 @@ impl Chunks {
         }
         Ok(Next::Extension)
     }
+}
+
+/// Refuses fields that must be in the head (RFC 9110, section 6.5.1): who merges trailers into it reads another message than who drops them.
+fn check_trailers(section: &[u8]) -> Result<(), Malformed> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let fields = match httparse::parse_headers(section, &mut fields) {
+        Ok(httparse::Status::Complete((length, fields))) if length == section.len() => fields,
+        _ => return Err(Malformed::Trailers),
+    };
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Trailers)?;
+        if name == header::HOST || is_always_hop_by_hop(&name) {
+            return Err(Malformed::Trailers);
+        }
+    }
+    Ok(())
 }

@@ -20,7 +20,8 @@ impl<'a> OwnFields<'a> {
     }
 }
 
-fn is_always_hop_by_hop(name: &HeaderName) -> bool {
+/// The part of [`is_hop_by_hop`] that does not depend on `Connection`.
+pub(super) fn is_always_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"

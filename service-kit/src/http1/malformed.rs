@@ -65,8 +65,8 @@ pub enum Malformed {
     /// A chunk is longer than its size.
     #[error("its body has a chunk that does not end where its size says")]
     ChunkEnd,
-    /// What follows the last chunk.
-    #[error("its body has trailer fields that are not valid, or larger than 4 KB")]
+    /// What follows the last chunk: not valid, too large, or with a field that must be in the head.
+    #[error("its body has trailer fields that are not valid, that must be in its head, or larger than 4 KB")]
     Trailers,
 }
 
