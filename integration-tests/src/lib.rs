@@ -8,6 +8,7 @@ pub mod authorization_server;
 pub mod browser;
 pub mod caller;
 pub mod canary;
+pub mod chance;
 pub mod conformance;
 pub mod figures;
 pub mod generated;

@@ -7,32 +7,12 @@ use std::fs;
 
 use integration_tests::{
     Stack,
+    chance::Chance,
     script::{go, node, python},
     upstream::recording::RecordingUpstream,
     walk,
 };
 use serde_json::{Value, json};
-
-/// Pseudo-random numbers, the same in each run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("it is a small number") % end
-    }
-
-    fn of<'a>(&mut self, some: &[&'a str]) -> &'a str {
-        some[self.below(some.len())]
-    }
-
-    fn often(&mut self, usual: &'static str, others: &[&'static str]) -> &'static str {
-        if self.below(8) > 0 { usual } else { self.of(others) }
-    }
-}
 
 /// Members that some parser may mistake for one of a call, and their values.
 const LOOKALIKES: [&str; 24] = [

@@ -20,6 +20,7 @@ pub mod per_caller;
 pub mod pipe;
 pub mod quota;
 pub mod random;
+pub mod receive;
 pub mod roots;
 pub mod serve;
 pub mod status;

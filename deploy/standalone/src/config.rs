@@ -44,7 +44,7 @@ pub(crate) struct Config {
     pub(crate) call_timeout: Duration,
     /// How long calls in progress may take after a signal to stop.
     pub(crate) drain: Duration,
-    /// What reads and writes HTTP/1.1 on connections to upstreams.
+    /// What reads and writes HTTP/1.1 where tool calls pass, from clients and to upstreams.
     pub(crate) http_path: HttpPath,
     /// How local servers are sandboxed.
     pub(crate) sandbox: Sandbox,

@@ -1,5 +1,7 @@
 //! What clients send: valid, odd and hostile.
 
+use integration_tests::chance::Chance;
+
 /// Beginnings of a request.
 const LINES: [&str; 22] = [
     "POST / HTTP/1.1\r\nhost: a\r\n",
@@ -113,23 +115,6 @@ const STRAY: [&[u8]; 14] = [
     b"a",
     b"\r\n\r\n",
 ];
-
-/// Pseudo-random numbers, the same in each run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("it is a small number") % end
-    }
-
-    fn of<T: Copy>(&mut self, some: &[T]) -> T {
-        some[self.below(some.len())]
-    }
-}
 
 /// Each part beside usual ones, all framings with all bodies, and `random` others.
 pub(crate) fn all(random: usize) -> Vec<Vec<u8>> {

@@ -10,7 +10,7 @@ use super::{Framing, fields::OwnFields};
 /// The interim answer for a client that [waits for it](super::RequestHead::expects_continue) before it sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Appends the head of an answer to `head`. Its fields are those of `headers`, except [those of a connection](super::is_hop_by_hop), and where the body
+/// Appends the head of an answer to `head`. Its fields are those of `headers`, except [those of a connection](super::remove_hop_by_hop), and where the body
 /// ends and whether the connection closes behind it. `version` is that of the request. `date` is the value of `Date`, unless `headers` have one. Names
 /// and values cannot contain line ends, by their types.
 pub fn answer_head(

@@ -108,24 +108,14 @@ fn parse(head: &[u8], to_head: bool) -> Result<Answer, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::pieces::{Read, read_in_pieces};
 
-    /// Reads an answer to a request with `method`, whole and byte by byte; with what is behind the head.
-    fn read_to(method: Method, text: &[u8]) -> Result<Option<(Answer, Vec<u8>)>, Malformed> {
-        let read = |piece| {
-            let (mut reader, mut came) = (AnswerReader::new(&method), BytesMut::new());
-            let mut pieces = text.chunks(piece);
-            for piece in pieces.by_ref() {
-                came.extend_from_slice(piece);
-                if let Some(answer) = reader.read(&mut came)? {
-                    came.extend(pieces.flatten());
-                    return Ok(Some((answer, came.to_vec())));
-                }
-            }
-            Ok(None)
-        };
-        let whole = read(usize::MAX);
-        assert_eq!(read(1), whole, "{:?}", text.escape_ascii().to_string());
-        whole
+    /// Reads an answer to a request with `method`; with what is behind the head.
+    fn read_to(method: Method, text: &[u8]) -> Read<Answer> {
+        read_in_pieces(text, || {
+            let mut reader = AnswerReader::new(&method);
+            move |came: &mut BytesMut| reader.read(came)
+        })
     }
 
     fn read(text: impl AsRef<[u8]>) -> Result<Answer, Malformed> {

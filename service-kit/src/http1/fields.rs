@@ -2,12 +2,8 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-/// Whether a field ends with its connection (RFC 9110, section 7.6.1), or says where the body ends: an intermediary writes its own, or none.
-pub fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
-    is_always_hop_by_hop(name) || is_named(name, headers)
-}
-
-/// The fields of a message that do not end with its connection. Asks only once whether there is a `Connection` that may name some.
+/// The fields of a message that do not end with its connection (RFC 9110, section 7.6.1), nor say where the body ends. Asks only once whether there is a
+/// `Connection` that may name some.
 pub(super) struct OwnFields<'a>(Option<&'a HeaderMap>);
 
 impl<'a> OwnFields<'a> {
@@ -20,7 +16,7 @@ impl<'a> OwnFields<'a> {
     }
 }
 
-/// The part of [`is_hop_by_hop`] that does not depend on `Connection`.
+/// Whether a field ends with its connection, or says where the body ends, whatever `Connection` names.
 pub(super) fn is_always_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -35,10 +31,10 @@ pub(super) fn is_always_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Removes [such fields](is_hop_by_hop).
+/// Removes the fields that end with a connection, and those that say where the body ends: an intermediary writes its own of these, or none.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let names = headers.keys().filter(|name| is_hop_by_hop(name, headers));
-    let names: Vec<_> = names.cloned().collect();
+    let own = OwnFields::of(headers);
+    let names: Vec<_> = headers.keys().filter(|name| !own.has(name)).cloned().collect();
     for name in names {
         headers.remove(name);
     }

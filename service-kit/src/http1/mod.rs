@@ -17,6 +17,8 @@ mod head;
 mod host;
 mod http_path;
 mod malformed;
+#[cfg(test)]
+mod pieces;
 mod request_head;
 mod request_reader;
 mod section;
@@ -26,7 +28,7 @@ pub use answer_reader::{Answer, AnswerReader};
 pub use body::BodyReader;
 pub use chunk_head::{CHUNK_END, ChunkHead, LAST_CHUNK};
 pub use date::with_date;
-pub use fields::{is_hop_by_hop, remove_hop_by_hop};
+pub use fields::remove_hop_by_hop;
 pub use framing::Framing;
 pub use http_path::HttpPath;
 pub use malformed::Malformed;

@@ -3,7 +3,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Method, Uri, header};
 
-use super::is_hop_by_hop;
+use super::fields::OwnFields;
 
 /// Why a request cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,10 @@ pub enum Unwritable {
 /// The head of a request with a body of `length` bytes, in origin form. Its fields are those of `headers`, which must have none
 /// [of a connection](super::remove_hop_by_hop); `Host` is that of `uri` where they have none. Names and values cannot contain line ends, by their types.
 pub fn request_head(method: &Method, uri: &Uri, headers: &HeaderMap, length: usize) -> Result<Bytes, Unwritable> {
-    debug_assert!(!headers.keys().any(|name| is_hop_by_hop(name, headers)), "{headers:?}");
+    debug_assert!(
+        headers.keys().all(|name| OwnFields::of(headers).has(name)),
+        "{headers:?}"
+    );
     let (path, query) = (uri.path(), uri.query());
     let is_plain = |text: &str| text.bytes().all(|byte| matches!(byte, 0x21..=0x7e) && byte != b'#');
     if !path.starts_with('/') || !is_plain(path) || !query.is_none_or(is_plain) {

@@ -192,25 +192,14 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
+    use crate::http1::pieces::{Read, read_in_pieces};
 
-    /// Reads a request whole and byte by byte; with what is behind its head.
-    fn read_text(text: impl AsRef<[u8]>) -> Result<Option<(RequestHead, Vec<u8>)>, Malformed> {
-        let text = text.as_ref();
-        let read = |piece| {
-            let (mut reader, mut came) = (RequestReader::default(), BytesMut::new());
-            let mut pieces = text.chunks(piece);
-            for piece in pieces.by_ref() {
-                came.extend_from_slice(piece);
-                if let Some(head) = reader.read(&mut came)? {
-                    came.extend(pieces.flatten());
-                    return Ok(Some((head, came.to_vec())));
-                }
-            }
-            Ok(None)
-        };
-        let whole = read(usize::MAX);
-        assert_eq!(read(1), whole, "{:?}", text.escape_ascii().to_string());
-        whole
+    /// Reads a request; with what is behind its head.
+    fn read_text(text: impl AsRef<[u8]>) -> Read<RequestHead> {
+        read_in_pieces(text.as_ref(), || {
+            let mut reader = RequestReader::default();
+            move |came: &mut BytesMut| reader.read(came)
+        })
     }
 
     fn read(text: impl AsRef<[u8]>) -> Result<RequestHead, Malformed> {

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
+use futures::future::BoxFuture;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use service_kit::{
     Peer,
@@ -128,13 +129,19 @@ pub(super) fn lane(
     Ok((lane, ended))
 }
 
-/// Serves a connection until it ends. A stream that waits needs no room for what serves the other connections.
-async fn serve<I>(path: HttpPath, builder: auto::Builder<TokioExecutor>, io: I, answering: Answering, stop: Stop)
+/// Serves a connection until it ends. On the heap: a task has room for all that it has ever been.
+fn serve<I>(
+    path: HttpPath,
+    builder: auto::Builder<TokioExecutor>,
+    io: I,
+    answering: Answering,
+    stop: Stop,
+) -> BoxFuture<'static, ()>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match path {
-        HttpPath::Own => Box::pin(over_own::serve(builder, io, answering, stop)).await,
-        HttpPath::Hyper => Box::pin(over_hyper::serve(builder, io, answering, stop)).await,
+        HttpPath::Own => Box::pin(over_own::serve(builder, io, answering, stop)),
+        HttpPath::Hyper => Box::pin(over_hyper::serve(builder, io, answering, stop)),
     }
 }

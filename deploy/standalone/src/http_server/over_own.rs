@@ -27,6 +27,7 @@ where
     let own = async {
         let served = Serving {
             client: Client::new(io),
+            reader: RequestReader::default(),
             answering: &answering,
             stop: &stop,
         };
@@ -50,6 +51,7 @@ where
 /// A connection that is served.
 struct Serving<'a, I> {
     client: Client<I>,
+    reader: RequestReader,
     answering: &'a Answering,
     stop: &'a Stop,
 }
@@ -75,8 +77,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
                 }
                 Begun::Nothing => break,
             }
-            let mut reader = RequestReader::default();
-            let Some(head) = self.head(&mut reader).await? else {
+            let Some(head) = self.head().await? else {
                 break;
             };
             let stays = match head {
@@ -116,10 +117,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
     }
 
     /// Reads the head of a request; `None` where the client closes the connection before its end.
-    async fn head(&mut self, reader: &mut RequestReader) -> io::Result<Option<Result<RequestHead, Malformed>>> {
+    async fn head(&mut self) -> io::Result<Option<Result<RequestHead, Malformed>>> {
         poll_fn(|cx| {
             loop {
-                match reader.read(&mut self.client.came) {
+                match self.reader.read(&mut self.client.came) {
                     Ok(Some(head)) => return Poll::Ready(Ok(Some(Ok(head)))),
                     Ok(None) => {}
                     Err(malformed) => return Poll::Ready(Ok(Some(Err(malformed)))),

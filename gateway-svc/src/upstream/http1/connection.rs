@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,20 +10,14 @@ use bytes::{Buf as _, Bytes, BytesMut, buf::Chain};
 use http::uri::Authority;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
+use service_kit::receive::poll_receive;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     time::Instant,
 };
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_write_buf;
 
 use crate::upstream::connect::Stream;
-
-/// What one read may return of most answers.
-pub(super) const SHORT_READ: usize = 8 << 10;
-/// What one read may return of a long body.
-pub(super) const LONG_READ: usize = 64 << 10;
-/// Where less than this is left of a buffer, the next read gets another.
-const FEW: usize = 2 << 10;
 
 /// Bytes to and from a server, over TCP, TLS or a Unix socket.
 pub(super) type Io = TokioIo<MaybeHttpsStream<TokioIo<Stream>>>;
@@ -107,20 +100,7 @@ impl Connection {
 
     /// Receives more, of which at least so much will come. Returns false where the server has closed the connection.
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, at_least: u64) -> Poll<io::Result<bool>> {
-        if at_least > SHORT_READ as u64 {
-            if self.came.capacity() - self.came.len() < FEW {
-                let wanted = usize::try_from(at_least).unwrap_or(LONG_READ);
-                self.came.reserve(wanted.min(LONG_READ));
-            }
-            let received = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.came));
-            return Poll::Ready(received.map(|received| received > 0));
-        }
-        // An answer takes as much memory as it has bytes, and a call that waits for it takes none.
-        let mut buffer = [const { MaybeUninit::uninit() }; SHORT_READ];
-        let mut buffer = ReadBuf::uninit(&mut buffer);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-        self.came.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(!buffer.filled().is_empty()))
+        poll_receive(&mut self.io, cx, &mut self.came, at_least)
     }
 
     /// Why the connection ended too early, which the server did: by `error`, or by closing it.

@@ -7,6 +7,7 @@ use http::{Method, Response};
 use http_body_util::BodyExt as _;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
+use service_kit::receive::{LONG_READ, SHORT_READ};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -15,7 +16,7 @@ use tokio::{
 
 use super::{
     body::OwnBody,
-    connection::{Connection, LONG_READ, SHORT_READ, Server},
+    connection::{Connection, Server},
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
 };

@@ -3,24 +3,19 @@
 use std::{
     collections::VecDeque,
     io,
-    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
-
-/// What one read may return of most requests. It is read into the stack: a connection that waits has no buffer.
-const SHORT_READ: usize = 8 << 10;
-/// What one read may return of a long body.
-const LONG_READ: usize = 64 << 10;
+use service_kit::receive::poll_receive;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_write_buf;
 
 /// The connection of a client.
 pub(super) struct Client<I> {
     io: I,
-    /// Received, not yet read.
+    /// Received, not yet read. It holds no memory while nothing is.
     pub(super) came: BytesMut,
     unsent: Unsent,
 }
@@ -39,26 +34,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
         (self.came.freeze(), self.io)
     }
 
-    /// Receives more: of a body with this much left, where that is known. Returns false where the client has closed the connection.
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, left: u64) -> Poll<io::Result<bool>> {
-        if left > SHORT_READ as u64 {
-            let wanted = usize::try_from(left).unwrap_or(LONG_READ);
-            self.came.reserve(wanted.min(LONG_READ));
-            let received = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.came));
-            return Poll::Ready(received.map(|received| received > 0));
-        }
-        let mut buffer = [const { MaybeUninit::uninit() }; SHORT_READ];
-        let mut buffer = ReadBuf::uninit(&mut buffer);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-        self.came.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(!buffer.filled().is_empty()))
+    /// Receives more, of which at least so much will come. Returns false where the client has closed the connection.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, at_least: u64) -> Poll<io::Result<bool>> {
+        poll_receive(&mut self.io, cx, &mut self.came, at_least)
     }
 
-    /// Ready when the client has closed the connection while it waits for its answer. What else comes is the next request, and waits.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when the client has closed the connection while it waits for its answer, or the connection has failed. What else comes is the next
+    /// request, and waits.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         while self.came.is_empty() {
-            if !ready!(self.poll_receive(cx, 0))? {
-                return Poll::Ready(Ok(()));
+            match ready!(self.poll_receive(cx, 0)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(io::ErrorKind::ConnectionAborted.into()),
+                Err(error) => return Poll::Ready(error),
             }
         }
         Poll::Pending

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Version, header};
+use http::{HeaderValue, Method, Request, Version, header};
 use http_body::Body as _;
 use service_kit::{
     edge::Served,
@@ -56,7 +56,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         } = head;
         let (body, mut unread) = self.body(framing, expects_continue);
         let mut request = Request::new(body);
-        *request.method_mut() = method;
+        *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.version_mut() = version;
         *request.headers_mut() = headers;
@@ -68,16 +68,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
                     if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                         return Poll::Ready(Ok(answer));
                     }
-                    let more = match &mut unread {
-                        Some(rest) => rest.poll_more(cx, client),
-                        None => client.poll_closed(cx).map_ok(|()| false),
+                    let Some(rest) = &mut unread else {
+                        return client.poll_gone(cx).map(Err);
                     };
-                    match ready!(more) {
-                        Ok(true) => {}
-                        Ok(false) => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
-                    if unread.as_ref().is_some_and(|unread| unread.reader.is_ended()) {
+                    ready!(rest.poll_more(cx, client))?;
+                    if rest.reader.is_ended() {
                         unread = None;
                     }
                 }
@@ -87,7 +82,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         // What has come of the rest is read; for more, nobody waits.
         let is_read = unread.is_none_or(|unread| unread.skips(&mut self.client));
         let stays = keeps_open && is_read && !self.stop.begun.is_cancelled();
-        self.send(response, Some(served), version, stays).await
+        self.send(response, Some(served), &method, version, stays).await
     }
 
     /// The body of a request; with its rest, where not all of it has come.
@@ -112,7 +107,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
     pub(super) async fn refuse(&mut self, malformed: Malformed) -> io::Result<bool> {
         let why = format!("the request is not valid HTTP/1.1: {malformed}\n");
         let response = self.answering.refuse((malformed.status(), why).into_response());
-        self.send(response, None, Version::HTTP_11, false).await
+        self.send(response, None, &Method::POST, Version::HTTP_11, false).await
     }
 
     /// Sends an answer. Returns whether another request may follow.
@@ -120,12 +115,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         &mut self,
         response: Response,
         served: Option<Served>,
+        method: &Method,
         version: Version,
         stays: bool,
     ) -> io::Result<bool> {
         let (parts, body) = response.into_parts();
         let stays = stays && parts.headers.get(header::CONNECTION) != Some(&HeaderValue::from_static("close"));
-        let framing = framing(parts.status, version, &body);
+        let length = body.size_hint().exact();
+        let framing = Framing::for_answer(method, version, parts.status, &parts.headers, length);
         let stays = stays && framing != Framing::UntilClose;
         let mut head = BytesMut::with_capacity(HEAD);
         with_date(|date| answer_head(&mut head, parts.status, version, &parts.headers, framing, !stays, date));
@@ -140,26 +137,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
     }
 }
 
-/// Where the body of an answer ends.
-fn framing(status: http::StatusCode, version: Version, body: &Body) -> Framing {
-    if matches!(status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED) {
-        return Framing::None;
-    }
-    match body.size_hint().exact() {
-        Some(length) => Framing::Length(length),
-        None if version == Version::HTTP_10 => Framing::UntilClose,
-        None => Framing::Chunked,
-    }
-}
-
 impl Unread {
-    /// Reads more, if somebody waits for it. Ready with true when there is more to answer to, with false where the client has closed the connection
-    /// and nobody waits.
+    /// Reads more, if somebody waits for it. Ready when they have got something.
     fn poll_more<I: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client<I>,
-    ) -> Poll<io::Result<bool>> {
+    ) -> Poll<io::Result<()>> {
         // Without an answer, and without interest in the body, there is nothing to do but wait.
         if !ready!(self.wants.poll_wanted(cx)) {
             return Poll::Pending;
@@ -172,20 +156,17 @@ impl Unread {
         }
         loop {
             let piece = match self.reader.read(&mut client.came) {
-                Ok(None) if !self.reader.is_ended() => {
-                    let left = self.reader.left().unwrap_or_default();
-                    match ready!(client.poll_receive(cx, left)) {
-                        Ok(true) => continue,
-                        Ok(false) => Some(Err(Broken::Closed)),
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
-                }
+                Ok(None) if !self.reader.is_ended() => match ready!(client.poll_receive(cx, self.reader.at_least())) {
+                    Ok(true) => continue,
+                    Ok(false) => Some(Err(Broken::Closed)),
+                    Err(error) => return Poll::Ready(Err(error)),
+                },
                 Ok(piece) => piece.map(Ok),
                 Err(malformed) => Some(Err(malformed.into())),
             };
             let is_over = self.reader.is_ended() || matches!(piece, Some(Err(_)));
             self.wants.give(piece, is_over);
-            return Poll::Ready(Ok(true));
+            return Poll::Ready(Ok(()));
         }
     }
 
@@ -235,11 +216,7 @@ impl Sending {
                 return Poll::Ready(Ok(()));
             }
             if waits {
-                return match client.poll_closed(cx) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                };
+                return client.poll_gone(cx).map(Err);
             }
         }
     }
