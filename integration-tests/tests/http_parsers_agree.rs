@@ -30,14 +30,20 @@ async fn node_reads_the_requests_that_are_accepted() {
     let (mut accepted, mut refused) = (0, 0);
     for (message, theirs) in messages.iter().zip(theirs) {
         let ours = ours::requests(message);
-        let theirs = theirs.as_array().expect("a list");
+        let mut theirs = theirs.as_array().expect("a list").clone();
+        for request in &mut theirs {
+            // Ours is not among the fields, and both have read a body of this length.
+            if let Some(fields) = request[3].as_object_mut() {
+                fields.remove("content-length");
+            }
+        }
         let shown = message.escape_ascii();
         // What is behind those that we accept, we refuse.
         assert!(
             theirs.len() >= ours.len(),
             "{shown}\nours: {ours:#?}\nNode's: {theirs:#?}"
         );
-        for (ours, theirs) in ours.iter().zip(theirs) {
+        for (ours, theirs) in ours.iter().zip(&theirs) {
             assert_eq!(ours, theirs, "{shown}");
         }
         match ours.is_empty() {

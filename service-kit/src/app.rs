@@ -1,10 +1,10 @@
 //! What the `build` function of a service crate returns: everything to serve, with nothing started.
 
-use std::{fmt, ops::ControlFlow, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
-use http::Request;
+use http::request::Parts;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -33,13 +33,18 @@ pub struct App {
 pub struct Direct {
     /// How the requests begin that most are: `POST /mcp/`.
     pub begins: &'static [&'static str],
-    /// Answers a request, or returns one that is for the router.
-    pub answer: AnswerDirectly,
+    /// Finds what answers a request, by its head.
+    pub find: FindEndpoint,
 }
 
-/// See [`Direct::answer`].
-pub type AnswerDirectly =
-    Arc<dyn Fn(Request<Body>) -> ControlFlow<BoxFuture<'static, Response>, Request<Body>> + Send + Sync>;
+/// Finds what answers the requests with this head; `None`: the router does. The head may lack `Content-Length`.
+pub type FindEndpoint = Arc<dyn Fn(&Arc<Parts>) -> Option<Arc<dyn Endpoint>> + Send + Sync>;
+
+/// Answers requests with one head: all that come with it on a connection, as long as no other comes in between. So it can keep what follows from the head.
+pub trait Endpoint: Send + Sync {
+    /// Answers a request with this body.
+    fn answer(self: Arc<Self>, body: Body) -> BoxFuture<'static, Response>;
+}
 
 impl fmt::Debug for Direct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

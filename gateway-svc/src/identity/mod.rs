@@ -42,7 +42,7 @@ pub(crate) struct Identity {
 }
 
 /// A caller, and how long their token is valid.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identified {
     /// Who calls.
     pub(crate) caller: Caller,

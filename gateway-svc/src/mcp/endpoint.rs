@@ -1,19 +1,22 @@
-//! One HTTP request at an MCP endpoint.
+//! HTTP requests at an MCP endpoint.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
+};
 
 use axum::{
-    extract::Request,
+    body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ALLOW};
-use service_kit::quota::until_sent;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, StatusCode, header::ALLOW, request::Parts};
+use service_kit::{app, quota::until_sent};
 
 use super::{
     Mcp, body,
+    head::Head,
     known::Known,
-    media::accepts,
-    modern,
     refusal::{plain, refused, too_many, unavailable},
     resumable::Place,
     rpc::TRANSPORT_ERROR,
@@ -21,112 +24,139 @@ use super::{
     visit::Visit,
 };
 use crate::{
-    domain::{ConsumerKind, ConsumerRef},
-    identity::Refusal,
+    domain::ConsumerRef,
+    identity::{Identified, Refusal},
     resolve,
 };
 
-/// Answers a request.
-pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request: Request) -> Response {
-    let came = Instant::now();
-    let (head, body) = request.into_parts();
-    if !mcp.hosts.permits(&head.uri, &head.headers) {
-        return plain(
-            StatusCode::FORBIDDEN,
-            TRANSPORT_ERROR,
-            "this host or origin may not use this endpoint",
-        );
+/// An MCP endpoint, for requests with one head.
+pub(super) struct Endpoint {
+    pub(super) mcp: Arc<Mcp>,
+    /// Whether there is one of this name is not known yet.
+    name: ConsumerRef,
+    pub(super) head: Head,
+    /// Who sends this head, as long as this thread knows them.
+    client: Mutex<Weak<Known>>,
+}
+
+impl Endpoint {
+    /// That of this gateway or agent.
+    pub(super) fn new(mcp: &Arc<Mcp>, name: ConsumerRef, head: Arc<Parts>) -> Self {
+        Self {
+            mcp: Arc::clone(mcp),
+            name,
+            head: Head::new(head, &mcp.hosts),
+            client: Mutex::default(),
+        }
     }
-    let at = (kind, slug);
-    let method = head.method;
-    let visit = match known(&mcp, came, at, head.headers) {
-        Ok(visit) => visit,
-        Err(headers) => match Box::pin(enter(mcp, came, at, method == Method::POST, headers)).await {
-            Ok(visit) => visit,
-            Err(refused) => return *refused,
-        },
-    };
-    // Messages are charged once they have arrived; ending a session is free.
-    if !matches!(method, Method::POST | Method::DELETE)
-        && let Err(exceeded) = visit.mcp.quotas.requests(&visit.identified.charged_to, 1)
-    {
-        return too_many(&exceeded, None);
+
+    /// Answers a request with this body.
+    pub(super) async fn serve(self: Arc<Self>, body: Body) -> Response {
+        let came = Instant::now();
+        if !self.head.is_permitted {
+            return plain(
+                StatusCode::FORBIDDEN,
+                TRANSPORT_ERROR,
+                "this host or origin may not use this endpoint",
+            );
+        }
+        let visit = match self.known() {
+            Ok(known) => Visit {
+                came,
+                identified: Arc::clone(&known.identified),
+                consumer: Arc::clone(&known.consumer),
+                known: Some(known),
+                at: self,
+            },
+            Err(stale) => match Box::pin(enter(self, came, stale)).await {
+                Ok(visit) => visit,
+                Err(refused) => return *refused,
+            },
+        };
+        let method = visit.at.head.method();
+        // Messages are charged once they have arrived; ending a session is free.
+        if !matches!(*method, Method::POST | Method::DELETE)
+            && let Err(exceeded) = visit.at.mcp.quotas.requests(&visit.identified.charged_to, 1)
+        {
+            return too_many(&exceeded, None);
+        }
+        match *method {
+            Method::POST => visit.post(body).await,
+            _ if visit.at.head.is_modern => not_allowed("use POST", "POST"),
+            Method::GET => visit.get().await,
+            Method::DELETE => visit.delete(),
+            _ => not_allowed("use POST, GET or DELETE", "POST, GET, DELETE"),
+        }
     }
-    match method {
-        Method::POST => visit.post(body).await,
-        _ if modern::named_by(&visit.headers) => not_allowed("use POST", "POST"),
-        Method::GET => visit.get().await,
-        Method::DELETE => visit.delete(),
-        _ => not_allowed("use POST, GET or DELETE", "POST, GET, DELETE"),
+
+    /// The client, if this thread knows it; else perhaps what it knew of it.
+    fn known(&self) -> Result<Arc<Known>, Option<Arc<Known>>> {
+        let mcp = &self.mcp;
+        let snapshot = mcp.store.load().map_err(|_| None)?;
+        let now = mcp.clock.now();
+        let is_valid = |known: &Arc<Known>| known.is_of_snapshot(&snapshot) && known.is_valid(now);
+        let same = self.client().upgrade().filter(is_valid);
+        if let Some(known) = same {
+            return Ok(known);
+        }
+        let found = mcp
+            .known
+            .find(self.head.headers(), &self.name, &snapshot, now)
+            .ok_or(None)?;
+        if !found.is_valid(now) {
+            return Err(Some(found));
+        }
+        *self.client() = Arc::downgrade(&found);
+        Ok(found)
+    }
+
+    fn client(&self) -> MutexGuard<'_, Weak<Known>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A caller whom this thread knows; else returns the headers.
-fn known(mcp: &Arc<Mcp>, came: Instant, at: (ConsumerKind, &str), headers: HeaderMap) -> Result<Visit, HeaderMap> {
-    let known = || {
-        let snapshot = mcp.store.load().ok()?;
-        mcp.known.find(&headers, at, &snapshot, mcp.clock.now())
-    };
-    match known() {
-        Some(known) => Ok(Visit {
-            mcp: Arc::clone(mcp),
-            came,
-            identified: known.identified.clone(),
-            consumer: Arc::clone(&known.consumer),
-            headers,
-            known: Some(known),
-        }),
-        None => Err(headers),
+impl app::Endpoint for Endpoint {
+    fn answer(self: Arc<Self>, body: Body) -> BoxFuture<'static, Response> {
+        Box::pin(self.serve(body))
     }
 }
 
 /// Identifies a caller, whom this thread knows from then on.
-async fn enter(
-    mcp: Arc<Mcp>,
-    came: Instant,
-    (kind, slug): (ConsumerKind, &str),
-    is_post: bool,
-    headers: HeaderMap,
-) -> Result<Visit, Box<Response>> {
-    let name = ConsumerRef::new(kind, slug);
-    let identified = match mcp.identity.identify(&headers, Some(&name)).await {
+async fn enter(at: Arc<Endpoint>, came: Instant, stale: Option<Arc<Known>>) -> Result<Visit, Box<Response>> {
+    let (mcp, name, headers) = (&at.mcp, &at.name, at.head.headers());
+    let identified = match mcp.identity.identify(headers, Some(name)).await {
         Ok(identified) => identified,
-        Err(refusal) => return Err(Box::new(refused(&mcp, &name, &refusal))),
+        Err(refusal) => return Err(Box::new(refused(mcp, name, &refusal))),
     };
     let entered = mcp.store.load().and_then(|snapshot| {
-        let consumer = resolve::consumer(&snapshot, &identified.caller, &name)?;
+        let consumer = resolve::consumer(&snapshot, &identified.caller, name)?;
         Ok((snapshot, consumer))
     });
     let (snapshot, consumer) = entered.map_err(|error| Box::new(unavailable(&error)))?;
     // They were identified by another snapshot, maybe, and are known by this one.
     if !mcp.identity.still(&snapshot, &identified) {
         let refusal = Refusal::Token("it was revoked, or its user deactivated, just now".to_owned());
-        return Err(Box::new(refused(&mcp, &name, &refusal)));
+        return Err(Box::new(refused(mcp, name, &refusal)));
     }
+    let (identified, now) = (Arc::new(identified), mcp.clock.now());
     // Streams are opened once.
-    let known = is_post
+    let known = (*at.head.method() == Method::POST)
         .then(|| {
-            Known::new(
-                &headers,
-                &identified,
-                &consumer,
-                &snapshot,
-                &mcp.sessions,
-                mcp.clock.now(),
-            )
+            let same = stale.and_then(|stale| stale.renewed(&identified, &snapshot, now));
+            same.or_else(|| Known::new(headers, &identified, &consumer, &snapshot, &mcp.sessions, now))
         })
         .flatten()
         .map(Arc::new);
     if let Some(known) = &known {
-        mcp.known.keep(&headers, known);
+        mcp.known.keep(headers, known);
+        *at.client() = Arc::downgrade(known);
     }
     Ok(Visit {
-        mcp,
         came,
         identified,
         consumer,
-        headers,
         known,
+        at,
     })
 }
 
@@ -140,7 +170,7 @@ fn not_allowed(why: &str, allowed: &'static str) -> Response {
 impl Visit {
     /// The stream of what concerns no call, or the rest of one that broke.
     async fn get(self) -> Response {
-        if !accepts(&self.headers, "text/event-stream") {
+        if !self.at.head.takes_events {
             return plain(
                 StatusCode::NOT_ACCEPTABLE,
                 TRANSPORT_ERROR,
@@ -151,15 +181,20 @@ impl Visit {
             Ok(session) => session,
             Err(response) => return *response,
         };
-        let open = match self.mcp.quotas.stream(&self.identified.subject) {
+        let open = match self.at.mcp.quotas.stream(&self.identified.subject) {
             Ok(open) => open,
             Err(exceeded) => return too_many(&exceeded, None),
         };
-        let last = self.headers.get("last-event-id").and_then(|id| id.to_str().ok());
-        match last.and_then(|last| self.mcp.resumable.place(last)) {
+        let last = self
+            .at
+            .head
+            .headers()
+            .get("last-event-id")
+            .and_then(|id| id.to_str().ok());
+        match last.and_then(|last| self.at.mcp.resumable.place(last)) {
             None => {}
             Some(Place::Here { stream, number }) => {
-                if let Some(live) = self.mcp.resumable.take(session.id, stream, number).await {
+                if let Some(live) = self.at.mcp.resumable.take(session.id, stream, number).await {
                     return until_sent(open, body::events(live.into_events(number, false)));
                 }
                 return over();
@@ -167,11 +202,11 @@ impl Visit {
             Some(Place::Elsewhere) => return over(),
         }
         let last = last.map(str::to_owned);
-        let listening = self.mcp.sessions.listen(&session, &self.mcp.stop);
+        let listening = self.at.mcp.sessions.listen(&session, &self.at.mcp.stop);
         let consumer = self.consumer.name.clone();
         body::events_and_comments(standing::events(Box::new(Holder {
-            mcp: self.mcp,
-            identified: self.identified.without_token(),
+            mcp: Arc::clone(&self.at.mcp),
+            identified: Identified::clone(&self.identified).without_token(),
             consumer,
             session,
             last_event: last,
@@ -183,9 +218,9 @@ impl Visit {
     fn delete(&self) -> Response {
         match self.session(None) {
             Ok(session) => {
-                self.mcp.sessions.end(&session);
+                self.at.mcp.sessions.end(&session);
                 let token = self.identified.caller.token.clone();
-                self.mcp.calls.end_client(session.client(), token);
+                self.at.mcp.calls.end_client(session.client(), token);
                 StatusCode::NO_CONTENT.into_response()
             }
             Err(response) => *response,

@@ -7,7 +7,13 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     mem::take,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +24,7 @@ use thread_local::ThreadLocal;
 use super::session::{SESSION_ID, Session, Sessions};
 use crate::{
     calls::Prepared,
-    domain::{Consumer, ConsumerKind, ConsumerRef},
+    domain::{Consumer, ConsumerRef},
     identity::Identified,
     listing::Listing,
     snapshot::Snapshot,
@@ -53,11 +59,13 @@ pub(super) struct Known {
     handle: Option<HeaderValue>,
     since: SystemTime,
     until: SystemTime,
-    pub(super) identified: Identified,
+    pub(super) identified: Arc<Identified>,
     pub(super) consumer: Arc<Consumer>,
     /// `None`: its requests stand alone.
-    pub(super) session: Option<Session>,
-    pub(super) prepared: Prepared,
+    session: Option<Arc<Session>>,
+    /// How many sessions had ended when this one was last found not to be one of them.
+    ended: AtomicU64,
+    pub(super) prepared: Arc<Prepared>,
     /// Its list of tools, where no server shows it others: only as long as others keep it.
     listing: Mutex<Weak<Listing>>,
 }
@@ -67,7 +75,7 @@ impl Known {
     /// name is none.
     pub(super) fn new(
         headers: &HeaderMap,
-        identified: &Identified,
+        identified: &Arc<Identified>,
         consumer: &Arc<Consumer>,
         snapshot: &Arc<Snapshot>,
         sessions: &Sessions,
@@ -79,55 +87,101 @@ impl Known {
             Some(handle) => Some(copied(handle)?),
             None => None,
         };
+        let ended = AtomicU64::new(sessions.count_ended());
         let session = match &handle {
             Some(handle) => {
                 let open = |handle| sessions.open(handle, &identified.subject, &consumer.name, now);
-                Some(handle.to_str().ok().and_then(open)?)
+                Some(Arc::new(handle.to_str().ok().and_then(open)?))
             }
             None => None,
         };
-        let until = now + KNOWN_FOR;
         Some(Self {
             authorization,
             handle,
             since: now,
-            until: identified.expires.map_or(until, |expires| expires.min(until)),
-            identified: identified.clone(),
+            until: until(identified, now),
+            identified: Arc::clone(identified),
             consumer: Arc::clone(consumer),
             session,
-            prepared: Prepared::new(snapshot),
+            ended,
+            prepared: Arc::new(Prepared::new(snapshot)),
             listing: Mutex::default(),
         })
     }
 
+    /// The same, once its caller has been identified again: if they are who they were, and nothing else has changed.
+    pub(super) fn renewed(
+        &self,
+        identified: &Arc<Identified>,
+        snapshot: &Arc<Snapshot>,
+        now: SystemTime,
+    ) -> Option<Self> {
+        (self.is_of_snapshot(snapshot) && *self.identified == **identified).then(|| Self {
+            authorization: self.authorization.clone(),
+            handle: self.handle.clone(),
+            since: now,
+            until: until(identified, now),
+            identified: Arc::clone(identified),
+            consumer: Arc::clone(&self.consumer),
+            session: self.session.clone(),
+            ended: AtomicU64::new(self.ended.load(Acquire)),
+            prepared: Arc::clone(&self.prepared),
+            listing: Mutex::new(self.lock_listing().clone()),
+        })
+    }
+
+    /// Whether it says what the registry says now.
+    pub(super) fn is_of_snapshot(&self, snapshot: &Arc<Snapshot>) -> bool {
+        self.prepared.is_of(snapshot)
+    }
+
+    /// Whether its caller need not be identified again yet.
+    pub(super) fn is_valid(&self, now: SystemTime) -> bool {
+        (self.since..self.until).contains(&now)
+    }
+
+    /// Its session, unless that was ended.
+    pub(super) fn session(&self, sessions: &Sessions) -> Option<Arc<Session>> {
+        let session = self.session.as_ref()?;
+        let ended = sessions.count_ended();
+        if self.ended.load(Acquire) != ended {
+            if sessions.has_ended(session) {
+                return None;
+            }
+            self.ended.store(ended, Release);
+        }
+        Some(Arc::clone(session))
+    }
+
+    fn lock_listing(&self) -> MutexGuard<'_, Weak<Listing>> {
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The client's list of tools in this snapshot, if that is kept.
     pub(super) fn listing(&self, snapshot: &Arc<Snapshot>) -> Option<Arc<Listing>> {
-        let listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        listing.upgrade().filter(|_| self.prepared.is_of(snapshot))
+        self.lock_listing().upgrade().filter(|_| self.prepared.is_of(snapshot))
     }
 
     /// Keeps the client's list of tools in this snapshot.
     pub(super) fn keep_listing(&self, snapshot: &Arc<Snapshot>, listing: &Arc<Listing>) {
         if self.prepared.is_of(snapshot) {
-            *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(listing);
+            *self.lock_listing() = Arc::downgrade(listing);
         }
     }
 
-    fn is_of(&self, headers: &HeaderMap, kind: ConsumerKind, slug: &str) -> bool {
-        let ConsumerRef { kind: own, slug: named } = &self.consumer.name;
-        *own == kind
-            && **named == *slug
+    fn is_of(&self, headers: &HeaderMap, name: &ConsumerRef) -> bool {
+        self.consumer.name == *name
             && headers.get(SESSION_ID) == self.handle.as_ref()
             && headers.get(AUTHORIZATION) == Some(&self.authorization)
     }
 }
 
 impl KnownClients {
-    /// Whom these headers come from, if this thread knows that.
+    /// Whom these headers come from, if this thread knows that, or has known it in this snapshot.
     pub(super) fn find(
         &self,
         headers: &HeaderMap,
-        (kind, slug): (ConsumerKind, &str),
+        name: &ConsumerRef,
         snapshot: &Arc<Snapshot>,
         now: SystemTime,
     ) -> Option<Arc<Known>> {
@@ -142,8 +196,7 @@ impl KnownClients {
                 known
             }
         };
-        let is_valid = known.prepared.is_of(snapshot) && (known.since..known.until).contains(&now);
-        (is_valid && known.is_of(headers, kind, slug)).then_some(known)
+        (known.is_of_snapshot(snapshot) && known.is_of(headers, name)).then_some(known)
     }
 
     /// This thread knows this client from now on.
@@ -170,6 +223,12 @@ impl Lane {
             self.before = take(&mut self.recent);
         }
     }
+}
+
+/// Until when a caller need not be identified again.
+fn until(identified: &Identified, now: SystemTime) -> SystemTime {
+    let until = now + KNOWN_FOR;
+    identified.expires.map_or(until, |expires| expires.min(until))
 }
 
 /// By itself: a clone would keep the whole head that the value came in. `None`: it is too long.

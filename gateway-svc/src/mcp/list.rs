@@ -30,24 +30,28 @@ impl Visit {
     pub(super) async fn list(&self, visitor: &Visitor<'_>, params: Option<&Object<'_>>) -> Result<Vec<u8>, RpcError> {
         let Visitor { caller, consumer, .. } = *visitor;
         let binding = format!("tools/list {consumer} {}", caller.subject_name());
-        let pages = Pages::new(&self.mcp.cursors, binding);
+        let pages = Pages::new(&self.at.mcp.cursors, binding);
         let after = pages.after(params)?;
         if self.consumer.searched {
             // There is one page. The cursor is of a time when all were listed.
             if after.is_some() {
                 return Err(invalid_cursor());
             }
-            let snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
+            let snapshot = self.at.mcp.store.load().map_err(RpcError::not_listed)?;
             let entries = resolve::entries(&snapshot, caller, consumer).map_err(RpcError::not_listed)?;
             return Ok(searched::listed(&entries));
         }
-        let own = self.mcp.calls.own_tools(visitor).await;
-        let snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
+        let own = self.at.mcp.calls.own_tools(visitor).await;
+        let snapshot = self.at.mcp.store.load().map_err(RpcError::not_listed)?;
         let known = self.known.as_ref().filter(|_| own.is_empty());
         let listing = match known.and_then(|known| known.listing(&snapshot)) {
             Some(listing) => listing,
             None => {
-                let listing = self.mcp.listings.of(&snapshot, caller, consumer, Some(own), Use::Show);
+                let listing = self
+                    .at
+                    .mcp
+                    .listings
+                    .of(&snapshot, caller, consumer, Some(own), Use::Show);
                 let listing = listing.await.map_err(RpcError::not_listed)?;
                 if let Some(known) = known {
                     known.keep_listing(&snapshot, &listing);
@@ -59,7 +63,7 @@ impl Visit {
         let rest = listing.after(after.as_deref());
         // One more than a page has, which shows that others follow.
         let page = rest.iter().take(PAGE + 1);
-        let named = self.mcp.calls.named_tools(visitor, page).await;
+        let named = self.at.mcp.calls.named_tools(visitor, page).await;
         Ok(pages.write("tools", named.as_deref().unwrap_or(rest)))
     }
 }

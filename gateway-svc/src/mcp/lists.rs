@@ -26,9 +26,9 @@ impl Visit {
         params: Option<&Object<'_>>,
     ) -> Result<Vec<u8>, Failed> {
         let binding = format!("{} {} {}", kind.method(), visitor.consumer, visitor.subject);
-        let pages = Pages::new(&self.mcp.cursors, binding);
+        let pages = Pages::new(&self.at.mcp.cursors, binding);
         let after = pages.after(params).map_err(Failed::Cursor)?;
-        let calls = &self.mcp.calls;
+        let calls = &self.at.mcp.calls;
         let listing = match &after {
             None => calls.list(visitor, kind).await,
             Some(_) => calls.known_list(visitor, kind).await,

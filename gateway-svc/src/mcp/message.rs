@@ -52,7 +52,7 @@ impl Visit {
                 Answer::Nothing
             }
             Kind::Response { id, outcome } => {
-                let asked = self.mcp.asked.take(session.id, id);
+                let asked = self.at.mcp.asked.take(session.id, id);
                 let reached = |asking: &Arc<Asking>| asking.target().is_none_or(|target| self.still_reaches(target));
                 if let Some(asking) = asked.filter(reached) {
                     let (member, value) = *outcome;
@@ -72,13 +72,13 @@ impl Visit {
         Visitor {
             caller: &self.identified.caller,
             consumer: &self.consumer.name,
-            headers: &self.headers,
+            headers: self.at.head.headers(),
             subject: &self.identified.subject,
             client: session.client(),
             profile: Some(&session.profile),
             era: Era::Legacy,
             revision: session.revision,
-            prepared: self.known.as_ref().map(|known| &known.prepared),
+            prepared: self.known.as_ref().map(|known| &*known.prepared),
         }
     }
 
@@ -111,7 +111,7 @@ impl Visit {
             "tools/call" => match self.parts(params, &params::TOOL).await {
                 Ok(parts) => match self.addressed(visitor, parts).await {
                     Ok(Addressed::Tool(Named { name, parts, .. })) => {
-                        call::call(&self.mcp, request, To::Tool(&name), parts).await
+                        call::call(&self.at.mcp, request, To::Tool(&name), parts).await
                     }
                     Ok(Addressed::Answered(result)) => Answer::whole(rpc::result(id, &result)),
                     Err(error) => Answer::whole(error.under(Some(id))),
@@ -142,7 +142,7 @@ impl Visit {
             }),
             "logging/setLevel" => match params.and_then(|params| params.get("level")) {
                 Some(level) if LEVELS.contains(&level) => {
-                    self.mcp.calls.set_level(visitor, level).await;
+                    self.at.mcp.calls.set_level(visitor, level).await;
                     Answer::whole(rpc::result(id, b"{}"))
                 }
                 _ => invalid(
@@ -160,7 +160,7 @@ impl Visit {
                     Ok(parts) => match json::unescape(parts.key).and_then(|task| self.route_task(visitor, &task)) {
                         Some(RoutedTask { found, own }) => {
                             let to = To::Source(&found.source, Some((params::TASK.key, &own)));
-                            call::call(&self.mcp, request, to, parts).await
+                            call::call(&self.at.mcp, request, to, parts).await
                         }
                         None => invalid(id, UNKNOWN_TASK),
                     },
@@ -175,7 +175,7 @@ impl Visit {
 
     pub(super) async fn parts<'a>(&self, params: Option<&'a Object<'a>>, shape: &Shape) -> Result<Parts<'a>, RpcError> {
         let length = params.map_or(0, Object::len);
-        let _own_turn = self.mcp.turns.take(length, &self.identified.subject).await;
+        let _own_turn = self.at.mcp.turns.take(length, &self.identified.subject).await;
         in_place(length, || params::parts(params, shape)).await
     }
 
@@ -185,7 +185,7 @@ impl Visit {
         match self.route(request.visitor, request.method, shape, parts.key).await {
             Ok(Routed { found, own }) => {
                 let to = To::Source(&found.source, Some((shape.key, &own)));
-                call::call(&self.mcp, request, to, parts).await
+                call::call(&self.at.mcp, request, to, parts).await
             }
             Err(Unrouted::Invalid(what)) => invalid(id, &what),
             Err(Unrouted::Failed(error)) => failed(&error, id, request.session),
@@ -198,11 +198,11 @@ impl Visit {
         match method {
             "notifications/cancelled" => {
                 if let Some(id) = param("requestId") {
-                    self.mcp.in_flight.cancel(session.id, id);
+                    self.at.mcp.in_flight.cancel(session.id, id);
                 }
             }
             "notifications/progress" => {
-                let asking = param("progressToken").and_then(|token| self.mcp.asked.find(session.id, token));
+                let asking = param("progressToken").and_then(|token| self.at.mcp.asked.find(session.id, token));
                 if let (Some(asking), Some(params)) = (asking, params) {
                     let others = params.iter().filter(|(name, _)| *name != "progressToken");
                     asking.progress(&json::members(others)).await;
@@ -210,7 +210,13 @@ impl Visit {
             }
             // Each server has its own. Whose task a client tells of is not known here, and no other server may learn of it.
             "notifications/initialized" | "notifications/tasks/status" => {}
-            _ => self.mcp.calls.tell_all(visitor, &notification(method, message)).await,
+            _ => {
+                self.at
+                    .mcp
+                    .calls
+                    .tell_all(visitor, &notification(method, message))
+                    .await
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod endpoint;
 mod failure;
 #[cfg(test)]
 mod fuzz;
+mod head;
 mod in_flight;
 mod initialize;
 mod known;
@@ -37,7 +38,7 @@ mod tasks;
 mod tests;
 mod visit;
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -61,6 +62,7 @@ use crate::{
 };
 use asked::Asked;
 pub use batch::MAX_BATCH;
+use endpoint::Endpoint;
 use in_flight::InFlight;
 use known::KnownClients;
 use modern::{Parked, Parking, States};
@@ -148,28 +150,26 @@ impl Mcp {
 pub(crate) fn direct(mcp: Arc<Mcp>) -> Direct {
     Direct {
         begins: &["POST /mcp/", "POST /agents/"],
-        answer: Arc::new(move |request| {
-            let named = ConsumerRef::of_mcp_path(request.uri().path());
-            match named.filter(|_| request.method() == Method::POST) {
-                Some((kind, slug)) => {
-                    let (mcp, slug) = (Arc::clone(&mcp), slug.to_owned());
-                    ControlFlow::Break(Box::pin(
-                        async move { endpoint::serve(mcp, kind, &slug, request).await },
-                    ))
-                }
-                None => ControlFlow::Continue(request),
-            }
+        find: Arc::new(move |head| {
+            let (kind, slug) = ConsumerRef::of_mcp_path(head.uri.path()).filter(|_| head.method == Method::POST)?;
+            let endpoint = Endpoint::new(&mcp, ConsumerRef::new(kind, slug), Arc::clone(head));
+            Some(Arc::new(endpoint))
         }),
     }
 }
 
 /// The endpoints.
 pub(crate) fn routes(mcp: Arc<Mcp>) -> Router {
-    let gateway = async |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
-        endpoint::serve(mcp, ConsumerKind::Gateway, &slug, request).await
+    let serve = async |mcp: &Arc<Mcp>, kind, slug: &str, request: Request| {
+        let (head, body) = request.into_parts();
+        let endpoint = Endpoint::new(mcp, ConsumerRef::new(kind, slug), Arc::new(head));
+        Arc::new(endpoint).serve(body).await
     };
-    let agent = async |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
-        endpoint::serve(mcp, ConsumerKind::Agent, &slug, request).await
+    let gateway = async move |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
+        serve(&mcp, ConsumerKind::Gateway, &slug, request).await
+    };
+    let agent = async move |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
+        serve(&mcp, ConsumerKind::Agent, &slug, request).await
     };
     Router::new()
         .route("/mcp/{gateway}", any(gateway))

@@ -16,9 +16,7 @@ use service_kit::{
 use super::{
     body,
     call::Answer,
-    initialize,
-    media::{accepts, content_is_json},
-    modern,
+    initialize, modern,
     refusal::{IN_A_SECOND, later, plain, too_many},
     resumable::Live,
     rpc::{self, INVALID_REQUEST, Kind, Message, PARSE_ERROR, TRANSPORT_ERROR},
@@ -32,18 +30,18 @@ const MAX_BODY: usize = 4 << 20;
 
 impl Visit {
     pub(super) async fn post(self, body: Body) -> Response {
-        if !content_is_json(&self.headers) {
+        if !self.at.head.is_json {
             return plain(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 TRANSPORT_ERROR,
                 "Content-Type must be application/json",
             );
         }
-        if !accepts(&self.headers, "application/json") {
+        if !self.at.head.takes_json {
             let both = "Accept must include application/json and text/event-stream";
             return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
         }
-        let mcp = Arc::clone(&self.mcp);
+        let mcp = Arc::clone(&self.at.mcp);
         let sender = Arc::clone(&self.identified.subject);
         let (body, _room) = match mcp.bodies.read(body, &sender, MAX_BODY).await {
             Ok(read) => read,
@@ -56,7 +54,7 @@ impl Visit {
     /// Answers the message or batch in a body.
     async fn message(self, body: Bytes) -> Response {
         // It counts as one message, whatever it contains.
-        if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, 1) {
+        if let Err(exceeded) = self.at.mcp.quotas.requests(&self.identified.charged_to, 1) {
             return too_many(&exceeded, None);
         }
         let own_turn = self.turn(&body).await;
@@ -64,7 +62,7 @@ impl Visit {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
-            if modern::named_by(&self.headers) {
+            if self.at.head.is_modern {
                 let why = "this revision has no batches: send each message alone";
                 return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, why);
             }
@@ -75,14 +73,14 @@ impl Visit {
             Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
         };
         drop(own_turn);
-        if modern::speaks(&self.headers, &message) {
+        if self.at.head.is_modern || modern::speaks(&message) {
             return Box::pin(self.modern(&message)).await;
         }
         let Kind::Request { id, method } = &message.kind else {
             // Not counted: a caller with the maximum of calls in progress can still cancel them.
             return self.answered(None, &message).await;
         };
-        match self.mcp.quotas.call(&self.identified.subject) {
+        match self.at.mcp.quotas.call(&self.identified.subject) {
             Ok(in_flight) if method == "initialize" => {
                 until_sent(in_flight, self.initialize(id, message.params.as_ref()))
             }
@@ -100,10 +98,10 @@ impl Visit {
         match self.answer(&session, message, None).await {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
-            Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
+            Answer::Stream(messages) if self.at.head.takes_events => {
                 let live = Live::new(
                     messages.asking(),
-                    &self.mcp.resumable,
+                    &self.at.mcp.resumable,
                     session.id,
                     &self.identified.subject,
                 );
@@ -122,12 +120,12 @@ impl Visit {
             Ok(wish) => wish,
             Err(error) => return error.respond(StatusCode::OK, Some(id)),
         };
-        if let Err(exceeded) = self.mcp.quotas.session(&self.identified.charged_to) {
+        if let Err(exceeded) = self.at.mcp.quotas.session(&self.identified.charged_to) {
             return too_many(&exceeded, Some(id));
         }
         let subject = &self.identified.subject;
-        let now = self.mcp.clock.now();
-        let handle = self.mcp.sessions.seal(
+        let now = self.at.mcp.clock.now();
+        let handle = self.at.mcp.sessions.seal(
             wish.revision,
             wish.opens_links,
             &wish.profile,

@@ -33,7 +33,7 @@ impl Visit {
         shape: &Shape,
         key: &str,
     ) -> Result<Routed, Unrouted> {
-        let calls = &self.mcp.calls;
+        let calls = &self.at.mcp.calls;
         let reference = match shape.key {
             "ref" => Some(reference(key).map_err(|what| Unrouted::Invalid(what.to_owned()))?),
             _ => None,

@@ -5,7 +5,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -66,6 +72,8 @@ impl Session {
 pub(crate) struct Sessions {
     sealing: Sealing,
     ended: Cache<[u8; NONCE_LEN], ()>,
+    /// How many that were, ever.
+    count_ended: AtomicU64,
     /// Those that began here, and those whose clients hold streams here.
     known: Recent,
     streams: Arc<Streams>,
@@ -121,6 +129,7 @@ impl Sessions {
         Self {
             sealing: Sealing::new(&keys.into()),
             ended: remembered(ENDED),
+            count_ended: AtomicU64::new(0),
             known: Recent::new(KNOWN),
             streams: Arc::default(),
         }
@@ -180,9 +189,15 @@ impl Sessions {
         self.ended.contains_key(&session.id)
     }
 
+    /// How many sessions were ended: a session that had not ended at the same count has not ended.
+    pub(crate) fn count_ended(&self) -> u64 {
+        self.count_ended.load(Acquire)
+    }
+
     /// Ends the session.
     pub(crate) fn end(&self, session: &Session) {
         self.ended.insert(session.id, ());
+        self.count_ended.fetch_add(1, Release);
         if let Some((_, stream)) = self.streams.lock().get(&session.id) {
             stream.cancel();
         }

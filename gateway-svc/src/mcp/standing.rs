@@ -29,7 +29,7 @@ pub(super) struct Holder {
     pub(super) mcp: Arc<Mcp>,
     pub(super) identified: Identified,
     pub(super) consumer: ConsumerRef,
-    pub(super) session: Session,
+    pub(super) session: Arc<Session>,
     /// `Last-Event-ID`.
     pub(super) last_event: Option<String>,
     pub(super) open: InFlight,

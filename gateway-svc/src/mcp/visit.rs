@@ -3,31 +3,26 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Mcp,
+    endpoint::Endpoint,
     known::Known,
     rpc::{RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
-    session::{SESSION_ID, Session},
+    session::Session,
 };
-use crate::{
-    domain::Consumer,
-    identity::Identified,
-    upstream::{Revision, Target},
-};
+use crate::{domain::Consumer, identity::Identified, upstream::Target};
 
 pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
 /// A caller of a gateway or an agent.
 pub(super) struct Visit {
-    pub(super) mcp: Arc<Mcp>,
+    pub(super) at: Arc<Endpoint>,
     /// When the head of the request arrived.
     pub(super) came: Instant,
-    pub(super) identified: Identified,
+    pub(super) identified: Arc<Identified>,
     pub(super) consumer: Arc<Consumer>,
-    pub(super) headers: HeaderMap,
     /// What is kept of the client.
     pub(super) known: Option<Arc<Known>>,
 }
@@ -36,26 +31,27 @@ impl Visit {
     /// Whether the caller reaches the installation of this uid: what was for its server before is else not for it any more.
     pub(super) fn reaches(&self, installation: &str) -> bool {
         let (caller, consumer) = (&self.identified.caller, &self.consumer.name);
-        self.mcp.calls.reaches(caller, consumer, installation)
+        self.at.mcp.calls.reaches(caller, consumer, installation)
     }
 
     /// The same, and its server is still the one of this target.
     pub(super) fn still_reaches(&self, target: &Target) -> bool {
-        self.reaches(target.installation()) && !self.mcp.calls.is_elsewhere(target)
+        self.reaches(target.installation()) && !self.at.mcp.calls.is_elsewhere(target)
     }
 
     /// Waits for the caller's turn to parse this, where that takes long.
     pub(super) async fn turn(&self, text: &[u8]) -> Option<OwnedSemaphorePermit> {
-        self.mcp.turns.take(text.len(), &self.identified.subject).await
+        self.at.mcp.turns.take(text.len(), &self.identified.subject).await
     }
 
     /// The session that the request belongs to, or the answer where there is none; `id` is that of the request.
-    pub(super) fn session(&self, id: Option<&str>) -> Result<Session, Box<Response>> {
+    pub(super) fn session(&self, id: Option<&str>) -> Result<Arc<Session>, Box<Response>> {
+        let head = &self.at.head;
         // Before the session: from this answer a client of another revision learns which ones are supported.
-        if let Some(version) = self.headers.get(PROTOCOL_VERSION)
-            && version.to_str().ok().and_then(Revision::parse).is_none()
-        {
-            let shown: String = String::from_utf8_lossy(version.as_bytes()).chars().take(40).collect();
+        if !head.revision_has_sessions {
+            let version = head.headers().get(PROTOCOL_VERSION);
+            let version = version.map(HeaderValue::as_bytes).unwrap_or_default();
+            let shown: String = String::from_utf8_lossy(version).chars().take(40).collect();
             let why = format!(
                 "Bad Request: Unsupported protocol version: {shown} (supported versions: 2025-11-25, 2025-06-18, 2025-03-26)"
             );
@@ -63,20 +59,23 @@ impl Visit {
                 RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
             ));
         }
-        let Some(handle) = self.headers.get(SESSION_ID) else {
+        if let Some(session) = self
+            .known
+            .as_ref()
+            .and_then(|known| known.session(&self.at.mcp.sessions))
+        {
+            return Ok(session);
+        }
+        let Some(handle) = head.session() else {
             let why = "Bad Request: the header Mcp-Session-Id is missing; send initialize first";
             return Err(Box::new(
                 RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
             ));
         };
-        let known = self.known.as_ref().and_then(|known| known.session.clone());
-        if let Some(session) = known.filter(|session| !self.mcp.sessions.has_ended(session)) {
-            return Ok(session);
-        }
         let subject = &self.identified.subject;
-        let now = self.mcp.clock.now();
-        let open = |handle| self.mcp.sessions.open(handle, subject, &self.consumer.name, now);
-        handle.to_str().ok().and_then(open).ok_or_else(|| {
+        let now = self.at.mcp.clock.now();
+        let open = |handle| self.at.mcp.sessions.open(handle, subject, &self.consumer.name, now);
+        handle.to_str().ok().and_then(open).map(Arc::new).ok_or_else(|| {
             let error = RpcError::new(SESSION_NOT_FOUND, "Session not found; send initialize again");
             Box::new(error.respond(StatusCode::NOT_FOUND, id))
         })

@@ -32,19 +32,20 @@ fn request(reader: &mut RequestReader, came: &mut BytesMut) -> Result<Option<(Re
 
 fn shown(head: &RequestHead, body: &[u8]) -> Value {
     let mut fields = Map::new();
-    for name in head.headers.keys() {
-        let values = head.headers.get_all(name).iter();
+    let parts = &head.parts;
+    for name in parts.headers.keys() {
+        let values = parts.headers.get_all(name).iter();
         // Node takes each byte for a character.
         let values = values.map(|value| value.as_bytes().iter().copied().map(char::from).collect::<String>());
         fields.insert(name.as_str().to_owned(), values.collect());
     }
-    let version = match head.version {
+    let version = match parts.version {
         Version::HTTP_10 => "1.0",
         _ => "1.1",
     };
     json!([
-        head.method.as_str(),
-        head.uri.to_string(),
+        parts.method.as_str(),
+        parts.uri.to_string(),
         version,
         fields,
         STANDARD.encode(body)

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, head
 use super::Malformed;
 
 /// The most digits of a length: none is near the end of its type.
-const MAX_DIGITS: usize = 15;
+pub(super) const MAX_DIGITS: usize = 15;
 
 /// Where a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ mod malformed;
 mod pieces;
 mod request_head;
 mod request_reader;
+mod same_head;
 mod section;
 
 pub use answer_head::{CONTINUE, answer_head};

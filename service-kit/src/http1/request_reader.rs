@@ -1,16 +1,17 @@
 //! The head of a request that a client sends.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, sync::Arc};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, Method, Uri, Version, header};
-use httparse::{ParserConfig, Request, Status};
+use http::{HeaderMap, Method, Request, Uri, Version, header, request::Parts};
+use httparse::{ParserConfig, Status};
 use memchr::memchr;
 
 use super::{
     Framing, Malformed,
     head::{self, MAX_FIELDS, MAX_HEAD},
     host::has_one_host,
+    same_head::SameHead,
     section::Section,
 };
 
@@ -28,16 +29,12 @@ const METHODS: [Method; 7] = [
 const MAX_BLANK_LINES: usize = 2;
 
 /// The head of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RequestHead {
-    /// One of those that are served.
-    pub method: Method,
-    /// In origin form: a path and perhaps a query.
-    pub uri: Uri,
-    /// HTTP/1.0 or 1.1.
-    pub version: Version,
-    /// All fields, those of the connection too. Has exactly one `Host`.
-    pub headers: HeaderMap,
+    /// The method is one of those that are served, the target a path and perhaps a query, the version HTTP/1.0 or 1.1. Has all fields, those of the
+    /// connection too, with exactly one `Host`; only `Content-Length` is not among them, but in `framing`. As long as a client sends the same head but for
+    /// that, these are the same.
+    pub parts: Arc<Parts>,
     /// Where the body ends. Never [`Framing::UntilClose`].
     pub framing: Framing,
     /// Whether the client keeps the connection open behind the answer.
@@ -46,6 +43,25 @@ pub struct RequestHead {
     pub expects_continue: bool,
 }
 
+#[cfg(test)]
+impl PartialEq for RequestHead {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |head: &Self| (head.framing, head.keeps_open, head.expects_continue);
+        let fields = |parts: &Parts| {
+            (
+                parts.method.clone(),
+                parts.uri.clone(),
+                parts.version,
+                parts.headers.clone(),
+            )
+        };
+        said(self) == said(other) && fields(&self.parts) == fields(&other.parts)
+    }
+}
+
+#[cfg(test)]
+impl Eq for RequestHead {}
+
 /// Reads the heads of the requests of a connection.
 #[derive(Debug, Default)]
 pub struct RequestReader {
@@ -53,12 +69,26 @@ pub struct RequestReader {
     /// Once it has come.
     method: Option<Method>,
     section: Section,
+    /// The last head, where it may come again.
+    last: Option<(SameHead, RequestHead)>,
 }
 
 impl RequestReader {
     /// Takes a head out of what has come; `None` where more must come. The body begins with what stays. As long as nothing stays, no request has begun.
     /// Reads the next head when it is called behind the body. Must not be called again after an error.
     pub fn read(&mut self, came: &mut BytesMut) -> Result<Option<RequestHead>, Malformed> {
+        if let Some((same, last)) = &self.last
+            && self.method.is_none()
+            && let Some((end, length)) = same.again(came)
+        {
+            came.advance(end);
+            self.blank_lines = 0;
+            let framing = Framing::Length(length);
+            return Ok(Some(RequestHead {
+                framing,
+                ..last.clone()
+            }));
+        }
         let method = match self.method.take() {
             Some(method) => method,
             None => match self.begin(came)? {
@@ -77,10 +107,19 @@ impl RequestReader {
             self.method = Some(method);
             return Ok(None);
         };
-        let head = parse(method, &came[..end])?;
+        let (head, last) = parse(method, &came[..end])?;
         came.advance(end);
-        *self = Self::default();
+        let last = last.map(|same| (same, head.clone()));
+        *self = Self {
+            last,
+            ..Self::default()
+        };
         Ok(Some(head))
+    }
+
+    /// Whether this head, which was read last, is known if it comes again.
+    pub fn knows(&self, head: &Arc<Parts>) -> bool {
+        (self.last.as_ref()).is_some_and(|(_, last)| Arc::ptr_eq(&last.parts, head))
     }
 
     /// Skips blank lines, and reads the method, which stays. What is no request is refused before more of it comes.
@@ -125,11 +164,12 @@ const fn is_token(byte: u8) -> bool {
         || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
-fn parse(method: Method, head: &[u8]) -> Result<RequestHead, Malformed> {
+/// Parses a head. With that by which it is known where it comes again.
+fn parse(method: Method, head: &[u8]) -> Result<(RequestHead, Option<SameHead>), Malformed> {
     // An allocation of its own: a field that is kept must not keep the connection's whole buffer.
     let head = Bytes::copy_from_slice(head);
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut parsed = Request::new(&mut []);
+    let mut parsed = httparse::Request::new(&mut []);
     match ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, &head, &mut fields) {
         Ok(Status::Complete(length)) if length == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooManyFields),
@@ -138,23 +178,27 @@ fn parse(method: Method, head: &[u8]) -> Result<RequestHead, Malformed> {
     }
     let uri = target(&head, parsed.path.unwrap_or_default())?;
     let version = head::version(parsed.version);
-    let (headers, said) = head::fields(&head, parsed.headers)?;
+    let (mut headers, said) = head::fields(&head, parsed.headers)?;
     if !has_one_host(&headers) {
         return Err(Malformed::Host);
     }
     let (framing, keeps_open) = said.of_request(version)?;
-    let expects_continue = expects_continue(&headers)?;
     // RFC 9110, section 10.1.1: not of HTTP/1.0, and not without a body.
     let waits = version != Version::HTTP_10 && !matches!(framing, Framing::None | Framing::Length(0));
-    Ok(RequestHead {
-        method,
-        uri,
-        version,
-        headers,
+    let expects_continue = expects_continue(&headers)? && waits;
+    let length = headers.remove(header::CONTENT_LENGTH);
+    let same = length
+        .filter(|_| !expects_continue)
+        .and_then(|length| SameHead::new(&head, length.as_bytes()));
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
+    let head = RequestHead {
+        parts: Arc::new(parts),
         framing,
         keeps_open,
-        expects_continue: expects_continue && waits,
-    })
+        expects_continue,
+    };
+    Ok((head, same))
 }
 
 /// The target, in origin form (RFC 9112, section 3.2.1).
@@ -224,13 +268,22 @@ mod tests {
         let text =
             b"POST /mcp/team?a=%20b HTTP/1.1\r\nHost: A.example:8080\r\nx:a\r\nX: \xe9 \r\ncontent-length: 2\r\n\r\nok";
         let (head, behind) = read_text(text).unwrap().unwrap();
-        assert_eq!((head.method, head.version), (Method::POST, Version::HTTP_11));
-        assert_eq!(head.uri, "/mcp/team?a=%20b");
-        assert_eq!(head.headers["host"], "A.example:8080");
-        let values: Vec<_> = head.headers.get_all("x").iter().map(|value| value.as_bytes()).collect();
+        assert_eq!(
+            (&head.parts.method, head.parts.version),
+            (&Method::POST, Version::HTTP_11)
+        );
+        assert_eq!(head.parts.uri, "/mcp/team?a=%20b");
+        assert_eq!(head.parts.headers["host"], "A.example:8080");
+        let values: Vec<_> = head
+            .parts
+            .headers
+            .get_all("x")
+            .iter()
+            .map(|value| value.as_bytes())
+            .collect();
         assert_eq!(values, [&b"a"[..], b"\xe9"]);
         assert_eq!((head.framing, head.keeps_open), (Framing::Length(2), true));
-        assert!(!head.expects_continue);
+        assert!(!head.parts.headers.contains_key("content-length") && !head.expects_continue);
         assert_eq!(behind, b"ok");
         for cut in 0..text.len() - 2 {
             assert_eq!(read_text(&text[..cut]).unwrap(), None, "{cut}");
@@ -242,10 +295,42 @@ mod tests {
         let mut came = BytesMut::from("GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n\r\nGET");
         let mut reader = RequestReader::default();
         for path in ["/a", "/b"] {
-            assert_eq!(reader.read(&mut came).unwrap().unwrap().uri, path);
+            assert_eq!(reader.read(&mut came).unwrap().unwrap().parts.uri, path);
         }
         assert_eq!(reader.read(&mut came), Ok(None));
         assert_eq!(came, "GET");
+    }
+
+    /// As they would be read alone, from one connection.
+    #[test]
+    fn a_head_that_comes_again_says_the_same_but_for_its_length() {
+        let head = |length: &str| format!("{POST}\r\nhost: a\r\nContent-Length: {length}\r\nx: y\r\n\r\n");
+        let mut reader = RequestReader::default();
+        let mut read = |text: &str| {
+            let mut came = BytesMut::from(text);
+            let head = reader.read(&mut came)?.expect("the head is complete");
+            assert!(came.is_empty(), "{text:?}");
+            Ok(head)
+        };
+        let first = read(&head("3")).unwrap();
+        let again = read(&head("17")).unwrap();
+        assert!(Arc::ptr_eq(&first.parts, &again.parts));
+        assert_eq!((again.framing, again.keeps_open), (Framing::Length(17), true));
+        for text in [
+            format!("\r\n{}", head("3")),
+            head("3").replace("x: y", "x: z"),
+            head("3").replace("Content-Length: 3\r\n", ""),
+            head("3").replace("Content-Length: 3", "transfer-encoding: chunked"),
+            head("3").replace("x: y", "expect: 100-continue"),
+            head("3").replace("x: y", "connection: close"),
+            head("4"),
+        ] {
+            let other = read(&text).unwrap();
+            assert_eq!(Ok(&other), self::read(&text).as_ref(), "{text:?}");
+            assert!(!Arc::ptr_eq(&first.parts, &other.parts), "{text:?}");
+        }
+        let twice = head("4\r\nContent-Length: 4");
+        assert_eq!(read(&twice), Err(Malformed::Length));
     }
 
     #[test]
@@ -273,7 +358,7 @@ mod tests {
         }
         assert_eq!(Malformed::Method.status(), StatusCode::NOT_IMPLEMENTED);
         for method in METHODS {
-            assert_eq!(with(&format!("{method} / HTTP/1.1"), "").unwrap().method, method);
+            assert_eq!(with(&format!("{method} / HTTP/1.1"), "").unwrap().parts.method, method);
         }
     }
 
@@ -377,8 +462,12 @@ mod tests {
     fn a_target_is_a_path_of_characters_that_urls_have() {
         for target in ["/", "//b/c", "/a//b/../c?d=/?e", "/%00%2f~!$&'()*+,;=:@"] {
             let head = with(&format!("GET {target} HTTP/1.1"), "").unwrap();
-            assert_eq!(head.uri, target);
-            assert_eq!((head.uri.scheme(), head.uri.authority()), (None, None), "{target}");
+            assert_eq!(head.parts.uri, target);
+            assert_eq!(
+                (head.parts.uri.scheme(), head.parts.uri.authority()),
+                (None, None),
+                "{target}"
+            );
         }
         for target in ["*", "http://a/", "a", "a:80", "?a", "/#a", "/a?b#c", "/\u{e9}", "/<"] {
             assert_eq!(
@@ -391,7 +480,7 @@ mod tests {
 
     #[test]
     fn versions_are_1_1_and_1_0() {
-        assert_eq!(with(OLD, "").unwrap().version, Version::HTTP_10);
+        assert_eq!(with(OLD, "").unwrap().parts.version, Version::HTTP_10);
         for version in ["0.9", "1.2", "2.0", "3.0", "9.9"] {
             let line = format!("GET / HTTP/{version}");
             assert_eq!(refused(&line, ""), (Malformed::Version, 505), "{version}");

@@ -1,6 +1,6 @@
 //! The answer to a request, whatever reads and writes HTTP.
 
-use std::{convert::Infallible, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,9 +8,10 @@ use axum::{
     routing::future::RouteFuture,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header, request::Parts};
 use service_kit::{
     Peer,
+    app::Endpoint,
     edge::{KeepOpen, Phase, Served, request_body},
 };
 use tower::Service as _;
@@ -38,12 +39,24 @@ impl Answering {
         Body::new(request_body(body, self.client_timeout, Arc::clone(&self.phase)))
     }
 
+    /// What answers the requests with this head.
+    pub(super) fn way(&self, head: Arc<Parts>) -> Way {
+        if let Some(refusal) = guard::refusal(&self.site.hosts, &head.uri, &head.headers) {
+            return Way::Refused(Box::new(refusal));
+        }
+        if self.phase.is_spare() && !health::is_asked(&head.uri) {
+            return Way::Refused(Box::new(busy()));
+        }
+        let direct = self.site.direct.iter().find_map(|direct| (direct.find)(&head));
+        direct.map_or_else(|| Way::Routed(head), Way::Direct)
+    }
+
     /// Begins to answer a request. It has ended when what comes with the answer is dropped.
-    pub(super) fn answer(&self, request: Request<Body>) -> impl Future<Output = (Response, Served)> + Send + use<> {
+    pub(super) fn answer(&self, way: Way, body: Body) -> impl Future<Output = (Response, Served)> + Send + use<> {
         let served = Served::begin(Arc::clone(&self.phase));
         let counted = self.load.request();
         let (last, https) = (self.phase.is_spare(), self.site.https);
-        let answer = self.begin(request);
+        let answer = self.begin(way, body);
         async move {
             let mut response = match answer {
                 Coming::Direct(answer) => answer.await,
@@ -66,23 +79,25 @@ impl Answering {
         refusal
     }
 
-    fn begin(&self, mut request: Request<Body>) -> Coming {
-        if let Some(refusal) = guard::refusal(&self.site.hosts, request.uri(), request.headers()) {
-            return Coming::Refused(Box::new(refusal));
+    fn begin(&self, way: Way, body: Body) -> Coming {
+        match way {
+            Way::Direct(endpoint) => Coming::Direct(endpoint.answer(body)),
+            Way::Routed(head) => {
+                let mut request = Request::from_parts(Arc::unwrap_or_clone(head), body);
+                request.extensions_mut().insert(self.peer);
+                request.extensions_mut().insert(self.keep_open.clone());
+                Coming::Routed(Box::pin(self.site.router.clone().call(request)))
+            }
+            Way::Refused(refusal) => Coming::Refused(refusal),
         }
-        if self.phase.is_spare() && !health::is_asked(request.uri()) {
-            return Coming::Refused(Box::new(busy()));
-        }
-        for direct in &*self.site.direct {
-            request = match (direct.answer)(request) {
-                ControlFlow::Break(answer) => return Coming::Direct(answer),
-                ControlFlow::Continue(request) => request,
-            };
-        }
-        request.extensions_mut().insert(self.peer);
-        request.extensions_mut().insert(self.keep_open.clone());
-        Coming::Routed(Box::pin(self.site.router.clone().call(request)))
     }
+}
+
+/// What answers a request.
+pub(super) enum Way {
+    Direct(Arc<dyn Endpoint>),
+    Routed(Arc<Parts>),
+    Refused(Box<Response>),
 }
 
 /// An answer that is to come. What serves a stream of HTTP/2 has room for it until the body is sent: it is small.

@@ -1,6 +1,6 @@
 //! Serves a connection over hyper.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use http::Request;
@@ -64,7 +64,8 @@ where
 {
     let held = answering.keep_open.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answering.answer(request.map(|body| answering.limited(body)));
+        let (head, body) = request.into_parts();
+        let answer = answering.answer(answering.way(Arc::new(head)), answering.limited(body));
         answer.map(|(response, served)| Ok::<_, Infallible>(response.map(|body| response_body(body, served))))
     });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));

@@ -7,11 +7,12 @@ mod rewound;
 #[cfg(test)]
 mod tests;
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{future::poll_fn, io, sync::Arc, task::Poll};
 
+use http::request::Parts;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use service_kit::{
-    app::Direct,
+    app::{Direct, Endpoint},
     http1::{Malformed, RequestHead, RequestReader},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,6 +29,7 @@ where
         let served = Serving {
             client: Client::new(io),
             reader: RequestReader::default(),
+            last: None,
             answering: &answering,
             stop: &stop,
         };
@@ -52,6 +54,8 @@ where
 struct Serving<'a, I> {
     client: Client<I>,
     reader: RequestReader,
+    /// The last head, if it may come again, and what answers requests with it.
+    last: Option<(Arc<Parts>, Arc<dyn Endpoint>)>,
     answering: &'a Answering,
     stop: &'a Stop,
 }

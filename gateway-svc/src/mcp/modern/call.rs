@@ -65,7 +65,7 @@ impl Visit {
             };
             // The arguments of `call_tool` are in no headers.
             if tool.directly {
-                let mirrored = self.mcp.calls.mirrored(visitor, &tool.name);
+                let mirrored = self.at.mcp.calls.mirrored(visitor, &tool.name);
                 if let Err(error) = headers::check_arguments(visitor.headers, &mirrored, tool.parts.arguments()) {
                     return failure::refuse(&error, id);
                 }
@@ -82,7 +82,7 @@ impl Visit {
             params: parts.params.clone(),
         };
         let mut answering = Answering {
-            mcp: Arc::clone(&self.mcp),
+            mcp: Arc::clone(&self.at.mcp),
             id: id.into(),
             subject: Arc::clone(visitor.subject),
             stated: request.stated.clone(),
@@ -100,13 +100,16 @@ impl Visit {
         if let Some(state) = state {
             let open = || {
                 let state = json::unescape(state)?;
-                self.mcp.states.open(&answering.binding, &state, self.mcp.clock.now())
+                self.at
+                    .mcp
+                    .states
+                    .open(&answering.binding, &state, self.at.mcp.clock.now())
             };
             let opened = in_place(answering.binding.unread(), open).await;
             match opened {
                 None => return invalid(NOT_KNOWN),
                 Some(State::Parked(place)) => {
-                    let parked = self.mcp.parking.take(&place);
+                    let parked = self.at.mcp.parking.take(&place);
                     let parked = parked.filter(|parked| match parked.asking.target() {
                         Some(target) => self.still_reaches(target),
                         None => self.reaches(parked.stream.installation()),
@@ -154,7 +157,7 @@ impl Visit {
             // A client that is not interested any more closes its connection, which drops this.
             cancel: CancellationToken::new(),
         };
-        match self.mcp.calls.call(&call).await {
+        match self.at.mcp.calls.call(&call).await {
             Ok(Outcome::Whole(reply, installation, _)) => answering.reply(&reply, &installation).await.respond(),
             Ok(Outcome::Stream(stream)) => {
                 Messages::new(stream, answering.outlasting().await, token)
@@ -162,7 +165,7 @@ impl Visit {
                     .await
             }
             Err(error) => {
-                let declares_output = || self.mcp.calls.declares_output(&call);
+                let declares_output = || self.at.mcp.calls.declares_output(&call);
                 answering.failed(&error, declares_output).await.respond()
             }
         }

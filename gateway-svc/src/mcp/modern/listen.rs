@@ -25,6 +25,7 @@ use super::{
 use crate::{
     calls::{Listener, Visitor},
     domain::ConsumerRef,
+    identity::Identified,
     json::{self, Object},
     upstream::{Client, Heard, List, is_part_of, modern_names::SUBSCRIPTION},
 };
@@ -129,10 +130,14 @@ impl Visit {
             return failure::respond(&error, id);
         }
         let visitor = self.modern_visitor(stated);
-        let identified = self.identified.clone().without_token();
-        let over = when_over(&self.mcp, &identified);
+        let identified = Identified::clone(&self.identified).without_token();
+        let over = when_over(&self.at.mcp, &identified);
         let viewer = Arc::new((identified, self.consumer.name.clone()));
-        let mut listener = self.mcp.calls.listen(&visitor.client, may_hear(&self.mcp, &viewer));
+        let mut listener = self
+            .at
+            .mcp
+            .calls
+            .listen(&visitor.client, may_hear(&self.at.mcp, &viewer));
         let wishes = wanted.uris.into_iter().map(Wish::Uri);
         let wishes = wishes.chain(wanted.tasks.into_iter().map(Wish::Task));
         let subscribe = |wish: Wish| async { self.subscribe(&visitor, &wish).await.then_some(wish) };
@@ -147,7 +152,7 @@ impl Visit {
             tokio::select! {
                 subscribed = &mut subscribed => break subscribed,
                 // Those that say more than this wait.
-                heard = self.mcp.calls.hear(&mut listener), if early.len() < MOST_EARLY => match heard {
+                heard = self.at.mcp.calls.hear(&mut listener), if early.len() < MOST_EARLY => match heard {
                     Some(heard) => early.push(heard),
                     None => return later(StatusCode::SERVICE_UNAVAILABLE, TOO_SLOW, Some(id), IN_A_SECOND),
                 },
@@ -162,7 +167,7 @@ impl Visit {
         }
         let told = Told {
             tasks: self.tasks(),
-            mcp: Arc::clone(&self.mcp),
+            mcp: Arc::clone(&self.at.mcp),
             client: visitor.client.clone(),
             subject: Arc::clone(visitor.subject),
             consumer: self.consumer.name.clone(),
@@ -181,7 +186,7 @@ impl Visit {
 
     /// Whether a server tells of this from now on.
     async fn subscribe(&self, visitor: &Visitor<'_>, wish: &Wish) -> bool {
-        let calls = &self.mcp.calls;
+        let calls = &self.at.mcp.calls;
         match wish {
             Wish::Uri(uri) => calls.subscribe(visitor, uri).await,
             Wish::Task(task) => match self.route_task(visitor, task) {

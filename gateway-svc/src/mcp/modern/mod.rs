@@ -26,7 +26,6 @@ use self::{
 };
 use super::{
     lists::Failed,
-    media::accepts,
     params,
     refusal::too_many,
     rpc::{INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
@@ -51,10 +50,9 @@ pub(super) fn named_by(headers: &HeaderMap) -> bool {
     headers.get_all(PROTOCOL_VERSION).iter().any(|value| value == REVISION)
 }
 
-/// Whether a message is of this revision or a later one. Only these say their revision in `_meta`.
-pub(super) fn speaks(headers: &HeaderMap, message: &Message<'_>) -> bool {
-    named_by(headers)
-        || meta::version(message.params.as_ref()).is_some_and(|version| Revision::parse(&version).is_none())
+/// Whether a message says that it is of this revision or a later one. Only these say their revision in `_meta`.
+pub(super) fn speaks(message: &Message<'_>) -> bool {
+    meta::version(message.params.as_ref()).is_some_and(|version| Revision::parse(&version).is_none())
 }
 
 /// The methods of this revision.
@@ -91,12 +89,12 @@ impl Visit {
             Err(error) => return failure::refuse(&error, id),
         };
         if method == LISTEN {
-            return match self.mcp.quotas.stream(&self.identified.subject) {
+            return match self.at.mcp.quotas.stream(&self.identified.subject) {
                 Ok(open) => self.listen(id, message, &stated, open).await,
                 Err(exceeded) => too_many(&exceeded, Some(id)),
             };
         }
-        match self.mcp.quotas.call(&self.identified.subject) {
+        match self.at.mcp.quotas.call(&self.identified.subject) {
             Ok(in_flight) => until_sent(in_flight, self.modern_request(id, method, message, stated).await),
             Err(exceeded) => too_many(&exceeded, Some(id)),
         }
@@ -104,14 +102,14 @@ impl Visit {
 
     /// What a request says of its client. Fails if it contradicts itself, or is of another revision.
     fn stated(&self, method: &str, message: &Message<'_>) -> Result<Stated, RpcError> {
-        let params = message.params.as_ref();
-        headers::check_version(&self.headers, meta::version(params).as_deref())?;
+        let (params, headers) = (message.params.as_ref(), self.at.head.headers());
+        headers::check_version(headers, meta::version(params).as_deref())?;
         // First: clients tell by this answer to `initialize` or `ping` that those are not of this revision.
         if !METHODS.contains(&method) {
             return Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}")));
         }
         let stated = meta::read(params)?;
-        headers::check(&self.headers, method, params)?;
+        headers::check(headers, method, params)?;
         if method.starts_with("tasks/") {
             stated.require_tasks()?;
         }
@@ -121,7 +119,7 @@ impl Visit {
     async fn modern_request(&self, id: &str, method: &str, message: &Message<'_>, stated: Stated) -> Response {
         let visitor = self.modern_visitor(&stated);
         if let Some(level) = stated.level() {
-            self.mcp.calls.remember_level(&visitor, level);
+            self.at.mcp.calls.remember_level(&visitor, level);
         }
         let params = message.params.as_ref();
         let list = async |kind| match self.page(&visitor, kind, params).await {
@@ -156,7 +154,7 @@ impl Visit {
             method,
             id,
             extra: &message.extra,
-            streams: accepts(&self.headers, "text/event-stream"),
+            streams: self.at.head.takes_events,
         };
         self.modern_call(request, shape, parts).await
     }
@@ -166,7 +164,7 @@ impl Visit {
         Visitor {
             caller: &self.identified.caller,
             consumer: &self.consumer.name,
-            headers: &self.headers,
+            headers: self.at.head.headers(),
             subject,
             client: Client::Stateless {
                 subject: Arc::clone(subject),
@@ -175,7 +173,7 @@ impl Visit {
             profile: Some(&stated.profile),
             era: Era::Modern,
             revision: Revision::LATEST,
-            prepared: self.known.as_ref().map(|known| &known.prepared),
+            prepared: self.known.as_ref().map(|known| &*known.prepared),
         }
     }
 }

@@ -20,16 +20,16 @@ impl Visit {
     /// The result of a search, a JSON object.
     pub(super) async fn find(&self, visitor: &Visitor<'_>, wanted: &SearchArguments<'_>) -> Result<Vec<u8>, RpcError> {
         let Visitor { caller, consumer, .. } = *visitor;
-        let own = self.mcp.calls.own_tools(visitor).await;
-        let snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
-        let listings = &self.mcp.listings;
+        let own = self.at.mcp.calls.own_tools(visitor).await;
+        let snapshot = self.at.mcp.store.load().map_err(RpcError::not_listed)?;
+        let listings = &self.at.mcp.listings;
         let listing = listings.of(&snapshot, caller, consumer, Some(own), Use::Search);
         let listing = listing.await.map_err(RpcError::not_listed)?;
         drop(snapshot);
         let query = wanted.query.trim();
         let found = listing.find(query).await;
         let binding = format!("{SEARCH_TOOLS} {consumer} {} {query}", caller.subject_name());
-        let after: Option<String> = match self.mcp.cursors.open(&binding, &wanted.cursor) {
+        let after: Option<String> = match self.at.mcp.cursors.open(&binding, &wanted.cursor) {
             Ok(after) => after,
             Err(_) => return Ok(invalid_cursor()),
         };
@@ -41,9 +41,9 @@ impl Visit {
             ranked: !query.is_empty(),
             servers: query.is_empty() && after.is_none(),
         };
-        let cursor = |last: &str| self.mcp.cursors.seal(&binding, &last);
+        let cursor = |last: &str| self.at.mcp.cursors.seal(&binding, &last);
         let tools = rest.clone().take(wanted.limit);
-        Ok(match self.mcp.calls.named_tools(visitor, tools.clone()).await {
+        Ok(match self.at.mcp.calls.named_tools(visitor, tools.clone()).await {
             Some(named) => page.write(rest.len(), named.iter(), cursor),
             None => page.write(rest.len(), tools, cursor),
         })

@@ -85,17 +85,17 @@ impl Visit {
         let has = |snapshot: &Snapshot, own: &OwnTools| {
             resolve::has_tool(snapshot, caller, consumer, &name, Some(own)).map_err(RpcError::not_listed)
         };
-        let mut snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
-        let mut own = self.mcp.calls.known_own_tools(visitor);
+        let mut snapshot = self.at.mcp.store.load().map_err(RpcError::not_listed)?;
+        let mut own = self.at.mcp.calls.known_own_tools(visitor);
         let mut is_known = has(&snapshot, &own)?;
         if !is_known {
             // A server that takes long to list its tools keeps nobody waiting who calls those of others.
-            own = self.mcp.calls.own_tools(visitor).await;
-            snapshot = self.mcp.store.load().map_err(RpcError::not_listed)?;
+            own = self.at.mcp.calls.own_tools(visitor).await;
+            snapshot = self.at.mcp.store.load().map_err(RpcError::not_listed)?;
             is_known = has(&snapshot, &own)?;
         }
         if !is_known {
-            let listings = &self.mcp.listings;
+            let listings = &self.at.mcp.listings;
             let listing = listings.of(&snapshot, caller, consumer, Some(own), Use::Search);
             let listing = listing.await.map_err(RpcError::not_listed)?;
             let proposed = listing.nearest(&name, PROPOSED).await;

@@ -34,14 +34,15 @@ impl Visit {
     ) -> Result<Vec<u8>, NotListed> {
         let (subject, consumer) = (visitor.subject, visitor.consumer);
         let binding = format!("tasks/list {consumer} {subject} {:?}", session.id);
-        let calls = &self.mcp.calls;
+        let calls = &self.at.mcp.calls;
         let mut asked: Rest = match params.and_then(|params| params.get("cursor")) {
             None | Some("null") => {
                 let all = calls.listing_tasks(visitor).map_err(NotListed::Call)?;
                 all.into_iter().map(|installation| (installation, None)).collect()
             }
             Some(cursor) => {
-                let opened = json::unescape(cursor).and_then(|cursor| self.mcp.cursors.open(&binding, &cursor).ok()?);
+                let opened =
+                    json::unescape(cursor).and_then(|cursor| self.at.mcp.cursors.open(&binding, &cursor).ok()?);
                 let opened: Vec<(String, Option<String>)> =
                     opened.ok_or_else(|| NotListed::Cursor(invalid_cursor()))?;
                 opened.into_iter().map(|(uid, cursor)| (uid.into(), cursor)).collect()
@@ -59,7 +60,7 @@ impl Visit {
             let rest: Vec<(&str, Option<&str>)> = rest.iter().map(|(uid, next)| (&**uid, next.as_deref())).collect();
             json::push_comma(&mut out);
             out.extend_from_slice(b"\"nextCursor\":");
-            json::push_string(&mut out, &self.mcp.cursors.seal(&binding, &rest));
+            json::push_string(&mut out, &self.at.mcp.cursors.seal(&binding, &rest));
         }
         out.push(b'}');
         Ok(out)

@@ -18,13 +18,13 @@ pub(in crate::mcp) struct RoutedTask {
 impl Visit {
     /// The tasks of this caller.
     pub(in crate::mcp) fn tasks(&self) -> OwnTasks {
-        self.mcp.task_ids.of(&self.identified.subject, &self.consumer.name)
+        self.at.mcp.task_ids.of(&self.identified.subject, &self.consumer.name)
     }
 
     /// Where a request goes about the task of this id; `None`: it is none of this caller's, or its server is out of reach.
     pub(in crate::mcp) fn route_task(&self, visitor: &Visitor<'_>, id: &str) -> Option<RoutedTask> {
         let named = self.tasks().find(id)?;
-        let found = self.mcp.calls.task(visitor, &named.installation, &named.own)?;
+        let found = self.at.mcp.calls.task(visitor, &named.installation, &named.own)?;
         Some(RoutedTask {
             own: Value::from(&*found.own).to_string(),
             found,

@@ -43,13 +43,13 @@ use contracts::{
     },
     registry::{self as pb, watched_object::Object},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, request::Parts};
 use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
 use registry_client::watch::Sink as _;
 use serde_json::{Value, json};
 use service_kit::{
-    Workload,
+    Workload, app,
     egress::EgressPolicy,
     http1::HttpPath,
     identity::{IssuerConfig, Verifier},
@@ -126,6 +126,7 @@ impl VendService for Credentials {
 struct World {
     router: Router,
     direct: Direct,
+    endpoints: Mutex<Vec<(Arc<Parts>, Arc<dyn app::Endpoint>)>>,
     feed: Feed,
     registry: Registry,
     /// Its tokens must have the scope `tools`.
@@ -335,6 +336,7 @@ async fn world_with(
     World {
         router,
         direct,
+        endpoints: Mutex::default(),
         feed,
         registry,
         issuer,
@@ -367,10 +369,28 @@ async fn text(response: Response) -> String {
 
 impl World {
     async fn send(&self, request: impl Into<Request>) -> Response {
-        match (self.direct.answer)(request.into()) {
-            ControlFlow::Break(answer) => answer.await,
-            ControlFlow::Continue(request) => self.router.clone().oneshot(request).await.unwrap(),
+        let (head, body) = request.into().into_parts();
+        let head = Arc::new(head);
+        match self.endpoint(&head) {
+            Some(endpoint) => endpoint.answer(body).await,
+            None => {
+                let request = Request::from_parts(Arc::unwrap_or_clone(head), body);
+                self.router.clone().oneshot(request).await.unwrap()
+            }
         }
+    }
+
+    /// What answers requests with this head: as on a connection, what has answered one before.
+    fn endpoint(&self, head: &Arc<Parts>) -> Option<Arc<dyn app::Endpoint>> {
+        let mut endpoints = self.endpoints.lock().unwrap();
+        let is_same =
+            |known: &Parts| known.method == head.method && known.uri == head.uri && known.headers == head.headers;
+        if let Some((_, endpoint)) = endpoints.iter().find(|(known, _)| is_same(known)) {
+            return Some(Arc::clone(endpoint));
+        }
+        let endpoint = (self.direct.find)(head)?;
+        endpoints.push((Arc::clone(head), Arc::clone(&endpoint)));
+        Some(endpoint)
     }
 
     async fn open(&self, who: &str, revision: &str, capabilities: Value) -> String {

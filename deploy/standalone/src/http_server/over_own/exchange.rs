@@ -5,6 +5,7 @@ use std::{
     io,
     num::NonZeroUsize,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,7 +14,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Version, header};
+use http::{HeaderValue, Method, Version, header, request::Parts};
 use http_body::Body as _;
 use service_kit::{
     edge::Served,
@@ -24,6 +25,7 @@ use service_kit::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    super::answering::Way,
     Serving,
     client::Client,
     incoming::{Broken, Wants, incoming},
@@ -46,22 +48,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
     /// Answers a request. Returns whether another may follow on its connection.
     pub(super) async fn exchange(&mut self, head: RequestHead) -> io::Result<bool> {
         let RequestHead {
-            method,
-            uri,
-            version,
-            headers,
+            parts,
             framing,
             keeps_open,
             expects_continue,
         } = head;
+        let (method, version) = (parts.method.clone(), parts.version);
+        let way = self.way(parts);
         let (body, mut unread) = self.body(framing, expects_continue);
-        let mut request = Request::new(body);
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri;
-        *request.version_mut() = version;
-        *request.headers_mut() = headers;
         let (response, served) = {
-            let mut answer = pin!(self.answering.answer(request));
+            let mut answer = pin!(self.answering.answer(way, body));
             let client = &mut self.client;
             poll_fn(|cx| {
                 loop {
@@ -83,6 +79,21 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         let is_read = unread.is_none_or(|unread| unread.skips(&mut self.client));
         let stays = keeps_open && is_read && !self.stop.begun.is_cancelled();
         self.send(response, Some(served), &method, version, stays).await
+    }
+
+    /// What answers the requests with this head: the same as before, if it comes again.
+    fn way(&mut self, head: Arc<Parts>) -> Way {
+        if let Some((last, endpoint)) = &self.last
+            && Arc::ptr_eq(last, &head)
+        {
+            return Way::Direct(Arc::clone(endpoint));
+        }
+        let way = self.answering.way(Arc::clone(&head));
+        self.last = match &way {
+            Way::Direct(endpoint) if self.reader.knows(&head) => Some((head, Arc::clone(endpoint))),
+            _ => None,
+        };
+        way
     }
 
     /// The body of a request; with its rest, where not all of it has come.

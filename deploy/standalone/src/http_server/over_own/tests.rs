@@ -1,7 +1,6 @@
 //! What a client sees.
 
 use std::{
-    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,12 +15,12 @@ use axum::{
     routing::any,
 };
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc as pieces};
-use http::{Request, StatusCode};
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc as pieces, future::BoxFuture};
+use http::{Request, StatusCode, request::Parts};
 use http_body_util::BodyExt as _;
 use service_kit::{
     Hosts, Peer,
-    app::Direct,
+    app::{Direct, Endpoint},
     edge::{Gate, Guarded, KeepOpen, Limits},
     http1::HttpPath,
 };
@@ -51,11 +50,23 @@ struct Server {
     serving: JoinHandle<()>,
 }
 
-async fn answer(asked: mpsc::UnboundedSender<Asked>, request: Request<Body>) -> Response {
-    match request.uri().path() {
+/// What answers requests with one head.
+struct Answers {
+    asked: mpsc::UnboundedSender<Asked>,
+    head: Arc<Parts>,
+}
+
+impl Endpoint for Answers {
+    fn answer(self: Arc<Self>, body: Body) -> BoxFuture<'static, Response> {
+        answer(self.asked.clone(), Arc::clone(&self.head), body).boxed()
+    }
+}
+
+async fn answer(asked: mpsc::UnboundedSender<Asked>, head: Arc<Parts>, body: Body) -> Response {
+    match head.uri.path() {
         "/mcp/echo" => {
             let _ = asked.send(Asked::Echo);
-            match request.into_body().collect().await {
+            match body.collect().await {
                 Ok(body) => body.to_bytes().into_response(),
                 Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
             }
@@ -82,12 +93,13 @@ impl Server {
         let (sender, asked) = mpsc::unbounded_channel();
         let direct = Direct {
             begins: &["POST /mcp/"],
-            answer: Arc::new(move |request| {
-                if request.uri().path().starts_with("/mcp/") {
-                    ControlFlow::Break(answer(sender.clone(), request).boxed())
-                } else {
-                    ControlFlow::Continue(request)
-                }
+            find: Arc::new(move |head| {
+                let answers = || Answers {
+                    asked: sender.clone(),
+                    head: Arc::clone(head),
+                };
+                let is_ours = head.uri.path().starts_with("/mcp/");
+                is_ours.then(|| Arc::new(answers()) as Arc<dyn Endpoint>)
             }),
         };
         let router = Router::new().fallback(any(async |request: Request<Body>| format!("routed {}", request.uri())));
