@@ -106,7 +106,7 @@ impl Calls {
         if wait.refused.is_some() {
             return None;
         }
-        call.prepared(&self.store.load().ok()?)
+        call.prepared(&*self.store.peek().ok()?)
     }
 
     /// Where the call goes. Waits for a server that is starting, and for the successor of the one that refused the call.

@@ -63,7 +63,7 @@ impl Visit {
         drop(own_turn);
         // The first has been counted.
         let further = elements.len() - 1;
-        if let Err(exceeded) = self.at.mcp.quotas.requests(&self.identified.charged_to, further) {
+        if let Err(exceeded) = self.at.mcp.quotas.requests(&self.who.identified.charged_to, further) {
             return too_many(&exceeded, None);
         }
         let mut answers: Vec<Option<Pieces>> = vec![None; elements.len()];
@@ -80,7 +80,7 @@ impl Visit {
         let mut in_flight = Vec::new();
         if !requests.is_empty() {
             let at_a_time = BATCH_CONCURRENCY.min(requests.len());
-            in_flight = match self.at.mcp.quotas.calls(&self.identified.subject, at_a_time) {
+            in_flight = match self.at.mcp.quotas.calls(&self.who.identified.subject, at_a_time) {
                 Ok(in_flight) => in_flight,
                 Err(exceeded) => return too_many(&exceeded, None),
             };

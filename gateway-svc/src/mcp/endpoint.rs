@@ -21,13 +21,9 @@ use super::{
     resumable::Place,
     rpc::TRANSPORT_ERROR,
     standing::{self, Holder},
-    visit::Visit,
+    visit::{Visit, Who},
 };
-use crate::{
-    domain::ConsumerRef,
-    identity::{Identified, Refusal},
-    resolve,
-};
+use crate::{domain::ConsumerRef, identity::Refusal, resolve};
 
 /// An MCP endpoint, for requests with one head.
 pub(super) struct Endpoint {
@@ -63,8 +59,7 @@ impl Endpoint {
         let visit = match self.known() {
             Ok(known) => Visit {
                 came,
-                identified: Arc::clone(&known.identified),
-                consumer: Arc::clone(&known.consumer),
+                who: Arc::clone(&known.who),
                 known: Some(known),
                 at: self,
             },
@@ -76,7 +71,7 @@ impl Endpoint {
         let method = visit.at.head.method();
         // Messages are charged once they have arrived; ending a session is free.
         if !matches!(*method, Method::POST | Method::DELETE)
-            && let Err(exceeded) = visit.at.mcp.quotas.requests(&visit.identified.charged_to, 1)
+            && let Err(exceeded) = visit.at.mcp.quotas.requests(&visit.who.identified.charged_to, 1)
         {
             return too_many(&exceeded, None);
         }
@@ -92,7 +87,7 @@ impl Endpoint {
     /// The client, if this thread knows it; else perhaps what it knew of it.
     fn known(&self) -> Result<Arc<Known>, Option<Arc<Known>>> {
         let mcp = &self.mcp;
-        let snapshot = mcp.store.load().map_err(|_| None)?;
+        let snapshot = mcp.store.peek().map_err(|_| None)?;
         let now = mcp.clock.now();
         let is_valid = |known: &Arc<Known>| known.is_of_snapshot(&snapshot) && known.is_valid(now);
         let same = self.client().upgrade().filter(is_valid);
@@ -138,12 +133,12 @@ async fn enter(at: Arc<Endpoint>, came: Instant, stale: Option<Arc<Known>>) -> R
         let refusal = Refusal::Token("it was revoked, or its user deactivated, just now".to_owned());
         return Err(Box::new(refused(mcp, name, &refusal)));
     }
-    let (identified, now) = (Arc::new(identified), mcp.clock.now());
+    let (who, now) = (Arc::new(Who { identified, consumer }), mcp.clock.now());
     // Streams are opened once.
     let known = (*at.head.method() == Method::POST)
         .then(|| {
-            let same = stale.and_then(|stale| stale.renewed(&identified, &snapshot, now));
-            same.or_else(|| Known::new(headers, &identified, &consumer, &snapshot, &mcp.sessions, now))
+            let same = stale.and_then(|stale| stale.renewed(&who, &snapshot, now));
+            same.or_else(|| Known::new(headers, &who, &snapshot, &mcp.sessions, now))
         })
         .flatten()
         .map(Arc::new);
@@ -151,13 +146,7 @@ async fn enter(at: Arc<Endpoint>, came: Instant, stale: Option<Arc<Known>>) -> R
         mcp.known.keep(headers, known);
         *at.client() = Arc::downgrade(known);
     }
-    Ok(Visit {
-        came,
-        identified,
-        consumer,
-        known,
-        at,
-    })
+    Ok(Visit { came, who, known, at })
 }
 
 fn not_allowed(why: &str, allowed: &'static str) -> Response {
@@ -181,7 +170,7 @@ impl Visit {
             Ok(session) => session,
             Err(response) => return *response,
         };
-        let open = match self.at.mcp.quotas.stream(&self.identified.subject) {
+        let open = match self.at.mcp.quotas.stream(&self.who.identified.subject) {
             Ok(open) => open,
             Err(exceeded) => return too_many(&exceeded, None),
         };
@@ -203,10 +192,10 @@ impl Visit {
         }
         let last = last.map(str::to_owned);
         let listening = self.at.mcp.sessions.listen(&session, &self.at.mcp.stop);
-        let consumer = self.consumer.name.clone();
+        let consumer = self.who.consumer.name.clone();
         body::events_and_comments(standing::events(Box::new(Holder {
             mcp: Arc::clone(&self.at.mcp),
-            identified: Identified::clone(&self.identified).without_token(),
+            identified: self.who.identified.clone().without_token(),
             consumer,
             session,
             last_event: last,
@@ -219,7 +208,7 @@ impl Visit {
         match self.session(None) {
             Ok(session) => {
                 self.at.mcp.sessions.end(&session);
-                let token = self.identified.caller.token.clone();
+                let token = self.who.identified.caller.token.clone();
                 self.at.mcp.calls.end_client(session.client(), token);
                 StatusCode::NO_CONTENT.into_response()
             }

@@ -21,14 +21,11 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use service_kit::identity::KNOWN_FOR;
 use thread_local::ThreadLocal;
 
-use super::session::{SESSION_ID, Session, Sessions};
-use crate::{
-    calls::Prepared,
-    domain::{Consumer, ConsumerRef},
-    identity::Identified,
-    listing::Listing,
-    snapshot::Snapshot,
+use super::{
+    session::{SESSION_ID, Session, Sessions},
+    visit::Who,
 };
+use crate::{calls::Prepared, domain::ConsumerRef, identity::Identified, listing::Listing, snapshot::Snapshot};
 
 /// Clients that a thread knows, half of them those that came last.
 const CLIENTS: usize = 4096;
@@ -59,8 +56,7 @@ pub(super) struct Known {
     handle: Option<HeaderValue>,
     since: SystemTime,
     until: SystemTime,
-    pub(super) identified: Arc<Identified>,
-    pub(super) consumer: Arc<Consumer>,
+    pub(super) who: Arc<Who>,
     /// `None`: its requests stand alone.
     session: Option<Arc<Session>>,
     /// How many sessions had ended when this one was last found not to be one of them.
@@ -75,8 +71,7 @@ impl Known {
     /// name is none.
     pub(super) fn new(
         headers: &HeaderMap,
-        identified: &Arc<Identified>,
-        consumer: &Arc<Consumer>,
+        who: &Arc<Who>,
         snapshot: &Arc<Snapshot>,
         sessions: &Sessions,
         now: SystemTime,
@@ -88,6 +83,7 @@ impl Known {
             None => None,
         };
         let ended = AtomicU64::new(sessions.count_ended());
+        let Who { identified, consumer } = &**who;
         let session = match &handle {
             Some(handle) => {
                 let open = |handle| sessions.open(handle, &identified.subject, &consumer.name, now);
@@ -100,8 +96,7 @@ impl Known {
             handle,
             since: now,
             until: until(identified, now),
-            identified: Arc::clone(identified),
-            consumer: Arc::clone(consumer),
+            who: Arc::clone(who),
             session,
             ended,
             prepared: Arc::new(Prepared::new(snapshot)),
@@ -110,19 +105,13 @@ impl Known {
     }
 
     /// The same, once its caller has been identified again: if they are who they were, and nothing else has changed.
-    pub(super) fn renewed(
-        &self,
-        identified: &Arc<Identified>,
-        snapshot: &Arc<Snapshot>,
-        now: SystemTime,
-    ) -> Option<Self> {
-        (self.is_of_snapshot(snapshot) && *self.identified == **identified).then(|| Self {
+    pub(super) fn renewed(&self, who: &Arc<Who>, snapshot: &Arc<Snapshot>, now: SystemTime) -> Option<Self> {
+        (self.is_of_snapshot(snapshot) && self.who.identified == who.identified).then(|| Self {
             authorization: self.authorization.clone(),
             handle: self.handle.clone(),
             since: now,
-            until: until(identified, now),
-            identified: Arc::clone(identified),
-            consumer: Arc::clone(&self.consumer),
+            until: until(&who.identified, now),
+            who: Arc::clone(who),
             session: self.session.clone(),
             ended: AtomicU64::new(self.ended.load(Acquire)),
             prepared: Arc::clone(&self.prepared),
@@ -170,7 +159,7 @@ impl Known {
     }
 
     fn is_of(&self, headers: &HeaderMap, name: &ConsumerRef) -> bool {
-        self.consumer.name == *name
+        self.who.consumer.name == *name
             && headers.get(SESSION_ID) == self.handle.as_ref()
             && headers.get(AUTHORIZATION) == Some(&self.authorization)
     }

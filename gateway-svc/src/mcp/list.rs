@@ -32,7 +32,7 @@ impl Visit {
         let binding = format!("tools/list {consumer} {}", caller.subject_name());
         let pages = Pages::new(&self.at.mcp.cursors, binding);
         let after = pages.after(params)?;
-        if self.consumer.searched {
+        if self.who.consumer.searched {
             // There is one page. The cursor is of a time when all were listed.
             if after.is_some() {
                 return Err(invalid_cursor());

@@ -70,10 +70,10 @@ impl Visit {
 
     fn visitor<'a>(&'a self, session: &'a Session) -> Visitor<'a> {
         Visitor {
-            caller: &self.identified.caller,
-            consumer: &self.consumer.name,
+            caller: &self.who.identified.caller,
+            consumer: &self.who.consumer.name,
             headers: self.at.head.headers(),
-            subject: &self.identified.subject,
+            subject: &self.who.identified.subject,
             client: session.client(),
             profile: Some(&session.profile),
             era: Era::Legacy,
@@ -175,7 +175,7 @@ impl Visit {
 
     pub(super) async fn parts<'a>(&self, params: Option<&'a Object<'a>>, shape: &Shape) -> Result<Parts<'a>, RpcError> {
         let length = params.map_or(0, Object::len);
-        let _own_turn = self.at.mcp.turns.take(length, &self.identified.subject).await;
+        let _own_turn = self.at.mcp.turns.take(length, &self.who.identified.subject).await;
         in_place(length, || params::parts(params, shape)).await
     }
 

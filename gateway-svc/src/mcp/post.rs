@@ -42,7 +42,7 @@ impl Visit {
             return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
         }
         let mcp = Arc::clone(&self.at.mcp);
-        let sender = Arc::clone(&self.identified.subject);
+        let sender = Arc::clone(&self.who.identified.subject);
         let (body, _room) = match mcp.bodies.read(body, &sender, MAX_BODY).await {
             Ok(read) => read,
             Err(unread) => return self::unread(unread),
@@ -54,7 +54,7 @@ impl Visit {
     /// Answers the message or batch in a body.
     async fn message(self, body: Bytes) -> Response {
         // It counts as one message, whatever it contains.
-        if let Err(exceeded) = self.at.mcp.quotas.requests(&self.identified.charged_to, 1) {
+        if let Err(exceeded) = self.at.mcp.quotas.requests(&self.who.identified.charged_to, 1) {
             return too_many(&exceeded, None);
         }
         let own_turn = self.turn(&body).await;
@@ -80,7 +80,7 @@ impl Visit {
             // Not counted: a caller with the maximum of calls in progress can still cancel them.
             return self.answered(None, &message).await;
         };
-        match self.at.mcp.quotas.call(&self.identified.subject) {
+        match self.at.mcp.quotas.call(&self.who.identified.subject) {
             Ok(in_flight) if method == "initialize" => {
                 until_sent(in_flight, self.initialize(id, message.params.as_ref()))
             }
@@ -103,7 +103,7 @@ impl Visit {
                     messages.asking(),
                     &self.at.mcp.resumable,
                     session.id,
-                    &self.identified.subject,
+                    &self.who.identified.subject,
                 );
                 // Clients of older revisions fail on events without data.
                 body::events(live.into_events(0, session.revision >= Revision::V2025_11_25))
@@ -120,20 +120,20 @@ impl Visit {
             Ok(wish) => wish,
             Err(error) => return error.respond(StatusCode::OK, Some(id)),
         };
-        if let Err(exceeded) = self.at.mcp.quotas.session(&self.identified.charged_to) {
+        if let Err(exceeded) = self.at.mcp.quotas.session(&self.who.identified.charged_to) {
             return too_many(&exceeded, Some(id));
         }
-        let subject = &self.identified.subject;
+        let subject = &self.who.identified.subject;
         let now = self.at.mcp.clock.now();
         let handle = self.at.mcp.sessions.seal(
             wish.revision,
             wish.opens_links,
             &wish.profile,
             subject,
-            &self.consumer.name,
+            &self.who.consumer.name,
             now,
         );
-        let result = initialize::result(&self.consumer, wish.revision);
+        let result = initialize::result(&self.who.consumer, wish.revision);
         let mut response = rpc::json_response(rpc::result(id, &result));
         let handle = HeaderValue::from_str(&handle).expect("base64url is a header value");
         response.headers_mut().insert(SESSION_ID, handle);

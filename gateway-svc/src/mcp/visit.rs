@@ -16,13 +16,19 @@ use crate::{domain::Consumer, identity::Identified, upstream::Target};
 
 pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
-/// A caller of a gateway or an agent.
+/// A caller at a gateway or an agent.
+#[derive(Debug)]
+pub(super) struct Who {
+    pub(super) identified: Identified,
+    pub(super) consumer: Arc<Consumer>,
+}
+
+/// A request of a caller.
 pub(super) struct Visit {
     pub(super) at: Arc<Endpoint>,
     /// When the head of the request arrived.
     pub(super) came: Instant,
-    pub(super) identified: Arc<Identified>,
-    pub(super) consumer: Arc<Consumer>,
+    pub(super) who: Arc<Who>,
     /// What is kept of the client.
     pub(super) known: Option<Arc<Known>>,
 }
@@ -30,7 +36,7 @@ pub(super) struct Visit {
 impl Visit {
     /// Whether the caller reaches the installation of this uid: what was for its server before is else not for it any more.
     pub(super) fn reaches(&self, installation: &str) -> bool {
-        let (caller, consumer) = (&self.identified.caller, &self.consumer.name);
+        let (caller, consumer) = (&self.who.identified.caller, &self.who.consumer.name);
         self.at.mcp.calls.reaches(caller, consumer, installation)
     }
 
@@ -41,7 +47,7 @@ impl Visit {
 
     /// Waits for the caller's turn to parse this, where that takes long.
     pub(super) async fn turn(&self, text: &[u8]) -> Option<OwnedSemaphorePermit> {
-        self.at.mcp.turns.take(text.len(), &self.identified.subject).await
+        self.at.mcp.turns.take(text.len(), &self.who.identified.subject).await
     }
 
     /// The session that the request belongs to, or the answer where there is none; `id` is that of the request.
@@ -72,9 +78,9 @@ impl Visit {
                 RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
             ));
         };
-        let subject = &self.identified.subject;
+        let subject = &self.who.identified.subject;
         let now = self.at.mcp.clock.now();
-        let open = |handle| self.at.mcp.sessions.open(handle, subject, &self.consumer.name, now);
+        let open = |handle| self.at.mcp.sessions.open(handle, subject, &self.who.consumer.name, now);
         handle.to_str().ok().and_then(open).map(Arc::new).ok_or_else(|| {
             let error = RpcError::new(SESSION_NOT_FOUND, "Session not found; send initialize again");
             Box::new(error.respond(StatusCode::NOT_FOUND, id))

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use service_kit::{Clock, Readiness};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -56,12 +56,17 @@ impl Store {
 
     /// The present snapshot, unless there is none or it is too old to act on.
     pub(crate) fn load(&self) -> Result<Arc<Snapshot>, CallError> {
+        self.peek().map(Guard::into_inner)
+    }
+
+    /// The same for a moment. It costs less, since threads do not count it together.
+    pub(crate) fn peek(&self) -> Result<Guard<Arc<Snapshot>>, CallError> {
         if self.unreachable_since.load(Ordering::Acquire) != REACHABLE
             && (!self.loaded() || self.unreachable_for() > self.staleness)
         {
             return Err(CallError::RegistryUnavailable);
         }
-        Ok(self.current.load_full())
+        Ok(self.current.load())
     }
 
     /// The last snapshot, however old: for background work, not for calls.

@@ -78,7 +78,7 @@ pub(super) fn lane(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async move {
-            let builder = over_hyper::builder();
+            let (builder, stop) = (over_hyper::builder(), stop.of_lane());
             // Each connection holds a sender; the channel closes when all connections have ended.
             let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
             while let Some((accepted, counted)) = connections.recv().await {

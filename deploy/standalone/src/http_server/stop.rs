@@ -18,6 +18,14 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// The same for one lane, whose connections look at it all the time: lanes do not take it from each other.
+    pub(super) fn of_lane(&self) -> Self {
+        Self {
+            begun: self.begun.child_token(),
+            drain: self.drain,
+        }
+    }
+
     /// Ends when a connection has had its time, which begins now.
     pub(super) async fn cuts_off(&self, connection: &KeepOpen) {
         sleep(self.drain).await;

@@ -25,7 +25,6 @@ use super::{
 use crate::{
     calls::{Listener, Visitor},
     domain::ConsumerRef,
-    identity::Identified,
     json::{self, Object},
     upstream::{Client, Heard, List, is_part_of, modern_names::SUBSCRIPTION},
 };
@@ -130,9 +129,9 @@ impl Visit {
             return failure::respond(&error, id);
         }
         let visitor = self.modern_visitor(stated);
-        let identified = Identified::clone(&self.identified).without_token();
+        let identified = self.who.identified.clone().without_token();
         let over = when_over(&self.at.mcp, &identified);
-        let viewer = Arc::new((identified, self.consumer.name.clone()));
+        let viewer = Arc::new((identified, self.who.consumer.name.clone()));
         let mut listener = self
             .at
             .mcp
@@ -170,7 +169,7 @@ impl Visit {
             mcp: Arc::clone(&self.at.mcp),
             client: visitor.client.clone(),
             subject: Arc::clone(visitor.subject),
-            consumer: self.consumer.name.clone(),
+            consumer: self.who.consumer.name.clone(),
             wanted: Wanted {
                 uris,
                 tasks,

@@ -89,12 +89,12 @@ impl Visit {
             Err(error) => return failure::refuse(&error, id),
         };
         if method == LISTEN {
-            return match self.at.mcp.quotas.stream(&self.identified.subject) {
+            return match self.at.mcp.quotas.stream(&self.who.identified.subject) {
                 Ok(open) => self.listen(id, message, &stated, open).await,
                 Err(exceeded) => too_many(&exceeded, Some(id)),
             };
         }
-        match self.at.mcp.quotas.call(&self.identified.subject) {
+        match self.at.mcp.quotas.call(&self.who.identified.subject) {
             Ok(in_flight) => until_sent(in_flight, self.modern_request(id, method, message, stated).await),
             Err(exceeded) => too_many(&exceeded, Some(id)),
         }
@@ -128,7 +128,7 @@ impl Visit {
             Err(Failed::Call(error)) => failure::answer(&error, id),
         };
         let shape = match method {
-            "server/discover" => return whole(discover::result(id, &self.consumer)),
+            "server/discover" => return whole(discover::result(id, &self.who.consumer)),
             "tools/list" => {
                 return match self.list(&visitor, params).await {
                     Ok(page) => whole(complete(id, page, Some(LISTS_KEPT))),
@@ -160,10 +160,10 @@ impl Visit {
     }
 
     fn modern_visitor<'a>(&'a self, stated: &'a Stated) -> Visitor<'a> {
-        let subject = &self.identified.subject;
+        let subject = &self.who.identified.subject;
         Visitor {
-            caller: &self.identified.caller,
-            consumer: &self.consumer.name,
+            caller: &self.who.identified.caller,
+            consumer: &self.who.consumer.name,
             headers: self.at.head.headers(),
             subject,
             client: Client::Stateless {

@@ -54,14 +54,14 @@ impl Visit {
         let name = json::unescape(parts.key);
         let name = name.ok_or_else(|| RpcError::new(INVALID_PARAMS, "params.name must name a tool"))?;
         match &*name {
-            SEARCH_TOOLS if self.consumer.searched => {
+            SEARCH_TOOLS if self.who.consumer.searched => {
                 let result = match SearchArguments::parse(parts.arguments()) {
                     Ok(wanted) => self.find(visitor, &wanted).await?,
                     Err(what) => arguments::refused(SEARCH_TOOLS, &what),
                 };
                 Ok(Addressed::Answered(result))
             }
-            CALL_TOOL if self.consumer.searched => match CallArguments::parse(parts.arguments()) {
+            CALL_TOOL if self.who.consumer.searched => match CallArguments::parse(parts.arguments()) {
                 Ok(call) => self.called(visitor, call, parts).await,
                 Err(what) => Ok(Addressed::Answered(arguments::refused(CALL_TOOL, &what))),
             },

@@ -18,7 +18,10 @@ pub(in crate::mcp) struct RoutedTask {
 impl Visit {
     /// The tasks of this caller.
     pub(in crate::mcp) fn tasks(&self) -> OwnTasks {
-        self.at.mcp.task_ids.of(&self.identified.subject, &self.consumer.name)
+        self.at
+            .mcp
+            .task_ids
+            .of(&self.who.identified.subject, &self.who.consumer.name)
     }
 
     /// Where a request goes about the task of this id; `None`: it is none of this caller's, or its server is out of reach.
