@@ -5,11 +5,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use axum::body::{Body, Bytes};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use service_kit::edge;
+use service_kit::{app::RequestBody, edge};
 
 /// This much of each body is not counted: almost all are shorter, and as much is read ahead in any case.
 const FREE: usize = 64 << 10;
@@ -60,18 +59,26 @@ impl Buffers {
     /// If there is no room for it, or if it does not come whole.
     pub(crate) async fn read<'a>(
         &'a self,
-        mut body: Body,
+        body: impl Into<RequestBody>,
         sender: &'a str,
         max: usize,
     ) -> Result<(Bytes, Room<'a>), Unread> {
-        if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
-            return Err(Unread::TooLarge);
-        }
         let mut room = Room {
             buffers: self,
             sender,
             bytes: 0,
         };
+        let mut body = match body.into() {
+            RequestBody::Whole(whole) if whole.len() > max => return Err(Unread::TooLarge),
+            RequestBody::Whole(whole) => {
+                room.grow(whole.len().saturating_sub(FREE))?;
+                return Ok((whole, room));
+            }
+            RequestBody::Coming(body) => body,
+        };
+        if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
+            return Err(Unread::TooLarge);
+        }
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -163,6 +170,7 @@ fn why(error: &axum::Error) -> Unread {
 mod tests {
     use std::convert::Infallible;
 
+    use axum::body::Body;
     use futures::{StreamExt as _, stream};
     use pretty_assertions::assert_eq;
 
@@ -197,6 +205,12 @@ mod tests {
         let untold = chunked(3);
         assert_eq!(buffers.read(untold, "alice", FREE).await.unwrap_err(), Unread::TooLarge);
         assert_eq!(buffers.read(Body::from("{}"), "alice", 10).await.unwrap().0, "{}");
+        let whole = |length| RequestBody::Whole(vec![0; length].into());
+        assert_eq!(
+            buffers.read(whole(11), "alice", 10).await.unwrap_err(),
+            Unread::TooLarge
+        );
+        assert_eq!(buffers.read(whole(10), "alice", 10).await.unwrap().0.len(), 10);
         assert_eq!(buffers.lock().total, 0);
     }
 }

@@ -3,10 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::json_answer::JsonAnswer;
 
 /// A service that is built and wired, but not running.
 pub struct App {
@@ -43,7 +46,55 @@ pub type FindEndpoint = Arc<dyn Fn(&Arc<Parts>) -> Option<Arc<dyn Endpoint>> + S
 /// Answers requests with one head: all that come with it on a connection, as long as no other comes in between. So it can keep what follows from the head.
 pub trait Endpoint: Send + Sync {
     /// Answers a request with this body.
-    fn answer(self: Arc<Self>, body: Body) -> BoxFuture<'static, Response>;
+    fn answer(self: Arc<Self>, body: RequestBody) -> BoxFuture<'static, Answer>;
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// All of it has come.
+    Whole(Bytes),
+    /// It may still come.
+    Coming(Body),
+}
+
+impl From<Body> for RequestBody {
+    fn from(body: Body) -> Self {
+        Self::Coming(body)
+    }
+}
+
+impl From<RequestBody> for Body {
+    fn from(body: RequestBody) -> Self {
+        match body {
+            RequestBody::Whole(whole) => whole.into(),
+            RequestBody::Coming(body) => body,
+        }
+    }
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// What most are.
+    Json(JsonAnswer),
+    /// Any other.
+    Other(Response),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Other(response)
+    }
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Json(json) => json.into(),
+            Answer::Other(response) => response,
+        }
+    }
 }
 
 impl fmt::Debug for Direct {

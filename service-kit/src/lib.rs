@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod hosts;
 pub mod http1;
 pub mod identity;
+pub mod json_answer;
 pub mod keys;
 #[cfg(feature = "testing")]
 pub mod not_run;

@@ -9,11 +9,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream};
 use http::StatusCode;
-use service_kit::{quota::until_sent, turns::in_place};
+use service_kit::{json_answer::json_response, quota::until_sent, turns::in_place};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    body,
     pieces::{self, Pieces},
     refusal::{plain, too_many},
     rpc::{INTERNAL_ERROR, INVALID_REQUEST, Kind, Message, PARSE_ERROR, RpcError},
@@ -106,7 +105,7 @@ impl Visit {
             return StatusCode::ACCEPTED.into_response();
         }
         pieces.push(Bytes::from_static(b"]"));
-        until_sent(in_flight, body::pieces(pieces))
+        until_sent(in_flight, json_response(pieces))
     }
 
     /// Answers one request of a batch.

@@ -1,11 +1,6 @@
-//! Response bodies: a message in pieces that is sent without being copied, and streams of events.
+//! Response bodies: streams of events.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
@@ -17,34 +12,14 @@ use http::{
     HeaderValue,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use http_body::{Frame, SizeHint};
 use service_kit::turns::{SHORT, off_thread};
 use tokio::time::sleep;
 
 use crate::upstream::{EVENT, EVENT_ENDS, in_one_line, push_event};
 
-/// Pieces up to this size together are sent as one.
-const JOIN: usize = 8 << 10;
 /// After this silence a comment is sent, so that no intermediary closes the stream as idle.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) const COMMENT: &[u8] = b": keep-alive\n\n";
-
-/// 200 with a message in pieces.
-pub(super) fn pieces(pieces: impl AsRef<[Bytes]> + Send + Unpin + 'static) -> Response {
-    let size: usize = pieces.as_ref().iter().map(Bytes::len).sum();
-    let body = if size <= JOIN {
-        let mut joined = BytesMut::with_capacity(size);
-        pieces.as_ref().iter().for_each(|piece| joined.extend_from_slice(piece));
-        Body::from(joined.freeze())
-    } else {
-        Body::new(Pieces { pieces, next: 0 })
-    };
-    let mut response = body.into_response();
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
 
 /// 200 with a stream of events, with comments where nothing else comes for long.
 pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
@@ -117,41 +92,6 @@ fn keep_alive<S: Future<Output = ()> + Send + 'static>(
                 }
             }
         }
-    }
-}
-
-struct Pieces<P> {
-    pieces: P,
-    next: usize,
-}
-
-impl<P: AsRef<[Bytes]> + Unpin> http_body::Body for Pieces<P> {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        while let Some(piece) = self.pieces.as_ref().get(self.next).cloned() {
-            self.next += 1;
-            if !piece.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
-        }
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.next >= self.pieces.as_ref().len()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(
-            self.pieces
-                .as_ref()
-                .iter()
-                .skip(self.next)
-                .map(|piece| piece.len() as u64)
-                .sum(),
-        )
     }
 }
 

@@ -5,13 +5,13 @@ use std::{
     time::Instant,
 };
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode, header::ALLOW, request::Parts};
-use service_kit::{app, quota::until_sent};
+use service_kit::{
+    app::{self, Answer, RequestBody},
+    quota::until_sent,
+};
 
 use super::{
     Mcp, body,
@@ -47,14 +47,15 @@ impl Endpoint {
     }
 
     /// Answers a request with this body.
-    pub(super) async fn serve(self: Arc<Self>, body: Body) -> Response {
+    pub(super) async fn serve(self: Arc<Self>, body: RequestBody) -> Answer {
         let came = Instant::now();
         if !self.head.is_permitted {
             return plain(
                 StatusCode::FORBIDDEN,
                 TRANSPORT_ERROR,
                 "this host or origin may not use this endpoint",
-            );
+            )
+            .into();
         }
         let visit = match self.known() {
             Ok(known) => Visit {
@@ -65,7 +66,7 @@ impl Endpoint {
             },
             Err(stale) => match Box::pin(enter(self, came, stale)).await {
                 Ok(visit) => visit,
-                Err(refused) => return *refused,
+                Err(refused) => return (*refused).into(),
             },
         };
         let method = visit.at.head.method();
@@ -73,14 +74,14 @@ impl Endpoint {
         if !matches!(*method, Method::POST | Method::DELETE)
             && let Err(exceeded) = visit.at.mcp.quotas.requests(&visit.who.identified.charged_to, 1)
         {
-            return too_many(&exceeded, None);
+            return too_many(&exceeded, None).into();
         }
         match *method {
             Method::POST => visit.post(body).await,
-            _ if visit.at.head.is_modern => not_allowed("use POST", "POST"),
-            Method::GET => visit.get().await,
-            Method::DELETE => visit.delete(),
-            _ => not_allowed("use POST, GET or DELETE", "POST, GET, DELETE"),
+            _ if visit.at.head.is_modern => not_allowed("use POST", "POST").into(),
+            Method::GET => visit.get().await.into(),
+            Method::DELETE => visit.delete().into(),
+            _ => not_allowed("use POST, GET or DELETE", "POST, GET, DELETE").into(),
         }
     }
 
@@ -111,7 +112,7 @@ impl Endpoint {
 }
 
 impl app::Endpoint for Endpoint {
-    fn answer(self: Arc<Self>, body: Body) -> BoxFuture<'static, Response> {
+    fn answer(self: Arc<Self>, body: RequestBody) -> BoxFuture<'static, Answer> {
         Box::pin(self.serve(body))
     }
 }

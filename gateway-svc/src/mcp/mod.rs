@@ -47,7 +47,12 @@ use axum::{
     routing::any,
 };
 use http::Method;
-use service_kit::{Clock, Hosts, Quotas, app::Direct, page_token::PageTokens, turns::OwnTurns};
+use service_kit::{
+    Clock, Hosts, Quotas,
+    app::{Direct, RequestBody},
+    page_token::PageTokens,
+    turns::OwnTurns,
+};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -163,7 +168,7 @@ pub(crate) fn routes(mcp: Arc<Mcp>) -> Router {
     let serve = async |mcp: &Arc<Mcp>, kind, slug: &str, request: Request| {
         let (head, body) = request.into_parts();
         let endpoint = Endpoint::new(mcp, ConsumerRef::new(kind, slug), Arc::new(head));
-        Arc::new(endpoint).serve(body).await
+        Response::from(Arc::new(endpoint).serve(RequestBody::Coming(body)).await)
     };
     let gateway = async move |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
         serve(&mcp, ConsumerKind::Gateway, &slug, request).await

@@ -2,13 +2,37 @@
 
 use std::fmt::Write as _;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, Version, header};
 
 use super::{Framing, fields::OwnFields};
 
 /// The interim answer for a client that [waits for it](super::RequestHead::expects_continue) before it sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What the heads of many answers begin with: status and fields.
+#[derive(Clone, Debug)]
+pub struct HeadStart {
+    text: Bytes,
+    dated: bool,
+}
+
+impl HeadStart {
+    /// Its fields are those of `headers`, except [those of a connection](super::remove_hop_by_hop). Names and values cannot contain line ends, by their
+    /// types.
+    pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
+        let mut text = BytesMut::new();
+        let dated = put_start(&mut text, status, headers);
+        let text = text.freeze();
+        Self { text, dated }
+    }
+
+    /// Appends a head to `head`, as [`answer_head`] does.
+    pub fn put(&self, head: &mut BytesMut, version: Version, framing: Framing, close: bool, date: &str) {
+        head.put_slice(&self.text);
+        put_end(head, version, framing, close, (!self.dated).then_some(date));
+    }
+}
 
 /// Appends the head of an answer to `head`. Its fields are those of `headers`, except [those of a connection](super::remove_hop_by_hop), and where the body
 /// ends and whether the connection closes behind it. `version` is that of the request. `date` is the value of `Date`, unless `headers` have one. Names
@@ -22,6 +46,12 @@ pub fn answer_head(
     close: bool,
     date: &str,
 ) {
+    let dated = put_start(head, status, headers);
+    put_end(head, version, framing, close, (!dated).then_some(date));
+}
+
+/// Returns whether the fields have a date.
+fn put_start(head: &mut BytesMut, status: StatusCode, headers: &HeaderMap) -> bool {
     // RFC 9110, section 6.2: the server's version, also in the answer to an older one.
     head.put_slice(b"HTTP/1.1 ");
     head.put_slice(status.as_str().as_bytes());
@@ -35,7 +65,11 @@ pub fn answer_head(
             put_field(head, name.as_str(), value.as_bytes());
         }
     }
-    if !dated {
+    dated
+}
+
+fn put_end(head: &mut BytesMut, version: Version, framing: Framing, close: bool, date: Option<&str>) {
+    if let Some(date) = date {
         put_field(head, "date", date.as_bytes());
     }
     match framing {

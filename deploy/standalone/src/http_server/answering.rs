@@ -8,11 +8,14 @@ use axum::{
     routing::future::RouteFuture,
 };
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderValue, Request, StatusCode, header, request::Parts};
 use service_kit::{
     Peer,
-    app::Endpoint,
+    app::{Answer, Endpoint, RequestBody},
     edge::{KeepOpen, Phase, Served, request_body},
+    http1::HeadStart,
+    json_answer::json_response,
 };
 use tower::Service as _;
 
@@ -28,6 +31,14 @@ pub(super) struct Answering {
     pub(super) client_timeout: Duration,
     /// Of the lane that has the connection.
     pub(super) load: Arc<Load>,
+    pub(super) json: HeadStart,
+}
+
+/// The start of the head of each answer with JSON, as all of them are made.
+pub(super) fn json_head(https: bool) -> HeadStart {
+    let mut response = json_response([]);
+    headers::harden(&mut response, https);
+    HeadStart::new(response.status(), response.headers())
 }
 
 impl Answering {
@@ -51,15 +62,36 @@ impl Answering {
         direct.map_or_else(|| Way::Routed(head), Way::Direct)
     }
 
-    /// Begins to answer a request. It has ended when what comes with the answer is dropped.
-    pub(super) fn answer(&self, way: Way, body: Body) -> impl Future<Output = (Response, Served)> + Send + use<> {
+    /// The same as [`answer`](Self::answer), for who has no other way for JSON.
+    pub(super) fn respond(
+        &self,
+        way: Way,
+        body: RequestBody,
+    ) -> impl Future<Output = (Response, Served)> + Send + use<> {
+        let (answer, https) = (self.answer(way, body), self.site.https);
+        answer.map(move |(answer, served)| match answer {
+            Answer::Json(json) => {
+                let mut response = json.into();
+                headers::harden(&mut response, https);
+                (response, served)
+            }
+            Answer::Other(response) => (response, served),
+        })
+    }
+
+    /// Begins to answer a request. It has ended when what comes with the answer is dropped. The head of JSON begins with [`Answering::json`].
+    pub(super) fn answer(&self, way: Way, body: RequestBody) -> impl Future<Output = (Answer, Served)> + Send + use<> {
         let served = Served::begin(Arc::clone(&self.phase));
         let counted = self.load.request();
         let (last, https) = (self.phase.is_spare(), self.site.https);
         let answer = self.begin(way, body);
         async move {
             let mut response = match answer {
-                Coming::Direct(answer) => answer.await,
+                // No connection for health checks gets that.
+                Coming::Direct(answer) => match answer.await {
+                    json @ Answer::Json(_) => return (json, served),
+                    Answer::Other(response) => response,
+                },
                 Coming::Routed(answer) => answer.await.unwrap_or_else(|never| match never {}),
                 Coming::Refused(refusal) => *refusal,
             };
@@ -69,7 +101,7 @@ impl Answering {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            (response, served)
+            (response.into(), served)
         }
     }
 
@@ -79,11 +111,11 @@ impl Answering {
         refusal
     }
 
-    fn begin(&self, way: Way, body: Body) -> Coming {
+    fn begin(&self, way: Way, body: RequestBody) -> Coming {
         match way {
             Way::Direct(endpoint) => Coming::Direct(endpoint.answer(body)),
             Way::Routed(head) => {
-                let mut request = Request::from_parts(Arc::unwrap_or_clone(head), body);
+                let mut request = Request::from_parts(Arc::unwrap_or_clone(head), Body::from(body));
                 request.extensions_mut().insert(self.peer);
                 request.extensions_mut().insert(self.keep_open.clone());
                 Coming::Routed(Box::pin(self.site.router.clone().call(request)))
@@ -102,7 +134,7 @@ pub(super) enum Way {
 
 /// An answer that is to come. What serves a stream of HTTP/2 has room for it until the body is sent: it is small.
 enum Coming {
-    Direct(Pin<Box<dyn Future<Output = Response> + Send>>),
+    Direct(Pin<Box<dyn Future<Output = Answer> + Send>>),
     Routed(Pin<Box<RouteFuture<Infallible>>>),
     Refused(Box<Response>),
 }

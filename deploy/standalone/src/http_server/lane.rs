@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Site,
-    answering::Answering,
+    answering::{Answering, json_head},
     load::{Counted, Load},
     over_hyper, over_own,
     stop::Stop,
@@ -79,6 +79,7 @@ pub(super) fn lane(
     thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let (builder, stop) = (over_hyper::builder(), stop.of_lane());
+            let json = json_head(site.https);
             // Each connection holds a sender; the channel closes when all connections have ended.
             let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
             while let Some((accepted, counted)) = connections.recv().await {
@@ -97,6 +98,7 @@ pub(super) fn lane(
                     keep_open: KeepOpen::new(),
                     client_timeout,
                     load: Arc::clone(&load),
+                    json: json.clone(),
                 };
                 let guarded = Guarded::new(connection, permit);
                 let (builder, stop, open) = (builder.clone(), stop.clone(), (counted, open.clone()));

@@ -9,7 +9,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use service_kit::edge::response_body;
+use service_kit::{app::RequestBody, edge::response_body};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{answering::Answering, stop::Stop};
@@ -65,7 +65,10 @@ where
     let held = answering.keep_open.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let answer = answering.answer(answering.way(Arc::new(head)), answering.limited(body));
+        let answer = answering.respond(
+            answering.way(Arc::new(head)),
+            RequestBody::Coming(answering.limited(body)),
+        );
         answer.map(|(response, served)| Ok::<_, Infallible>(response.map(|body| response_body(body, served))))
     });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));

@@ -6,11 +6,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
-use service_kit::turns::in_place;
+use service_kit::{json_answer::json_response, turns::in_place};
 
 use super::{
     super::{
-        Mcp, body,
+        Mcp,
         failure::{Failure, URL_ELICITATION_REQUIRED},
         pieces,
         rpc::{INTERNAL_ERROR, RpcError},
@@ -69,7 +69,7 @@ impl Answer {
 
     /// As the whole response.
     pub(super) fn respond(self) -> Response {
-        let mut response = body::pieces(self.pieces);
+        let mut response = json_response(self.pieces);
         *response.status_mut() = self.status;
         response
     }

@@ -372,7 +372,7 @@ impl World {
         let (head, body) = request.into().into_parts();
         let head = Arc::new(head);
         match self.endpoint(&head) {
-            Some(endpoint) => endpoint.answer(body).await,
+            Some(endpoint) => endpoint.answer(app::RequestBody::Coming(body)).await.into(),
             None => {
                 let request = Request::from_parts(Arc::unwrap_or_clone(head), body);
                 self.router.clone().oneshot(request).await.unwrap()

@@ -17,10 +17,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Version, header, request::Parts};
 use http_body::Body as _;
 use service_kit::{
+    app::{Answer, RequestBody},
     edge::Served,
     http1::{
         BodyReader, CHUNK_END, CONTINUE, ChunkHead, Framing, LAST_CHUNK, Malformed, RequestHead, answer_head, with_date,
     },
+    json_answer::JsonAnswer,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -56,7 +58,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         let (method, version) = (parts.method.clone(), parts.version);
         let way = self.way(parts);
         let (body, mut unread) = self.body(framing, expects_continue);
-        let (response, served) = {
+        let (answer, served) = {
             let mut answer = pin!(self.answering.answer(way, body));
             let client = &mut self.client;
             poll_fn(|cx| {
@@ -78,7 +80,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         // What has come of the rest is read; for more, nobody waits.
         let is_read = unread.is_none_or(|unread| unread.skips(&mut self.client));
         let stays = keeps_open && is_read && !self.stop.begun.is_cancelled();
-        self.send(response, Some(served), &method, version, stays).await
+        match answer {
+            Answer::Json(json) => self.send_json(json, served, version, stays).await?,
+            Answer::Other(response) => return self.send(response, Some(served), &method, version, stays).await,
+        }
+        Ok(stays)
     }
 
     /// What answers the requests with this head: the same as before, if it comes again.
@@ -97,13 +103,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
     }
 
     /// The body of a request; with its rest, where not all of it has come.
-    fn body(&mut self, framing: Framing, expects_continue: bool) -> (Body, Option<Unread>) {
+    fn body(&mut self, framing: Framing, expects_continue: bool) -> (RequestBody, Option<Unread>) {
         let came = &mut self.client.came;
         let mut reader = BodyReader::new(framing);
         if reader.left().is_some_and(|left| left <= came.len() as u64) {
             // A length that has come whole is one piece.
             let whole = reader.read(came).ok().flatten().unwrap_or_default();
-            return (Body::from(whole), None);
+            return (RequestBody::Whole(whole), None);
         }
         let (body, wants) = incoming(reader.left());
         let unread = Unread {
@@ -111,7 +117,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
             wants,
             expects_continue: expects_continue && came.is_empty(),
         };
-        (self.answering.limited(body), Some(unread))
+        (RequestBody::Coming(self.answering.limited(body)), Some(unread))
     }
 
     /// Answers what is no request. Nothing more is read of its connection.
@@ -119,6 +125,24 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         let why = format!("the request is not valid HTTP/1.1: {malformed}\n");
         let response = self.answering.refuse((malformed.status(), why).into_response());
         self.send(response, None, &Method::POST, Version::HTTP_11, false).await
+    }
+
+    /// Sends an answer with JSON.
+    async fn send_json(&mut self, json: JsonAnswer, served: Served, version: Version, stays: bool) -> io::Result<()> {
+        let (length, is_short) = (json.length(), json.is_short());
+        let mut head = BytesMut::with_capacity(HEAD + if is_short { length } else { 0 });
+        let framing = Framing::Length(length as u64);
+        with_date(|date| self.answering.json.put(&mut head, version, framing, !stays, date));
+        if is_short {
+            json.copy_to(&mut head);
+            self.client.push(head.freeze());
+        } else {
+            self.client.push(head.freeze());
+            json.pieces.iter().cloned().for_each(|piece| self.client.push(piece));
+        }
+        // The call has ended: the rest waits for the client.
+        drop((json.in_flight, served));
+        poll_fn(|cx| self.client.poll_send(cx)).await
     }
 
     /// Sends an answer. Returns whether another request may follow.

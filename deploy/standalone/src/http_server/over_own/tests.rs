@@ -15,14 +15,19 @@ use axum::{
     routing::any,
 };
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc as pieces, future::BoxFuture};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    channel::mpsc as pieces,
+    future::{BoxFuture, ready},
+};
 use http::{Request, StatusCode, request::Parts};
 use http_body_util::BodyExt as _;
 use service_kit::{
     Hosts, Peer,
-    app::{Direct, Endpoint},
+    app::{Answer, Direct, Endpoint, RequestBody},
     edge::{Gate, Guarded, KeepOpen, Limits},
     http1::HttpPath,
+    json_answer::JsonAnswer,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
@@ -31,7 +36,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{super::answering::json_head, *};
 
 /// What the server has to do with a request.
 enum Asked {
@@ -57,8 +62,16 @@ struct Answers {
 }
 
 impl Endpoint for Answers {
-    fn answer(self: Arc<Self>, body: Body) -> BoxFuture<'static, Response> {
-        answer(self.asked.clone(), Arc::clone(&self.head), body).boxed()
+    fn answer(self: Arc<Self>, body: RequestBody) -> BoxFuture<'static, Answer> {
+        if let Some(length) = self.head.uri.path().strip_prefix("/mcp/json/") {
+            let text = "x".repeat(length.parse().unwrap());
+            let mut pieces = <[Bytes; 5]>::default();
+            (pieces[1], pieces[3]) = (text.into(), Bytes::from_static(b"!"));
+            let in_flight = None;
+            return ready(Answer::Json(JsonAnswer { pieces, in_flight })).boxed();
+        }
+        let answer = answer(self.asked.clone(), Arc::clone(&self.head), body.into());
+        answer.map(Answer::from).boxed()
     }
 }
 
@@ -118,6 +131,7 @@ impl Server {
             keep_open: KeepOpen::new(),
             client_timeout: Duration::from_secs(20),
             load: Arc::default(),
+            json: json_head(false),
         };
         let stop = CancellationToken::new();
         let stops = Stop {
@@ -182,6 +196,34 @@ async fn requests_on_one_connection_are_answered_one_after_the_other() {
         server.send(text).await;
     }
     server.until("three").await;
+}
+
+/// Over either path.
+#[tokio::test]
+async fn json_comes_with_the_fields_of_every_answer() {
+    for length in [0, 5, 100_000] {
+        let mut server = Server::start();
+        let request = format!("POST /mcp/json/{length} HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n");
+        let body = format!("{}!", "x".repeat(length));
+        for _ in 0..2 {
+            server.send(format!("{request}\r\n")).await;
+            let answer = server.until("!").await;
+            let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+            assert_eq!(rest, body);
+            assert!(
+                head.starts_with(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\ndate: "
+                ),
+                "{head}"
+            );
+            assert!(head.ends_with(&format!("\r\ncontent-length: {}", length + 1)), "{head}");
+        }
+        server.send(format!("{request}connection: close\r\n\r\n")).await;
+        let answer = server.rest().await;
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with("\r\nconnection: close"), "{head}");
+        assert_eq!(rest, body);
+    }
 }
 
 #[tokio::test]
