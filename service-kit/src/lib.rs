@@ -23,6 +23,7 @@ pub mod quota;
 pub mod random;
 pub mod receive;
 pub mod roots;
+pub mod send;
 pub mod serve;
 pub mod status;
 pub mod telemetry;

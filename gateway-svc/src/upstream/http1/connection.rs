@@ -10,12 +10,11 @@ use bytes::{Buf as _, Bytes, BytesMut, buf::Chain};
 use http::uri::Authority;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use service_kit::receive::poll_receive;
+use service_kit::{receive::poll_receive, send::poll_send};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     time::Instant,
 };
-use tokio_util::io::poll_write_buf;
 
 use crate::upstream::connect::Stream;
 
@@ -87,7 +86,7 @@ impl Connection {
         while self.unsent.has_remaining() {
             // Before it fails, a write of TLS may have sent a part.
             self.begun |= self.server.tls;
-            if ready!(poll_write_buf(Pin::new(&mut self.io), cx, &mut self.unsent))? == 0 {
+            if ready!(poll_send(&mut self.io, cx, &mut self.unsent))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.begun = true;

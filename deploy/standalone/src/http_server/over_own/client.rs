@@ -8,9 +8,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use service_kit::receive::poll_receive;
+use service_kit::{receive::poll_receive, send::poll_send};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_write_buf;
 
 /// The connection of a client.
 pub(super) struct Client<I> {
@@ -72,7 +71,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
     /// Ready when all has been sent.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unsent.has_remaining() {
-            if ready!(poll_write_buf(Pin::new(&mut self.io), cx, &mut self.unsent))? == 0 {
+            if ready!(poll_send(&mut self.io, cx, &mut self.unsent))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
