@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -11,21 +14,27 @@ use super::exceeded::{Exceeded, Quota, Refusals};
 /// The time to wait before a retry. It is a guess: it is unknown when a call ends.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A count for each caller who has something in flight.
+/// A count for each caller who has something in flight, or whose count is held.
 #[derive(Debug)]
 pub(super) struct Counts {
     refusals: Refusals,
     limit: usize,
-    each: Mutex<HashMap<Arc<str>, usize>>,
+    each: Mutex<HashMap<Arc<str>, Weak<Count>>>,
+}
+
+/// What one caller has in flight. All who hold it hold the same; it is forgotten with the last of them.
+#[derive(Debug)]
+pub(super) struct Count {
+    counts: Arc<Counts>,
+    caller: Arc<str>,
+    /// Nothing else is read or written by it, so that no order is required.
+    in_flight: AtomicUsize,
 }
 
 /// Something in flight for a caller. Dropping it ends it.
 #[derive(Debug)]
 #[must_use]
-pub struct InFlight {
-    counts: Arc<Counts>,
-    caller: Arc<str>,
-}
+pub struct InFlight(Arc<Count>);
 
 impl Counts {
     pub(super) fn new(quota: Quota, limit: usize) -> Arc<Self> {
@@ -36,55 +45,70 @@ impl Counts {
         })
     }
 
-    /// Begins one more, if the limit allows.
-    pub(super) fn begin(self: &Arc<Self>, caller: &Arc<str>) -> Result<InFlight, Exceeded> {
-        self.take(caller, 1)?;
-        Ok(self.one(caller))
-    }
-
-    /// Begins up to `most` more, as many as the limit allows; at least one.
-    pub(super) fn begin_some(self: &Arc<Self>, caller: &Arc<str>, most: usize) -> Result<Vec<InFlight>, Exceeded> {
-        let taken = self.take(caller, most)?;
-        Ok((0..taken).map(|_| self.one(caller)).collect())
-    }
-
-    /// Adds up to `most` to the count, as many as the limit allows, and returns how many. The caller makes
-    /// [`one`](Self::one) of each.
-    fn take(&self, caller: &Arc<str>, most: usize) -> Result<usize, Exceeded> {
+    /// The caller's count.
+    pub(super) fn of(self: &Arc<Self>, caller: &Arc<str>) -> Arc<Count> {
         let mut each = self.lock();
-        let in_flight = each.get(caller).copied().unwrap_or_default();
-        let taken = most.min(self.limit.saturating_sub(in_flight));
-        if taken == 0 {
-            return Err(self.refusals.refuse(caller, RETRY));
+        if let Some(count) = each.get(caller).and_then(Weak::upgrade) {
+            return count;
         }
-        match each.get_mut(caller) {
-            Some(count) => *count += taken,
-            None => drop(each.insert(Arc::clone(caller), taken)),
-        }
-        Ok(taken)
-    }
-
-    fn one(self: &Arc<Self>, caller: &Arc<str>) -> InFlight {
-        InFlight {
+        let count = Arc::new(Count {
             counts: Arc::clone(self),
             caller: Arc::clone(caller),
-        }
+            in_flight: AtomicUsize::new(0),
+        });
+        each.insert(Arc::clone(caller), Arc::downgrade(&count));
+        count
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Count>>> {
         // Nothing panics between two changes that belong together.
         self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for InFlight {
+impl Count {
+    /// Begins one more, if the limit allows.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<InFlight, Exceeded> {
+        self.take(1)?;
+        Ok(InFlight(Arc::clone(self)))
+    }
+
+    /// Begins up to `most` more, as many as the limit allows; at least one.
+    pub(super) fn begin_some(self: &Arc<Self>, most: usize) -> Result<Vec<InFlight>, Exceeded> {
+        let taken = self.take(most)?;
+        Ok((0..taken).map(|_| InFlight(Arc::clone(self))).collect())
+    }
+
+    /// Adds up to `most` to the count, as many as the limit allows, and returns how many. The caller makes an [`InFlight`] of each.
+    fn take(&self, most: usize) -> Result<usize, Exceeded> {
+        let limit = self.counts.limit;
+        let more = |in_flight: usize| most.min(limit.saturating_sub(in_flight));
+        let taken = self.in_flight.fetch_update(Relaxed, Relaxed, |in_flight| {
+            let more = more(in_flight);
+            (more > 0).then(|| in_flight + more)
+        });
+        match taken {
+            Ok(before) => Ok(more(before)),
+            Err(_) => Err(self.counts.refusals.refuse(&self.caller, RETRY)),
+        }
+    }
+}
+
+impl Drop for Count {
     fn drop(&mut self) {
         let mut each = self.counts.lock();
-        if let Some(count) = each.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                each.remove(&self.caller);
-            }
+        // Another may have taken its place.
+        if each
+            .get(&self.caller)
+            .is_some_and(|last| std::ptr::eq(last.as_ptr(), self))
+        {
+            each.remove(&self.caller);
         }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
     }
 }

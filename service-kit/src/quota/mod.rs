@@ -7,8 +7,9 @@
 //! a caller has twice the quota.
 //!
 //! [`Allowance`] holds the limits; [`Quotas`] counts, with a bucket for each caller (`buckets.rs`) and a count of what
-//! is in progress (`in_flight.rs`).
+//! is in progress (`in_flight.rs`). An [`Account`] holds those of one caller.
 
+mod account;
 mod address;
 mod allowance;
 mod answer;
@@ -25,6 +26,7 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    account::Account,
     allowance::Allowance,
     answer::until_sent,
     exceeded::Exceeded,
@@ -105,6 +107,14 @@ impl Quotas {
         Ok(in_flight)
     }
 
+    /// The account of a caller, for whoever counts many of their messages: no look-up is made for each of these.
+    pub fn account(&self, callers: Callers<'_>) -> Account {
+        Account {
+            requests: self.requests.of(callers.minute),
+            calls: self.calls.of(callers.at_a_time),
+        }
+    }
+
     /// Counts `count` requests.
     ///
     /// # Errors
@@ -145,7 +155,7 @@ impl Quotas {
     /// # Errors
     /// If the caller has reached the limit.
     pub fn call(&self, caller: &Arc<str>) -> Result<InFlight, Exceeded> {
-        self.calls.begin(caller)
+        self.calls.of(caller).begin()
     }
 
     /// Begins several calls: up to `most`, as many as the limit allows, and at least one. Each is in progress until its
@@ -154,7 +164,7 @@ impl Quotas {
     /// # Errors
     /// If the caller has reached the limit.
     pub fn calls(&self, caller: &Arc<str>, most: usize) -> Result<Vec<InFlight>, Exceeded> {
-        self.calls.begin_some(caller, most)
+        self.calls.of(caller).begin_some(most)
     }
 
     /// Begins an event stream, which is open until the returned value is dropped.
@@ -162,7 +172,7 @@ impl Quotas {
     /// # Errors
     /// If the caller has reached the limit.
     pub fn stream(&self, caller: &Arc<str>) -> Result<InFlight, Exceeded> {
-        self.streams.begin(caller)
+        self.streams.of(caller).begin()
     }
 
     /// Forgets idle callers periodically, until `stop` is cancelled. Memory is bounded by the callers of two minutes.

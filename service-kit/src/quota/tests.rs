@@ -103,6 +103,70 @@ fn a_caller_with_a_full_bucket_is_forgotten() {
 }
 
 #[test]
+fn all_accounts_of_a_caller_count_together() {
+    let quotas = quotas(3);
+    let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
+    // Another value with the same name, as each client brings its own.
+    let again: Arc<str> = "users/alice".into();
+    let (first, second) = (
+        quotas.account(Callers::one(&alice)),
+        quotas.account(Callers::one(&again)),
+    );
+    first.request().unwrap();
+    second.request().unwrap();
+    quotas.requests(&alice, 1).unwrap();
+    let (by_name, by_account) = (quotas.requests(&again, 1).unwrap_err(), first.request().unwrap_err());
+    assert_eq!(by_name.to_string(), by_account.to_string());
+    let _one = first.call().unwrap();
+    let two = quotas.call(&alice).unwrap();
+    assert_eq!(second.call().unwrap_err().retry_after(), "1");
+    drop(two);
+    drop(second.call().unwrap());
+    let team = quotas.account(Callers {
+        minute: &bob,
+        at_a_time: &alice,
+    });
+    team.request().expect("a bucket of his own");
+    let _two = team.call().unwrap();
+    team.call().expect_err("the team's");
+}
+
+#[test]
+fn a_count_is_forgotten_with_the_last_who_holds_it() {
+    let quotas = quotas(1);
+    let alice: Arc<str> = "users/alice".into();
+    let account = quotas.account(Callers::one(&alice));
+    drop(account.call().unwrap());
+    assert_eq!(quotas.calls.lock().len(), 1, "it is held");
+    let call = account.call().unwrap();
+    drop(account);
+    let second = quotas.call(&alice).expect("one is in progress, not two");
+    quotas.call(&alice).unwrap_err();
+    drop(call);
+    drop(quotas.call(&alice).expect("the first has ended"));
+    drop(second);
+    assert!(quotas.calls.lock().is_empty());
+}
+
+/// Else the limit of a minute would begin anew.
+#[test]
+fn a_bucket_that_is_held_or_not_full_is_not_forgotten() {
+    let alice: Arc<str> = "users/alice".into();
+    let buckets = Buckets::new(Quota::Requests, NonZeroU32::new(2).unwrap());
+    buckets.take(&alice, 2).unwrap();
+    buckets.forget_full();
+    buckets.take(&alice, 1).unwrap_err();
+    // Full again at once.
+    let buckets = Buckets::new(Quota::Requests, NonZeroU32::MAX);
+    let held = buckets.of(&alice);
+    buckets.forget_full();
+    assert!(Arc::ptr_eq(&held, &buckets.of(&alice)));
+    drop(held);
+    buckets.forget_full();
+    assert_eq!(buckets.len(), 0);
+}
+
+#[test]
 fn sign_ins_are_counted_by_address() {
     let quotas = quotas(1);
     let from = |address: &str| {
