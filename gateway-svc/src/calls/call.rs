@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio_util::sync::CancellationToken;
+use service_kit::cancel::Cancel;
 
 use super::{
     own_tools::KnownTools,
@@ -100,7 +100,7 @@ pub(crate) struct Call<'a> {
     /// The batch that the call belongs to, whose answers are kept until all have arrived.
     pub(crate) together: Option<&'a Arc<Together>>,
     /// Cancels the call.
-    pub(crate) cancel: CancellationToken,
+    pub(crate) cancel: Cancel,
 }
 
 /// Where a request goes.
@@ -280,7 +280,7 @@ mod tests {
             }),
             extra: &[],
             together: None,
-            cancel: CancellationToken::new(),
+            cancel: Cancel::default(),
         };
         assert_eq!(
             String::from_utf8(params(&call, Some("t"), Some(5))).unwrap(),

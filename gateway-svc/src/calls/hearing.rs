@@ -5,13 +5,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use service_kit::per_caller::PerCaller;
+use service_kit::{cancel::Cancel, per_caller::PerCaller};
 use tokio::{
     select,
     sync::{Semaphore, watch},
     time::sleep,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Call, Calls,
@@ -75,7 +74,7 @@ impl Hearing {
         upstreams: Upstreams,
         target: Arc<Target>,
         request: Outgoing,
-        cancel: CancellationToken,
+        cancel: Cancel,
     ) -> Result<Answer, UpstreamError> {
         let mut coming: BoxFuture<'static, _> =
             Box::pin(async move { upstreams.call(&target, request.hearing(), cancel).await });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contracts::registry::{self as pb, entry_revision::CredentialModel};
 use http::HeaderMap;
 use registry_client::watch::Sink as _;
-use service_kit::{Clock, Workload, egress::EgressPolicy, http1::HttpPath, pipe::pipe};
+use service_kit::{Clock, Workload, cancel::Cancel, egress::EgressPolicy, http1::HttpPath, pipe::pipe};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -76,13 +76,13 @@ impl Known {
 
 /// Makes a call while the registry learns this, each after so many seconds: after how many it is answered, and how.
 async fn answered(learned: &[(u64, Known)]) -> (u64, Result<(), CallError>) {
-    answered_unless(learned, CancellationToken::new(), CancellationToken::new()).await
+    answered_unless(learned, Cancel::default(), CancellationToken::new()).await
 }
 
 /// Unless the client cancels the call, or the gateway stops.
 async fn answered_unless(
     learned: &[(u64, Known)],
-    cancel: CancellationToken,
+    cancel: Cancel,
     stop: CancellationToken,
 ) -> (u64, Result<(), CallError>) {
     let store = Store::new(Duration::from_secs(60), Clock::System);
@@ -207,7 +207,7 @@ async fn a_call_waits_as_long_as_promised_and_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_call_waits_no_longer() {
     for known in [Starting, Stopping, Gone] {
-        let cancel = CancellationToken::new();
+        let cancel = Cancel::default();
         cancel.cancel();
         let (after, answer) = answered_unless(&[(0, known)], cancel, CancellationToken::new()).await;
         assert!(matches!(answer, Err(CallError::Cancelled)), "{known:?}: {answer:?}");
@@ -225,14 +225,14 @@ async fn a_call_does_not_wait_while_the_gateway_stops() {
             stop.cancel();
         };
         let learned = [(0, known), (10, Running)];
-        let answered = answered_unless(&learned, CancellationToken::new(), stop.clone());
+        let answered = answered_unless(&learned, Cancel::default(), stop.clone());
         let ((after, answer), ()) = tokio::join!(answered, stopping);
         assert!(matches!(answer, Err(CallError::Stopping)), "{known:?}: {answer:?}");
         assert_eq!(after, 5, "{known:?}");
-        let (after, answer) = answered_unless(&[(0, known)], CancellationToken::new(), stop.clone()).await;
+        let (after, answer) = answered_unless(&[(0, known)], Cancel::default(), stop.clone()).await;
         assert!(matches!(answer, Err(CallError::Stopping)), "{known:?}: {answer:?}");
         assert_eq!(after, 0, "{known:?}");
-        let (_, answer) = answered_unless(&[(0, Running)], CancellationToken::new(), stop).await;
+        let (_, answer) = answered_unless(&[(0, Running)], Cancel::default(), stop).await;
         assert!(answer.is_ok(), "{answer:?}");
     }
 }

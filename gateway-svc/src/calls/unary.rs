@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::value::RawValue;
-use service_kit::turns::in_place;
-use tokio_util::sync::CancellationToken;
+use service_kit::{cancel::Cancel, turns::in_place};
 
 use super::{Call, Calls, To, Visitor};
 use crate::{
@@ -50,7 +49,7 @@ impl Calls {
             meta: None,
             extra: &[],
             together: None,
-            cancel: CancellationToken::new(),
+            cancel: Cancel::default(),
         };
         // It reads no resources.
         let (answered, _) = self.relay(&call, None).await?;

@@ -4,7 +4,6 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use service_kit::turns::in_place;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Mcp,
@@ -99,11 +98,10 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
         tasks,
         extra,
     } = request;
-    let cancel = CancellationToken::new();
-    let Some(guard) = mcp.in_flight.begin(session.id, id, came, cancel.clone()) else {
+    let Some(guard) = mcp.in_flight.begin(session.id, id, came) else {
         return Answer::whole(RpcError::new(INVALID_REQUEST, "a request with this id is under way").under(Some(id)));
     };
-    if cancel.is_cancelled() {
+    if guard.cancel().is_cancelled() {
         return Answer::Nothing;
     }
     let call = Call {
@@ -114,7 +112,7 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
         meta: parts.meta,
         extra,
         together,
-        cancel,
+        cancel: guard.cancel().clone(),
     };
     let of_tool = matches!(to, To::Tool(_));
     let holder = Holder::of(method, parts.params.iter().any(|(name, _)| *name == "task"));

@@ -5,12 +5,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use aws_lc_rs::aead::NONCE_LEN;
-use tokio_util::sync::CancellationToken;
+use service_kit::cancel::Cancel;
+use smallvec::SmallVec;
 
 use super::{rpc::is_id, shards::Shards};
 
@@ -19,8 +21,11 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const REMEMBERED_EACH: usize = 64;
 const REMEMBERED_IN_ALL: usize = 256;
 
+/// Of a session. The gateway has chosen it, at random.
+type SessionId = [u8; NONCE_LEN];
+
 /// Session and request id, verbatim.
-type Key = ([u8; NONCE_LEN], Box<str>);
+type Key = (SessionId, Box<str>);
 
 /// Calls in progress.
 #[derive(Debug, Default)]
@@ -30,9 +35,37 @@ pub(super) struct InFlight {
 
 #[derive(Debug, Default)]
 struct Shard {
-    calls: HashMap<Key, CancellationToken>,
+    /// Of each session with any.
+    calls: HashMap<SessionId, SmallVec<[InProgress; 1]>, BuildHasherDefault<Random>>,
     /// Cancellations that found no call, in order.
     cancelled: VecDeque<(Instant, Key)>,
+}
+
+/// A call in progress.
+#[derive(Debug)]
+struct InProgress {
+    /// The request's id. Most are short.
+    id: SmallVec<[u8; 16]>,
+    cancel: Cancel,
+}
+
+/// Hashes what is random already: the last bytes as they are, since the first choose the shard.
+#[derive(Default)]
+struct Random(u64);
+
+impl Hasher for Random {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_ne_bytes(*last);
+        }
+    }
+
+    /// How long it is.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Shard {
@@ -51,9 +84,10 @@ impl Shard {
     }
 
     /// Whether a call that arrived at `came` was cancelled since.
-    fn was_cancelled(&mut self, key: &Key, came: Instant) -> bool {
+    fn was_cancelled(&mut self, session: SessionId, id: &str, came: Instant) -> bool {
         self.forget();
-        self.cancelled.iter().any(|(when, known)| *when >= came && known == key)
+        let is_it = |(of, known): &Key| *of == session && **known == *id;
+        self.cancelled.iter().any(|(when, known)| *when >= came && is_it(known))
     }
 
     fn forget(&mut self) {
@@ -71,51 +105,69 @@ impl Shard {
 #[derive(Debug)]
 pub(super) struct Guard {
     calls: Arc<InFlight>,
-    key: Key,
+    session: SessionId,
+    cancel: Cancel,
 }
 
 impl InFlight {
     /// Registers a call, whose message arrived at `came`. `None`: one with this id is in progress in the session.
-    pub(super) fn begin(
-        self: &Arc<Self>,
-        session: [u8; NONCE_LEN],
-        id: &str,
-        came: Instant,
-        cancel: CancellationToken,
-    ) -> Option<Guard> {
-        let key: Key = (session, id.into());
+    pub(super) fn begin(self: &Arc<Self>, session: SessionId, id: &str, came: Instant) -> Option<Guard> {
         let mut shard = self.shards.of(session);
-        if shard.calls.contains_key(&key) {
+        let own = shard.calls.get(&session);
+        if own.is_some_and(|own| own.iter().any(|call| *call.id == *id.as_bytes())) {
             return None;
         }
-        if shard.was_cancelled(&key, came) {
+        let cancel = Cancel::default();
+        if shard.was_cancelled(session, id, came) {
             cancel.cancel();
         }
-        shard.calls.insert(key.clone(), cancel);
+        shard.calls.entry(session).or_default().push(InProgress {
+            id: SmallVec::from_slice(id.as_bytes()),
+            cancel: cancel.clone(),
+        });
         drop(shard);
         Some(Guard {
             calls: Arc::clone(self),
-            key,
+            session,
+            cancel,
         })
     }
 
     /// Cancels a call that is in progress, or has arrived and is not parsed yet.
-    pub(super) fn cancel(&self, session: [u8; NONCE_LEN], id: &str) {
+    pub(super) fn cancel(&self, session: SessionId, id: &str) {
         if !is_id(id) {
             return;
         }
-        let key: Key = (session, id.into());
         let mut shard = self.shards.of(session);
-        match shard.calls.get(&key) {
-            Some(call) => call.cancel(),
-            None => shard.remember(key),
+        let mut own = shard.calls.get(&session).into_iter().flatten();
+        match own.find(|call| *call.id == *id.as_bytes()) {
+            Some(call) => {
+                let cancel = call.cancel.clone();
+                drop(shard);
+                cancel.cancel();
+            }
+            None => shard.remember((session, id.into())),
         }
+    }
+}
+
+impl Guard {
+    /// What cancels the call.
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.calls.shards.of(self.key.0).calls.remove(&self.key);
+        let mut shard = self.calls.shards.of(self.session);
+        let Some(own) = shard.calls.get_mut(&self.session) else {
+            return;
+        };
+        own.retain(|call| !call.cancel.is(&self.cancel));
+        if own.is_empty() {
+            shard.calls.remove(&self.session);
+        }
     }
 }
 
@@ -123,9 +175,9 @@ impl Drop for Guard {
 mod tests {
     use super::*;
 
-    fn begin(calls: &Arc<InFlight>, session: u8, id: &str, came: Instant) -> Option<(Guard, CancellationToken)> {
-        let cancel = CancellationToken::new();
-        let guard = calls.begin([session; NONCE_LEN], id, came, cancel.clone())?;
+    fn begin(calls: &Arc<InFlight>, session: u8, id: &str, came: Instant) -> Option<(Guard, Cancel)> {
+        let guard = calls.begin([session; NONCE_LEN], id, came)?;
+        let cancel = guard.cancel().clone();
         Some((guard, cancel))
     }
 
@@ -144,6 +196,25 @@ mod tests {
         drop(guard);
         let (_guard, third) = begin(&calls, 1, "1", came).unwrap();
         assert!(!third.is_cancelled(), "that was about another one");
+    }
+
+    #[test]
+    fn a_session_with_no_call_in_progress_is_forgotten() {
+        let calls = Arc::new(InFlight::default());
+        let came = Instant::now();
+        let guards: Vec<_> = (0..3)
+            .map(|id: u8| begin(&calls, 1, &id.to_string(), came).unwrap())
+            .collect();
+        assert_eq!(calls.shards.of([1; NONCE_LEN]).calls[&[1; NONCE_LEN]].len(), 3);
+        let (_other, other) = begin(&calls, 65, "1", came).unwrap();
+        let mut guards = guards.into_iter();
+        drop(guards.next());
+        assert!(begin(&calls, 1, "1", came).is_none() && begin(&calls, 1, "0", came).is_some());
+        calls.cancel([1; NONCE_LEN], "2");
+        let cancelled: Vec<bool> = guards.map(|(_guard, cancel)| cancel.is_cancelled()).collect();
+        assert_eq!(cancelled, [false, true]);
+        assert!(!other.is_cancelled());
+        assert_eq!(calls.shards.of([1; NONCE_LEN]).calls.len(), 1, "that of session 65");
     }
 
     #[test]

@@ -6,8 +6,8 @@ mod resume;
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use service_kit::cancel::Cancel;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 use self::resume::Resumed;
 use super::{
@@ -56,7 +56,7 @@ fn is_blank(byte: &u8) -> bool {
 }
 
 async fn unless_cancelled<T>(
-    cancel: &CancellationToken,
+    cancel: &Cancel,
     work: impl Future<Output = Result<T, UpstreamError>>,
 ) -> Result<T, UpstreamError> {
     cancel
@@ -101,7 +101,7 @@ pub(crate) struct Answers {
     /// `None` once this is dropped.
     body: Option<Body>,
     deadline: Instant,
-    cancel: CancellationToken,
+    cancel: Cancel,
     events: Events,
     /// Received, not yet examined.
     came: Bytes,
@@ -147,7 +147,7 @@ impl Answers {
         request: Outgoing,
         body: Body,
         deadline: Instant,
-        cancel: CancellationToken,
+        cancel: Cancel,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let (events, idle) = (Events::default(), pending.upstreams.limits().idle);

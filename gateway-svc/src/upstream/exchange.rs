@@ -1,10 +1,9 @@
 //! One request to an upstream and its answer, in a session that is opened where there is none.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, pin::pin, sync::Arc};
 
-use service_kit::turns::off_thread;
+use service_kit::{cancel::Cancel, turns::off_thread};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answers, Started},
@@ -33,7 +32,7 @@ impl Upstreams {
         &self,
         target: &Arc<Target>,
         request: Outgoing,
-        cancel: CancellationToken,
+        cancel: Cancel,
     ) -> Result<Answer, UpstreamError> {
         let deadline = Instant::now() + self.inner.limits.total;
         let started = self.start(target, request, deadline, cancel.clone()).await?;
@@ -66,13 +65,14 @@ impl Upstreams {
         target: &Arc<Target>,
         request: Outgoing,
         deadline: Instant,
-        cancel: CancellationToken,
+        cancel: Cancel,
     ) -> Result<Started, UpstreamError> {
         let mut pending = Pending::new(self.clone(), Arc::clone(target), request.id);
         self.inner.tokens.remember(target, &request);
-        let sent = tokio::select! {
-            sent = self.call_session(target, &request, deadline, &mut pending.subscribing) => sent,
-            () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
+        let sent = {
+            let sending = pin!(self.call_session(target, &request, deadline, &mut pending.subscribing));
+            let sent = cancel.run_until_cancelled(sending).await;
+            sent.ok_or(UpstreamError::Cancelled)?
         };
         match sent {
             Ok(Sent::Whole(session, reply)) => {

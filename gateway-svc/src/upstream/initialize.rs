@@ -127,7 +127,7 @@ impl Upstreams {
             .try_acquire_owned()
             .map_err(|_| UpstreamError::Cancelled)?;
         let session = Arc::new(Session::new(None, permits));
-        let stop = tokio_util::sync::CancellationToken::new();
+        let stop = service_kit::cancel::Cancel::default();
         let pending = Pending::not_to_be_cancelled(self.clone(), Arc::clone(target));
         let mut answers = Answers::new(pending, session, request, body, deadline, stop, permit);
         loop {

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
+use service_kit::cancel::Cancel;
 use tokio::{
     select,
     sync::{Semaphore, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::Answers,
@@ -158,7 +158,7 @@ impl Upstreams {
         subscription: Option<Subscription>,
     ) -> Standing {
         let pending = Pending::not_to_be_cancelled(self.clone(), Arc::clone(target));
-        let never = (Instant::now() + YEAR, CancellationToken::new());
+        let never = (Instant::now() + YEAR, Cancel::default());
         // It is no call, and takes none of their permits.
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned();
         let permit = permit.expect("a new semaphore has its permit");

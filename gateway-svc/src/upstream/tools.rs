@@ -3,8 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use service_kit::turns::off_thread;
-use tokio_util::sync::CancellationToken;
+use service_kit::{cancel::Cancel, turns::off_thread};
 
 use super::{
     answer::Event, client::Era, error::UpstreamError, left_out::LeftOut, message::Reply, messages::Answer,
@@ -66,7 +65,7 @@ impl Upstreams {
     /// Sends a request of the gateway's own and waits for the reply; other messages of the upstream are dropped.
     pub(crate) async fn ask(&self, target: &Arc<Target>, method: &str, params: &[u8]) -> Result<Reply, UpstreamError> {
         let request = self.request(method, params, &[]);
-        match self.call(target, request, CancellationToken::new()).await? {
+        match self.call(target, request, Cancel::default()).await? {
             Answer::Whole(reply) => Ok(reply),
             Answer::Stream(mut answers) => loop {
                 if let Event::Reply(reply) = answers.next().await? {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
+use service_kit::cancel::Cancel;
 
 use super::{
     Item, ListKind, item,
@@ -160,6 +160,6 @@ pub(in crate::calls) fn own_call<'a>(
         meta: None,
         extra: &[],
         together: None,
-        cancel: CancellationToken::new(),
+        cancel: Cancel::default(),
     }
 }

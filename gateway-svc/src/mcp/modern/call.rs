@@ -3,8 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use axum::response::Response;
-use service_kit::turns::in_place;
-use tokio_util::sync::CancellationToken;
+use service_kit::{cancel::Cancel, turns::in_place};
 
 use super::{
     super::{
@@ -155,7 +154,7 @@ impl Visit {
             extra: request.extra,
             together: None,
             // A client that is not interested any more closes its connection, which drops this.
-            cancel: CancellationToken::new(),
+            cancel: Cancel::default(),
         };
         match self.at.mcp.calls.call(&call).await {
             Ok(Outcome::Whole(reply, installation, _)) => answering.reply(&reply, &installation).await.respond(),

@@ -5,9 +5,8 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::HeaderMap;
-use service_kit::turns::off_thread;
+use service_kit::{cancel::Cancel, turns::off_thread};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     question::Questions,
@@ -31,7 +30,7 @@ pub(crate) struct Rounds {
     target: Arc<Target>,
     request: Outgoing,
     deadline: Instant,
-    cancel: CancellationToken,
+    cancel: Cancel,
     sent_again: u32,
     /// What the request was sent again with.
     inputs: Bytes,
@@ -68,7 +67,7 @@ impl Rounds {
         target: Arc<Target>,
         first: First,
         deadline: Instant,
-        cancel: CancellationToken,
+        cancel: Cancel,
     ) -> Self {
         let (request, stage) = match first {
             First::Reply(request, reply) => (*request, Stage::Replied(reply)),

@@ -115,11 +115,7 @@ async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
         |id| format!(r#"{{"name":"t","_meta":{{"progressToken":{id}}}}}"#).into_bytes(),
         &[],
     );
-    let Answer::Stream(mut answers) = upstreams
-        .call(&target, request, CancellationToken::new())
-        .await
-        .unwrap()
-    else {
+    let Answer::Stream(mut answers) = upstreams.call(&target, request, Cancel::default()).await.unwrap() else {
         panic!()
     };
     let Event::Notification(progress) = answers.next().await.unwrap() else {

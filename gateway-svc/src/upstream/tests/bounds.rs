@@ -241,7 +241,7 @@ async fn a_callers_large_answers_wait_for_those_that_are_not_read() {
             let request = upstreams
                 .request("tools/call", b"{}", &[])
                 .made_for(&Arc::from(caller), None);
-            let call = upstreams.call(&target, request, CancellationToken::new());
+            let call = upstreams.call(&target, request, Cancel::default());
             async move {
                 match call.await? {
                     Answer::Whole(reply) => Ok::<_, UpstreamError>(reply),

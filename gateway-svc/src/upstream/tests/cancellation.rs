@@ -18,7 +18,7 @@ async fn cancellation_reaches_the_upstream() {
         idle: Duration::from_secs(60),
         ..short()
     });
-    let cancel = CancellationToken::new();
+    let cancel = Cancel::default();
     let request = upstreams.request("tools/call", b"{}", &[]);
     let id = request.id;
     let Answer::Stream(mut answers) = upstreams.call(&target(&slow), request, cancel.clone()).await.unwrap() else {
@@ -52,7 +52,7 @@ async fn a_call_is_cancelled_at_the_upstream_when_its_caller_disconnects() {
         let id = request.id;
         let aim = target(&slow);
         let call = tokio::spawn(async move {
-            let answer = upstreams.call(&aim, request, CancellationToken::new()).await;
+            let answer = upstreams.call(&aim, request, Cancel::default()).await;
             std::future::pending::<()>().await;
             drop(answer);
         });

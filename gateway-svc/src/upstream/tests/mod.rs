@@ -34,9 +34,8 @@ use futures::stream;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use service_kit::{Clock, egress::EgressPolicy, http1::HttpPath};
+use service_kit::{Clock, cancel::Cancel, egress::EgressPolicy, http1::HttpPath};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 

@@ -115,7 +115,7 @@ fn client() -> Client {
 async fn call_of(upstreams: &Upstreams, target: &Arc<Target>, era: Era) -> Result<Answer, UpstreamError> {
     let params = br#"{"name":"t","arguments":{"n":1}}"#;
     let request = upstreams.request("tools/call", params, &[]).speaking(era, None);
-    upstreams.call(target, request, CancellationToken::new()).await
+    upstreams.call(target, request, Cancel::default()).await
 }
 
 fn result_of(reply: &Reply) -> Value {
@@ -224,7 +224,7 @@ async fn a_modern_server_gets_no_requests_of_older_revisions() {
         let request = upstreams
             .request(method, br#"{"uri":"a:b"}"#, &[])
             .speaking(Era::Legacy, None);
-        let asked = upstreams.call(&target, request, CancellationToken::new());
+        let asked = upstreams.call(&target, request, Cancel::default());
         assert_eq!(asked.await.unwrap_err(), UpstreamError::NotOffered, "{method}");
     }
     upstreams.set_level(&target, "\"info\"").await;
@@ -451,7 +451,7 @@ async fn a_call_ends_at_a_modern_server_when_its_stream_is_closed() {
     })
     .await;
     let upstreams = upstreams(patient());
-    let (target, cancel) = (of_client(&url, client()), CancellationToken::new());
+    let (target, cancel) = (of_client(&url, client()), Cancel::default());
     let request = upstreams.request("tools/call", b"{}", &[]);
     let Answer::Stream(mut messages) = upstreams.call(&target, request, cancel.clone()).await.unwrap() else {
         panic!()

@@ -112,10 +112,7 @@ async fn a_session_in_place_of_a_lost_one_has_its_subscriptions() {
     for (method, uri) in [("subscribe", "x:a"), ("subscribe", "x:b"), ("unsubscribe", "x:a")] {
         let params = json!({"uri": uri}).to_string();
         let request = upstreams.request(&format!("resources/{method}"), params.as_bytes(), &[]);
-        upstreams
-            .call(&target, request, CancellationToken::new())
-            .await
-            .unwrap();
+        upstreams.call(&target, request, Cancel::default()).await.unwrap();
     }
     call(&upstreams, &target).await.unwrap();
     let mut again = Vec::new();
