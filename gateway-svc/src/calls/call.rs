@@ -168,12 +168,12 @@ impl Call<'_> {
     }
 
     /// The client's calls of this tool go there from now on.
-    pub(super) fn keep(&self, to: &resolve::Target, vended: &Arc<Vended>, target: &Arc<upstream::Target>) {
+    pub(super) fn keep(&self, to: &Arc<resolve::Target>, vended: &Arc<Vended>, target: &Arc<upstream::Target>) {
         if let Some((tool, prepared)) = self.kept() {
             let ready = Ready {
                 client: self.visitor.client.clone(),
                 revision: self.visitor.revision,
-                to: to.clone(),
+                to: Arc::clone(to),
                 vended: Arc::clone(vended),
                 target: Arc::clone(target),
             };

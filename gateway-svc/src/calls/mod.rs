@@ -37,7 +37,7 @@ use crate::{
     domain::{CallError, Links},
     snapshot::Store,
     upstream::{Answer, UpstreamError, Upstreams},
-    vend::{Refused, VendError, Vendor},
+    vend::{Refused, VendError, Vended, Vendor},
 };
 pub(crate) use call::{Call, Meta, To, Visitor};
 pub(crate) use explain::Pause;
@@ -53,7 +53,7 @@ use outcome::{At, Others, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_tools::KnownTools;
 pub(crate) use prepared::Prepared;
-use prepared::Way;
+use prepared::{Ready, Way};
 use renewal::Renewal;
 use reopening::Lost;
 use shared::Hub;
@@ -64,6 +64,13 @@ use wait::Refusal;
 
 /// Called with the uid of an installation when its upstream announces that its tools have changed.
 pub(crate) type ToolsChanged = Arc<dyn Fn(&Arc<str>) + Send + Sync>;
+
+/// What a call is sent with.
+enum With {
+    /// What earlier calls of the client were sent with.
+    Ready(Arc<Ready>),
+    Vended(Arc<Vended>),
+}
 
 /// Makes calls.
 pub(crate) struct Calls {
@@ -134,8 +141,8 @@ impl Calls {
     pub(crate) async fn call(self: &Arc<Self>, call: &Call<'_>) -> Result<Outcome, CallError> {
         Ok(match self.relay(call, Some(self)).await? {
             (outcome, None) => outcome,
-            (Outcome::Whole(reply, installation, entry), Some(speaker)) => {
-                Outcome::Whole(self.named(call, &speaker, reply).await, installation, entry)
+            (Outcome::Whole(reply, by), Some(speaker)) => {
+                Outcome::Whole(Box::pin(self.named(call, &speaker, reply)).await, by)
             }
             (Outcome::Stream(stream), Some(speaker)) => Outcome::Stream(stream.named(Naming::new(self, call, speaker))),
         })
@@ -169,58 +176,57 @@ impl Calls {
             let vending = self.vendor.headers(running, caller.token.as_deref(), refused);
             self.unless_stopping(vending).await?.map_err(fail)
         };
-        let (mut vended, mut known) = match with {
-            Some((vended, target)) => (vended, Some(target)),
-            None => (vend(None).await?, None),
+        let mut with = match with {
+            Some(ready) => With::Ready(ready),
+            None => With::Vended(Box::pin(vend(None)).await?),
         };
         let (mut renewed, mut widened) = (false, false);
         let mut change = None;
         loop {
-            let target = match known.take() {
-                Some(target) => target,
-                None => {
-                    let target = self.targets.get(running, &vended, &resolved.consumer, call.visitor)?;
+            let made;
+            let (vended, target) = match &with {
+                With::Ready(ready) => (&ready.vended, &ready.target),
+                With::Vended(vended) => {
+                    made = self.targets.get(running, vended, &resolved.consumer, call.visitor)?;
                     if lasts {
-                        call.keep(&resolved, &vended, &target);
+                        call.keep(&resolved, vended, &made);
                     }
-                    target
+                    (vended, &made)
                 }
             };
             if target.client().is_none() {
-                match self.shared.before(&target, call).await {
+                match Box::pin(self.shared.before(target, call)).await {
                     Ok(begun) => change = change.or(begun),
-                    Err(reply) => {
-                        let installation = Arc::clone(&running.installation.uid);
-                        return Ok(Ok((Outcome::Whole(reply, installation, Arc::clone(entry)), None)));
-                    }
+                    Err(reply) => return Ok(Ok((Outcome::Whole(reply, resolved), None))),
                 }
             }
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved)).await;
-            let hearing = hears.and_then(|calls| calls.hear_during(call, &target, &request));
+            let hearing = hears.and_then(|calls| calls.hear_during(call, target, &request));
             let cancel = call.cancel.clone();
             let answered = match &hearing {
                 Some(hearing) => {
                     let upstreams = self.upstreams.clone();
-                    Box::pin(hearing.call(upstreams, Arc::clone(&target), request, cancel)).await
+                    Box::pin(hearing.call(upstreams, Arc::clone(target), request, cancel)).await
                 }
-                None => self.upstreams.call(&target, request, cancel).await,
+                None => self.upstreams.call(target, request, cancel).await,
             };
             match answered {
                 Ok(answer) => {
                     if let Some(change) = change.take() {
                         let is_refused = matches!(&answer, Answer::Whole(reply) if reply.result().is_none());
-                        change.answered(is_refused).await;
+                        Box::pin(change.answered(is_refused)).await;
                     }
-                    let own = || Own::of(&target, resolved.whole, &self.own);
-                    let own = matches!(answer, Answer::Stream(_)).then(own).flatten();
                     let speaker = Speaker::of(call, &resolved);
+                    let messages = match answer {
+                        Answer::Whole(reply) => return Ok(Ok((Outcome::Whole(reply, resolved), speaker))),
+                        Answer::Stream(messages) => messages,
+                    };
                     let at = At {
-                        own,
+                        own: Own::of(target, resolved.whole, &self.own),
                         hearing: hearing.map(Box::new),
                         others: Others::of(&call.visitor.client, &self.listeners),
-                        definition: resolved.definition,
-                        running: resolved.running,
+                        to: Arc::clone(&resolved),
                         tools_changed: Arc::clone(&self.tools_changed),
                         late: self.late.clone(),
                     };
@@ -231,12 +237,12 @@ impl Calls {
                         links: self.links.clone(),
                         generations: Some(vended.generations),
                     };
-                    return Ok(Ok((Outcome::new(answer, at, renewal), speaker)));
+                    return Ok(Ok((Outcome::Stream(CallStream::new(messages, at, renewal)), speaker)));
                 }
-                Err(error @ UpstreamError::NotTaken) => return Ok(Err(Refusal::new(resolved.running, error))),
+                Err(error @ UpstreamError::NotTaken) => return Ok(Err(Refusal::new(running.clone(), error))),
                 // The registry may not know yet that the server has ended.
                 Err(error @ UpstreamError::Unreachable(_)) if running.revision.self_hosted => {
-                    return Ok(Err(Refusal::new(resolved.running, error)));
+                    return Ok(Err(Refusal::new(running.clone(), error)));
                 }
                 // Servers refuse credentials before they carry anything out, so that the call may be sent again.
                 Err(UpstreamError::Unauthorized) if running.revision.vends_headers => {
@@ -245,7 +251,7 @@ impl Calls {
                     }
                     call.forget();
                     let refused = Refused::Credential(vended.generations);
-                    vended = vend(Some(refused)).await?;
+                    with = With::Vended(Box::pin(vend(Some(refused))).await?);
                 }
                 Err(UpstreamError::InsufficientScope { scopes }) if running.revision.vends_headers => {
                     call.forget();
@@ -253,10 +259,10 @@ impl Calls {
                         None
                     } else {
                         let refused = Refused::Scopes(vended.generations, &scopes);
-                        let wider = vend(Some(refused)).await?;
+                        let wider = Box::pin(vend(Some(refused))).await?;
                         Some(wider).filter(|wider| wider.headers != vended.headers)
                     };
-                    vended = wider.ok_or_else(|| fail(VendError::ScopesRequired(scopes.into())))?;
+                    with = With::Vended(wider.ok_or_else(|| fail(VendError::ScopesRequired(scopes.into())))?);
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
             }

@@ -13,14 +13,15 @@ use super::{
     naming::Naming, own_tools::KnownTools, renewal::Renewal,
 };
 use crate::{
-    domain::{CallError, Definition, Entry, Running},
-    upstream::{Answer, Asking, Client, Event, Heard, List, Messages, Reply, Target, UpstreamError},
+    domain::{CallError, Entry},
+    resolve,
+    upstream::{Asking, Client, Event, Heard, List, Messages, Reply, Target, UpstreamError},
 };
 
 /// The result of a call.
 pub(crate) enum Outcome {
-    /// The reply, and the uid of the installation and the entry whose server gave it.
-    Whole(Reply, Arc<str>, Arc<Entry>),
+    /// The reply, and where the call went.
+    Whole(Reply, Arc<resolve::Target>),
     /// Messages, the last of which is the reply.
     Stream(CallStream),
 }
@@ -54,10 +55,7 @@ pub(crate) enum CallEvent {
 
 /// Where a call went.
 pub(super) struct At {
-    /// The tool's.
-    pub(super) definition: Option<Arc<Definition>>,
-    /// The installation.
-    pub(super) running: Running,
+    pub(super) to: Arc<resolve::Target>,
     /// Called when the upstream announces that its tools have changed.
     pub(super) tools_changed: ToolsChanged,
     /// Nobody gets messages any more once it is cancelled.
@@ -87,7 +85,7 @@ impl Others {
 
     /// Tells them what concerns no call; else returns it.
     async fn told(&self, event: Event, at: &At) -> Option<Event> {
-        let installation = &at.running.installation.uid;
+        let installation = &at.to.running.installation.uid;
         match Heard::of(event, installation)? {
             // In a session that others share, the registry tells those who see them.
             Heard::ToolsChanged(_) if at.own.is_none() => None,
@@ -138,38 +136,15 @@ pub(super) async fn unless_late<T>(
 }
 
 impl Outcome {
-    pub(super) fn new(answer: Answer, at: At, renewal: impl FnOnce() -> Renewal) -> Self {
-        match answer {
-            Answer::Whole(reply) => {
-                let Running {
-                    installation, entry, ..
-                } = &at.running;
-                Self::Whole(reply, Arc::clone(&installation.uid), Arc::clone(entry))
-            }
-            Answer::Stream(messages) => {
-                let renews = matches!(messages, Messages::Rounds(_)) && at.running.revision.vends_headers;
-                let renewal = renews.then(|| Box::new(renewal()));
-                Self::Stream(CallStream {
-                    messages,
-                    at,
-                    renewal,
-                    naming: None,
-                })
-            }
-        }
-    }
-}
-
-impl Outcome {
     /// The reply, for whoever waits for it alone, and the entry whose server gave it. The server is told `why` nobody answers its requests.
     pub(super) async fn reply(self, why: &'static str) -> Result<(Arc<Entry>, Reply), CallError> {
         let mut stream = match self {
-            Self::Whole(reply, _, entry) => return Ok((entry, reply)),
+            Self::Whole(reply, by) => return Ok((Arc::clone(&by.running.entry), reply)),
             Self::Stream(stream) => stream,
         };
         loop {
             match stream.next().await? {
-                CallEvent::Reply(reply) => return Ok((stream.at.running.entry, reply)),
+                CallEvent::Reply(reply) => return Ok((Arc::clone(&stream.at.to.running.entry), reply)),
                 CallEvent::Request(asking) => asking.refuse(why),
                 CallEvent::Notification(_) | CallEvent::Withdrawn { .. } => {}
             }
@@ -180,15 +155,25 @@ impl Outcome {
 impl std::fmt::Debug for CallStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CallStream")
-            .field("entry", &self.at.running.entry.slug)
+            .field("entry", &self.at.to.running.entry.slug)
             .finish_non_exhaustive()
     }
 }
 
 impl CallStream {
+    pub(super) fn new(messages: Messages, at: At, renewal: impl FnOnce() -> Renewal) -> Self {
+        let renews = matches!(messages, Messages::Rounds(_)) && at.to.running.revision.vends_headers;
+        Self {
+            messages,
+            at,
+            renewal: renews.then(|| Box::new(renewal())),
+            naming: None,
+        }
+    }
+
     /// The uid of the installation whose server answers.
     pub(crate) fn installation(&self) -> &Arc<str> {
-        &self.at.running.installation.uid
+        &self.at.to.running.installation.uid
     }
 
     /// With resources as the client knows them.
@@ -200,6 +185,7 @@ impl CallStream {
     /// Whether the tool has an output schema.
     pub(crate) fn declares_output(&self) -> bool {
         self.at
+            .to
             .definition
             .as_ref()
             .is_some_and(|definition| definition.declares_output())
@@ -252,17 +238,19 @@ impl CallStream {
                 Ok(event) => event,
                 Err(error) => {
                     let mends = match &mut self.renewal {
-                        Some(renewal) => Box::pin(renewal.mends(&error, &mut self.messages, &self.at.running)).await?,
+                        Some(renewal) => {
+                            Box::pin(renewal.mends(&error, &mut self.messages, &self.at.to.running)).await?
+                        }
                         None => false,
                     };
                     if mends {
                         continue;
                     }
-                    return Err(upstream_failed(error, &self.at.running.entry));
+                    return Err(upstream_failed(error, &self.at.to.running.entry));
                 }
             };
             if let Event::ListChanged(List::Tools) = &event {
-                let installation = &self.at.running.installation.uid;
+                let installation = &self.at.to.running.installation.uid;
                 (self.at.tools_changed)(installation);
                 if let Some(own) = &self.at.own {
                     own.tools.changed(&own.client, installation);

@@ -30,16 +30,16 @@ pub(crate) struct Prepared {
 pub(super) struct Ready {
     pub(super) client: Client,
     pub(super) revision: Revision,
-    pub(super) to: resolve::Target,
+    pub(super) to: Arc<resolve::Target>,
     pub(super) vended: Arc<Vended>,
     pub(super) target: Arc<Target>,
 }
 
 /// Where a call goes.
 pub(super) struct Way {
-    pub(super) to: resolve::Target,
+    pub(super) to: Arc<resolve::Target>,
     /// What it is sent with, where that is known.
-    pub(super) with: Option<(Arc<Vended>, Arc<Target>)>,
+    pub(super) with: Option<Arc<Ready>>,
     /// Whether further calls of the client can go there.
     pub(super) lasts: bool,
 }
@@ -74,8 +74,8 @@ impl Prepared {
         let ready = Arc::clone(self.lock().get(tool)?);
         let is_its_own = ready.client == *client && ready.revision == revision;
         (is_its_own && ready.vended.until > Instant::now()).then(|| Way {
-            to: ready.to.clone(),
-            with: Some((Arc::clone(&ready.vended), Arc::clone(&ready.target))),
+            to: Arc::clone(&ready.to),
+            with: Some(ready),
             lasts: false,
         })
     }

@@ -145,7 +145,7 @@ async fn answered_unless(
             "unix:/stopping" => UpstreamError::NotTaken,
             _ => UpstreamError::Unreachable("no such file".to_owned()),
         };
-        Ok(Err(Refusal::new(way.to.running, why)))
+        Ok(Err(Refusal::new(way.to.running.clone(), why)))
     };
     let answer = tokio::select! {
         answer = calls.deliver(&call, send) => answer,

@@ -1,6 +1,6 @@
 //! Calls wait for servers that are being started.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -82,7 +82,7 @@ impl Calls {
         loop {
             let way = match self.prepared(call, &wait) {
                 Some(way) => way,
-                None => self.resolve(call, &wait).await?,
+                None => Box::pin(self.resolve(call, &wait)).await?,
             };
             match send(way).await? {
                 Ok(sent) => return Ok(sent),
@@ -129,7 +129,8 @@ impl Calls {
                 let lasts = prepared.is_some_and(|prepared| prepared.is_of(&snapshot))
                     && self.own.of(&call.visitor.client).is_empty();
                 let with = None;
-                return resolved.map(|to| Way { to, with, lasts });
+                let to = Arc::new(resolved?);
+                return Ok(Way { to, with, lasts });
             };
             drop(snapshot);
             // Resolves once more after it has subscribed, so that no change in between is missed.
@@ -141,7 +142,8 @@ impl Calls {
                 Ok(()) = revisions.changed() => {}
                 () = sleep_until(until) => {
                     let (with, lasts) = (None, false);
-                    return resolved.map(|to| Way { to, with, lasts }).map_err(still_starting);
+                    let to = Arc::new(resolved.map_err(still_starting)?);
+                    return Ok(Way { to, with, lasts });
                 }
                 () = call.cancel.cancelled() => return Err(CallError::Cancelled),
                 // Open requests are cut soon, and whoever sent one would not know whether the tool was called.

@@ -117,8 +117,8 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
     let of_tool = matches!(to, To::Tool(_));
     let holder = Holder::of(method, parts.params.iter().any(|(name, _)| *name == "task"));
     match calls.call(&call).await {
-        Ok(Outcome::Whole(reply, installation, _)) => {
-            Answer::Message(answered(&tasks, &reply, holder, &installation, id).await)
+        Ok(Outcome::Whole(reply, by)) => {
+            Answer::Message(answered(&tasks, &reply, holder, &by.running.installation.uid, id).await)
         }
         Ok(Outcome::Stream(stream)) => Answer::Stream(Messages {
             stream,

@@ -157,7 +157,10 @@ impl Visit {
             cancel: Cancel::default(),
         };
         match self.at.mcp.calls.call(&call).await {
-            Ok(Outcome::Whole(reply, installation, _)) => answering.reply(&reply, &installation).await.respond(),
+            Ok(Outcome::Whole(reply, by)) => {
+                let installation = &by.running.installation.uid;
+                answering.reply(&reply, installation).await.respond()
+            }
             Ok(Outcome::Stream(stream)) => {
                 Messages::new(stream, answering.outlasting().await, token)
                     .respond(request.streams)
