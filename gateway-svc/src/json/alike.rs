@@ -6,6 +6,8 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use smallvec::SmallVec;
+
 use super::{
     JsonError, MAX_DEPTH,
     names::Names,
@@ -20,7 +22,7 @@ const SHORT_NUMBER: usize = 300;
 /// be nested one level deeper than a value.
 pub(crate) fn check(text: &str) -> Result<(), JsonError> {
     let bytes = text.as_bytes();
-    let mut alike = Alike { text, open: Vec::new() };
+    let mut alike = Alike::new(text);
     let end = walk(bytes, skip_space(bytes, 0), MAX_DEPTH + 1, &mut alike)?;
     let end = skip_space(bytes, end);
     if end == bytes.len() {
@@ -31,39 +33,51 @@ pub(crate) fn check(text: &str) -> Result<(), JsonError> {
 }
 
 /// Rejects what parsers read differently.
-struct Alike<'a> {
+pub(super) struct Alike<'a> {
     text: &'a str,
-    open: Vec<Open<'a>>,
+    open: SmallVec<[Open<'a>; 4]>,
+    /// The names so far of all objects that are open.
+    names: SmallVec<[Cow<'a, str>; 8]>,
 }
 
-/// The objects and arrays that are open at a position.
-enum Open<'a> {
-    Array,
-    Object { names: Names<'a>, all: Vec<Cow<'a, str>> },
+/// An object or array that is open at a position.
+struct Open<'a> {
+    /// Where its names begin.
+    first: usize,
+    names: Names<'a>,
+}
+
+impl<'a> Alike<'a> {
+    /// For values of this text.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            open: SmallVec::new(),
+            names: SmallVec::new(),
+        }
+    }
 }
 
 impl Visitor for Alike<'_> {
-    fn open(&mut self, object: bool) {
-        self.open.push(if object {
-            Open::Object {
-                names: Names::default(),
-                all: Vec::new(),
-            }
-        } else {
-            Open::Array
+    fn open(&mut self, _object: bool) {
+        self.open.push(Open {
+            first: self.names.len(),
+            names: Names::default(),
         });
     }
 
     fn close(&mut self) {
-        self.open.pop();
+        if let Some(closed) = self.open.pop() {
+            self.names.truncate(closed.first);
+        }
     }
 
     fn name(&mut self, at: Range<usize>) -> Result<(), JsonError> {
         let start = at.start;
         let name = unescape(&self.text[at]).ok_or(JsonError::Surrogate(start))?;
-        if let Some(Open::Object { names, all }) = self.open.last_mut() {
-            names.add(all.iter(), name.clone())?;
-            all.push(name);
+        if let Some(Open { first, names }) = self.open.last_mut() {
+            names.add(self.names[*first..].iter(), name.clone())?;
+            self.names.push(name);
         }
         Ok(())
     }
@@ -72,7 +86,7 @@ impl Visitor for Alike<'_> {
         let start = at.start;
         let string = &self.text[at];
         // It cannot fail for another reason.
-        if string.contains("\\u") && unescape(string).is_none() {
+        if string.as_bytes().contains(&b'\\') && string.contains("\\u") && unescape(string).is_none() {
             return Err(JsonError::Surrogate(start));
         }
         Ok(())
@@ -93,6 +107,20 @@ impl Visitor for Alike<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::Object;
+
+    #[test]
+    fn names_are_compared_within_their_object() {
+        for (text, is_alike) in [
+            (r#"{"a":{"b":1,"c":{"b":2,"c":3},"d":4},"b":{"a":1}}"#, true),
+            (r#"{"a":{"b":1,"c":{"d":2},"b":3}}"#, false),
+            (r#"{"a":{"b":[{"c":1},{"c":2}],"c":3}}"#, true),
+            (r#"{"a":{"b":[{"c":1},{"d":2}],"c":3,"b":4}}"#, false),
+        ] {
+            assert_eq!(check(text).is_ok(), is_alike, "{text}");
+            assert_eq!(Object::parse_alike(text).is_ok(), is_alike, "{text}");
+        }
+    }
 
     #[test]
     fn accepts_what_parsers_read_the_same_way() {
@@ -105,6 +133,7 @@ mod tests {
             "[[],[{}]]",
         ] {
             assert_eq!(check(text), Ok(()), "{text}");
+            assert!(Object::parse_alike(&format!("{{\"a\":{text}}}")).is_ok(), "{text}");
         }
     }
 
@@ -123,6 +152,7 @@ mod tests {
             ("[1,]", JsonError::Syntax(3)),
         ] {
             assert_eq!(check(text), Err(error), "{text}");
+            assert!(Object::parse_alike(&format!("{{\"a\":{text}}}")).is_err(), "{text}");
         }
         assert_eq!(check(&"9".repeat(400)), Err(JsonError::Number(0)));
         for open in ["[", "{\"a\":"] {

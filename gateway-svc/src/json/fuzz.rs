@@ -122,6 +122,13 @@ fn objects_are_read_as_serde_json_reads_them() {
 }
 
 fn same_object(text: &str) {
+    let both = Object::parse(text).ok().filter(|_| alike(text).is_ok());
+    let at_once = Object::parse_alike(text).ok();
+    assert_eq!(
+        at_once.map(|object| object.into_members().collect::<Vec<_>>()),
+        both.map(|object| object.into_members().collect()),
+        "{text:?}"
+    );
     let theirs = serde_json::from_str::<Members<'_>>(text);
     match (Object::parse(text), theirs) {
         (Ok(ours), Ok(theirs)) => {

@@ -13,10 +13,11 @@ use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 
+use alike::Alike;
 pub(crate) use alike::check;
 pub(crate) use digest::digest;
 use names::Names;
-use walk::{skip_space, skip_string, skip_value};
+use walk::{Anything, Visitor, skip_space, skip_string, skip_value, walk};
 
 /// Deeper values are refused: no legitimate message is nested this deep, and many parsers of servers would fail on it.
 pub(crate) const MAX_DEPTH: usize = 100;
@@ -78,6 +79,16 @@ pub(crate) struct Object<'a> {
 impl<'a> Object<'a> {
     /// Validates the whole text and parses it. No name occurs twice.
     pub(crate) fn parse(text: &'a str) -> Result<Self, JsonError> {
+        Self::parse_with(text, &mut Anything)
+    }
+
+    /// [`parse`](Self::parse) and [`check`] in one pass: takes what both take. The error need not be the one that these find first.
+    pub(crate) fn parse_alike(text: &'a str) -> Result<Self, JsonError> {
+        Self::parse_with(text, &mut Alike::new(text))
+    }
+
+    /// The visitor sees the values.
+    fn parse_with(text: &'a str, visitor: &mut impl Visitor) -> Result<Self, JsonError> {
         let bytes = text.as_bytes();
         let mut at = skip_space(bytes, 0);
         if bytes.get(at) != Some(&b'{') {
@@ -102,7 +113,7 @@ impl<'a> Object<'a> {
                     return Err(JsonError::Syntax(at));
                 }
                 let start = skip_space(bytes, at + 1);
-                let end = skip_value(bytes, start)?;
+                let end = walk(bytes, start, MAX_DEPTH, visitor)?;
                 names.add(members.iter().map(|member| &member.name), name.clone())?;
                 members.push(Member {
                     name,

@@ -12,7 +12,8 @@ const FEW: usize = 16;
 /// The names of one object, as long as each of them is new. The time for all of them grows with their number, not with its square.
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
-    many: HashSet<Cow<'a, str>>,
+    /// Only where they are more than a few.
+    many: Option<HashSet<Cow<'a, str>>>,
 }
 
 impl<'a> Names<'a> {
@@ -32,10 +33,8 @@ impl<'a> Names<'a> {
         let is_new = if before.len() < FEW {
             before.all(|other| *other != name)
         } else {
-            if self.many.is_empty() {
-                self.many.extend(before.cloned());
-            }
-            self.many.insert(name)
+            let many = self.many.get_or_insert_with(|| before.cloned().collect());
+            many.insert(name)
         };
         if is_new { Ok(()) } else { Err(JsonError::Duplicate) }
     }

@@ -58,7 +58,7 @@ pub(super) trait Visitor {
 }
 
 /// Accepts all JSON.
-struct Anything;
+pub(super) struct Anything;
 
 impl Visitor for Anything {}
 

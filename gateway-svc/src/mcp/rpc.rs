@@ -127,9 +127,16 @@ impl<'a> Message<'a> {
                 error: RpcError::new(code, format!("the message is not valid: {error}")),
             }
         };
-        let object = Object::parse(text).map_err(|error| malformed(None, error))?;
-        let id = object.get("id").filter(|id| is_id(id));
-        json::check(text).map_err(|error| malformed(id, error))?;
+        let object = match Object::parse_alike(text) {
+            Ok(object) => object,
+            // The client learns what is first wrong with the message as such, and gets its id as far as it has one.
+            Err(_) => {
+                let object = Object::parse(text).map_err(|error| malformed(None, error))?;
+                let id = object.get("id").filter(|id| is_id(id));
+                json::check(text).map_err(|error| malformed(id, error))?;
+                object
+            }
+        };
         let id = object.get("id");
         let usable = id.filter(|id| is_id(id));
         let invalid = |what: &str| Malformed {
