@@ -139,7 +139,7 @@ async fn enter(at: Arc<Endpoint>, came: Instant, stale: Option<Arc<Known>>) -> R
     let known = (*at.head.method() == Method::POST)
         .then(|| {
             let same = stale.and_then(|stale| stale.renewed(&who, &snapshot, now));
-            same.or_else(|| Known::new(headers, &who, &snapshot, &mcp.sessions, now))
+            same.or_else(|| Known::new(headers, &who, &snapshot, &mcp.sessions, &mcp.quotas, now))
         })
         .flatten()
         .map(Arc::new);

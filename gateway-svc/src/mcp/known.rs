@@ -18,7 +18,11 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use service_kit::identity::KNOWN_FOR;
+use service_kit::{
+    Quotas,
+    identity::KNOWN_FOR,
+    quota::{Account, Callers},
+};
 use thread_local::ThreadLocal;
 
 use super::{
@@ -62,6 +66,8 @@ pub(super) struct Known {
     /// How many sessions had ended when this one was last found not to be one of them.
     ended: AtomicU64,
     pub(super) prepared: Arc<Prepared>,
+    /// Counts their messages.
+    pub(super) account: Account,
     /// Its list of tools, where no server shows it others: only as long as others keep it.
     listing: Mutex<Weak<Listing>>,
 }
@@ -74,6 +80,7 @@ impl Known {
         who: &Arc<Who>,
         snapshot: &Arc<Snapshot>,
         sessions: &Sessions,
+        quotas: &Quotas,
         now: SystemTime,
     ) -> Option<Self> {
         let mut authorization = copied(headers.get(AUTHORIZATION)?)?;
@@ -100,6 +107,10 @@ impl Known {
             session,
             ended,
             prepared: Arc::new(Prepared::new(snapshot)),
+            account: quotas.account(Callers {
+                minute: &identified.charged_to,
+                at_a_time: &identified.subject,
+            }),
             listing: Mutex::default(),
         })
     }
@@ -115,6 +126,7 @@ impl Known {
             session: self.session.clone(),
             ended: AtomicU64::new(self.ended.load(Acquire)),
             prepared: Arc::clone(&self.prepared),
+            account: self.account.clone(),
             listing: Mutex::new(self.lock_listing().clone()),
         })
     }

@@ -55,7 +55,7 @@ impl Visit {
     /// Answers the message or batch in a body.
     async fn message(self, body: Bytes) -> app::Answer {
         // It counts as one message, whatever it contains.
-        if let Err(exceeded) = self.at.mcp.quotas.requests(&self.who.identified.charged_to, 1) {
+        if let Err(exceeded) = self.charge() {
             return too_many(&exceeded, None).into();
         }
         let own_turn = self.turn(&body).await;
@@ -81,7 +81,7 @@ impl Visit {
             // Not counted: a caller with the maximum of calls in progress can still cancel them.
             return self.answered(None, &message).await;
         };
-        match self.at.mcp.quotas.call(&self.who.identified.subject) {
+        match self.begin_call() {
             Ok(in_flight) if method == "initialize" => {
                 until_sent(in_flight, self.initialize(id, message.params.as_ref())).into()
             }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode};
+use service_kit::quota::{Exceeded, InFlight};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -48,6 +49,22 @@ impl Visit {
     /// Waits for the caller's turn to parse this, where that takes long.
     pub(super) async fn turn(&self, text: &[u8]) -> Option<OwnedSemaphorePermit> {
         self.at.mcp.turns.take(text.len(), &self.who.identified.subject).await
+    }
+
+    /// Counts a message.
+    pub(super) fn charge(&self) -> Result<(), Exceeded> {
+        match &self.known {
+            Some(known) => known.account.request(),
+            None => self.at.mcp.quotas.requests(&self.who.identified.charged_to, 1),
+        }
+    }
+
+    /// Begins a call, which is in progress until the returned value is dropped.
+    pub(super) fn begin_call(&self) -> Result<InFlight, Exceeded> {
+        match &self.known {
+            Some(known) => known.account.call(),
+            None => self.at.mcp.quotas.call(&self.who.identified.subject),
+        }
     }
 
     /// The session that the request belongs to, or the answer where there is none; `id` is that of the request.
