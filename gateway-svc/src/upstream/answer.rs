@@ -6,7 +6,7 @@ mod resume;
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use service_kit::cancel::Cancel;
+use service_kit::{cancel::Cancel, turns::SHORT};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use self::resume::Resumed;
@@ -48,7 +48,7 @@ pub(super) enum Started {
 
 /// After this much of a stream, the task yields to others. A server that never stops sends faster than it is read: data is always
 /// there, and the task would never wait.
-const TURN: usize = 32 << 10;
+const TURN: usize = SHORT;
 
 /// White space, or a part of a byte order mark.
 fn is_blank(byte: &u8) -> bool {

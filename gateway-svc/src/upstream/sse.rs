@@ -2,6 +2,7 @@
 //! others, and so does the gateway.
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use memchr::memchr2;
 use service_kit::turns::SHORT;
 
 use super::mark::Mark;
@@ -82,7 +83,7 @@ impl Events {
                 Line::Unknown => self.came.len().min(HEAD - self.head.len()),
                 Line::Data | Line::Id | Line::Other => self.came.len(),
             };
-            let end = self.came[..most].iter().position(is_line_end);
+            let end = line_end(&self.came[..most]);
             let part = self.came.split_to(end.unwrap_or(most));
             match self.line {
                 Line::Unknown => self.head.extend_from_slice(&part),
@@ -186,7 +187,7 @@ pub(crate) const EVENT_ENDS: &[u8] = b"\n\n";
 pub(crate) fn push_event(out: &mut BytesMut, parts: &[&[u8]]) {
     out.extend_from_slice(EVENT);
     for part in parts {
-        if part.iter().any(is_line_end) {
+        if line_end(part).is_some() {
             out.extend(part.iter().map(blank));
         } else {
             out.extend_from_slice(part);
@@ -198,20 +199,21 @@ pub(crate) fn push_event(out: &mut BytesMut, parts: &[&[u8]]) {
 /// A part of a message, as an event can hold it. JSON has no line ends outside of strings unless the server set them; they are kept as
 /// several data lines.
 pub(crate) fn in_one_line(part: Bytes) -> Bytes {
-    if part.iter().any(is_line_end) {
+    if line_end(&part).is_some() {
         part.iter().map(blank).collect()
     } else {
         part
     }
 }
 
-fn is_line_end(byte: &u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
+/// Where the first line of this ends, if it does.
+fn line_end(text: &[u8]) -> Option<usize> {
+    memchr2(b'\n', b'\r', text)
 }
 
 /// Only space between JSON tokens can be a bare line end, so a blank says the same.
 fn blank(byte: &u8) -> u8 {
-    if is_line_end(byte) { b' ' } else { *byte }
+    if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }
 }
 
 #[cfg(test)]
