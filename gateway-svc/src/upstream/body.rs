@@ -37,6 +37,24 @@ impl BodyError {
     }
 }
 
+impl Body {
+    /// How many bytes have not come of a body of a stated length, as far as [`Self::poll_missing`] can receive them.
+    pub(super) fn missing(&self) -> usize {
+        match self {
+            Self::Own(body) => body.missing(),
+            Self::Hyper(_) => 0,
+        }
+    }
+
+    /// Receives some of what is missing, behind what has come.
+    pub(super) fn poll_missing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        match self {
+            Self::Own(body) => body.poll_missing(cx).map_err(BodyError::Own),
+            Self::Hyper(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;

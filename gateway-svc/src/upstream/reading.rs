@@ -1,13 +1,13 @@
 //! Reading what an upstream answers, within all limits.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
 use service_kit::turns::{SHORT, off_thread};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    body::BodyError,
     error::UpstreamError,
     message::{Message, Outgoing},
     pool::Body,
@@ -46,7 +46,16 @@ impl Upstreams {
         target: &Target,
         request: &Outgoing,
     ) -> Result<Bytes, UpstreamError> {
-        match self.next_data(&mut body, deadline, self.limits().idle, target).await? {
+        let idle = self.limits().idle;
+        // A body that takes no room is received into one buffer, where its length is stated.
+        let length = http_body::Body::size_hint(&body).exact();
+        if length.is_some_and(|length| length <= FREE as u64) {
+            while body.missing() > 0 {
+                let more = poll_fn(|cx| body.poll_missing(cx));
+                self.in_time(more, deadline, idle, target).await?;
+            }
+        }
+        match self.next_data(&mut body, deadline, idle, target).await? {
             Some(first) => self.read_on(first, &mut body, deadline, target, request).await,
             None => Ok(Bytes::new()),
         }
@@ -124,33 +133,40 @@ impl Upstreams {
             if body.is_end_stream() {
                 return Ok(None);
             }
-            let now = Instant::now();
-            if now >= deadline {
-                // Otherwise data that is already there would still be read: from a server that never stops, or after a client that read slowly.
-                return Err(UpstreamError::Timeout {
-                    what: "finish its answer",
-                    within: self.limits().total,
-                });
+            let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx).map(Option::transpose));
+            let Some(frame) = self.in_time(frame, deadline, idle, target).await? else {
+                return Ok(None);
+            };
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                return Ok(Some(data));
             }
-            let until = now.checked_add(idle).map_or(deadline, |until| deadline.min(until));
-            match timeout_at(until, body.frame()).await {
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Ok(Some(data)),
-                    Err(_) => {}
-                },
-                Ok(Some(Err(error))) => {
-                    return Err(UpstreamError::broken(&error, &target.key.endpoint, error.what()));
-                }
-                Ok(None) => return Ok(None),
-                Err(_) => {
-                    let within = if until == deadline { self.limits().total } else { idle };
-                    return Err(UpstreamError::Timeout {
-                        what: "finish its answer",
-                        within,
-                    });
-                }
-            }
+        }
+    }
+
+    /// What comes next of a body, after a silence of at most `idle`.
+    async fn in_time<T>(
+        &self,
+        next: impl Future<Output = Result<T, BodyError>>,
+        deadline: Instant,
+        idle: Duration,
+        target: &Target,
+    ) -> Result<T, UpstreamError> {
+        let late = |within| UpstreamError::Timeout {
+            what: "finish its answer",
+            within,
+        };
+        let now = Instant::now();
+        if now >= deadline {
+            // Otherwise data that is already there would still be read: from a server that never stops, or after a client that read slowly.
+            return Err(late(self.limits().total));
+        }
+        let until = now.checked_add(idle).map_or(deadline, |until| deadline.min(until));
+        match timeout_at(until, next).await {
+            Ok(next) => next.map_err(|error| UpstreamError::broken(&error, &target.key.endpoint, error.what())),
+            Err(_) if until == deadline => Err(late(self.limits().total)),
+            Err(_) => Err(late(idle)),
         }
     }
 

@@ -45,6 +45,30 @@ impl OwnBody {
         body
     }
 
+    /// How many bytes have not come of a body of a stated length.
+    pub(crate) fn missing(&self) -> usize {
+        let Some(connection) = &self.connection else { return 0 };
+        let left = self.reader.left().and_then(|left| usize::try_from(left).ok());
+        left.unwrap_or_default().saturating_sub(connection.came.len())
+    }
+
+    /// Receives some of what is missing. Where nothing is taken before nothing is missing, all of the body is one piece, which was not copied together.
+    pub(crate) fn poll_missing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let missing = self.missing();
+        let Some(connection) = self.connection.as_mut().filter(|_| missing > 0) else {
+            return Poll::Ready(Ok(()));
+        };
+        connection.send(cx);
+        let error = match ready!(connection.poll_receive_whole(cx, missing)) {
+            Ok(true) => return Poll::Ready(Ok(())),
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
+        let error = connection.ended_early(error);
+        self.connection = None;
+        Poll::Ready(Err(BodyError::Broken(error)))
+    }
+
     fn end_if_read(&mut self) {
         if self.reader.is_ended()
             && let Some(mut connection) = self.connection.take()

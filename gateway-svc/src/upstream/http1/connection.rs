@@ -10,7 +10,10 @@ use bytes::{Buf as _, Bytes, BytesMut, buf::Chain};
 use http::uri::Authority;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use service_kit::{receive::poll_receive, send::poll_send};
+use service_kit::{
+    receive::{SHORT_READ, poll_receive},
+    send::poll_send,
+};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     time::Instant,
@@ -100,6 +103,14 @@ impl Connection {
     /// Receives more, of which at least so much will come. Returns false where the server has closed the connection.
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, at_least: u64) -> Poll<io::Result<bool>> {
         poll_receive(&mut self.io, cx, &mut self.came, at_least)
+    }
+
+    /// As [`Self::poll_receive`], into one buffer that has memory for all that is missing.
+    pub(super) fn poll_receive_whole(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<io::Result<bool>> {
+        if missing > SHORT_READ {
+            self.came.reserve(missing);
+        }
+        self.poll_receive(cx, missing as u64)
     }
 
     /// Why the connection ended too early, which the server did: by `error`, or by closing it.

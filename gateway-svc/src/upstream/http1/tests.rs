@@ -1,6 +1,6 @@
 //! Connections between exchanges.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    body::OwnBody,
+    body::{BodyError, OwnBody},
     connection::{Connection, Server},
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
@@ -181,6 +181,53 @@ async fn a_large_body_is_read_in_pieces_and_leaves_no_buffer() {
     let _theirs = writing.await.unwrap();
     let ours = kept.take(&server()).expect("it is kept");
     assert_eq!(ours.came.capacity(), 0);
+}
+
+/// Whether some of it came with the head, or nothing.
+#[tokio::test]
+async fn a_body_that_is_waited_for_is_received_into_one_buffer() {
+    const LENGTH: usize = 100 << 10;
+    for first in [0, 3, 4 << 10] {
+        let kept = kept();
+        let (ours, mut theirs) = connection();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n{}",
+            "x".repeat(first)
+        );
+        let response = answered(&kept, ours, &mut theirs, head.as_bytes()).await.unwrap();
+        let mut body = response.into_body();
+        assert_eq!(body.missing(), LENGTH - first);
+        let writing = tokio::spawn(async move {
+            theirs.write_all(&vec![b'x'; LENGTH - first]).await.unwrap();
+            theirs
+        });
+        let mut times = 0;
+        while body.missing() > 0 {
+            poll_fn(|cx| body.poll_missing(cx)).await.unwrap();
+            times += 1;
+        }
+        assert!(times < LENGTH / LONG_READ + 8, "{times}");
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!((data.len(), body.missing()), (LENGTH, 0));
+        assert!(body.frame().await.is_none());
+        let _theirs = writing.await.unwrap();
+        let ours = kept.take(&server()).expect("it is kept");
+        assert_eq!(ours.came.capacity(), 0);
+        let capacity = data.try_into_mut().expect("nobody else has it").capacity();
+        assert!(capacity < LENGTH + 2 * SHORT_READ, "{capacity}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_whole_is_broken() {
+    let (ours, mut theirs) = connection();
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
+    let mut body = answered(&kept(), ours, &mut theirs, head).await.unwrap().into_body();
+    drop(theirs);
+    let error = poll_fn(|cx| body.poll_missing(cx)).await.unwrap_err();
+    assert!(matches!(error, BodyError::Broken(_)), "{error}");
+    assert_eq!(body.missing(), 0, "nobody waits for more");
+    assert!(body.frame().await.is_none());
 }
 
 #[tokio::test]
