@@ -41,24 +41,38 @@ pub(super) fn events_and_comments(events: impl Stream<Item = Bytes> + Send + 'st
 pub(super) fn as_events<P: AsRef<[Bytes]> + Send + 'static>(
     messages: impl Stream<Item = P> + Send + 'static,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
-    messages.flat_map(event)
+    messages.flat_map(|message| event(Bytes::new(), message))
 }
 
-/// A message, in pieces, as one event. It ends with [`EVENT_ENDS`].
-pub(super) fn event<P: AsRef<[Bytes]> + Send + 'static>(message: P) -> impl Stream<Item = Bytes> + Send + 'static {
+/// A message, in pieces, as one event that begins with these fields. It ends with [`EVENT_ENDS`].
+pub(super) fn event<P: AsRef<[Bytes]> + Send + 'static>(
+    fields: Bytes,
+    message: P,
+) -> impl Stream<Item = Bytes> + Send + 'static {
     async_stream::stream! {
         let pieces = message.as_ref();
         let length: usize = pieces.iter().map(Bytes::len).sum();
         if length > SHORT {
-            // A large message is sent in its own pieces. They hold their room until they are sent, also where a copy is sent.
-            yield Bytes::from_static(EVENT);
-            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            // A large message is sent in its own pieces, the short ones of them joined. They hold their room until they are sent, also where a copy is sent.
+            let mut joined = BytesMut::from(fields);
+            joined.extend_from_slice(EVENT);
+            for piece in pieces {
                 let piece = piece.clone();
-                yield off_thread(piece.len(), || in_one_line(piece)).await;
+                let piece = off_thread(piece.len(), || in_one_line(piece)).await;
+                if joined.len() + piece.len() <= JOIN {
+                    joined.extend_from_slice(&piece);
+                    continue;
+                }
+                if !joined.is_empty() {
+                    yield joined.split().freeze();
+                }
+                yield piece;
             }
-            yield Bytes::from_static(EVENT_ENDS);
+            joined.extend_from_slice(EVENT_ENDS);
+            yield joined.freeze();
         } else {
-            let mut event = BytesMut::with_capacity(length + 32);
+            let mut event = BytesMut::with_capacity(fields.len() + length + 32);
+            event.extend_from_slice(&fields);
             let parts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
             push_event(&mut event, &parts);
             yield event.freeze();
@@ -81,7 +95,9 @@ fn keep_alive<S: Future<Output = ()> + Send + 'static>(
                 event = events.next() => match event {
                     Some(event) => {
                         between = event.ends_with(EVENT_ENDS);
-                        silent.set(silence());
+                        if between {
+                            silent.set(silence());
+                        }
                         yield event;
                     }
                     None => return,
@@ -98,6 +114,33 @@ fn keep_alive<S: Future<Output = ()> + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_large_message_is_sent_uncopied_with_what_is_around_it_joined() {
+        let [fields, start, id, end] =
+            ["id: a-1-1\n", "{\"id\":", "1", "\n}"].map(|text| Bytes::from_static(text.as_bytes()));
+        let large = Bytes::from(vec![b' '; 2 * SHORT]);
+        let message = [start, id, large.clone(), Bytes::new(), end];
+        let pieces: Vec<Bytes> = event(fields, message).collect().await;
+        assert_eq!(pieces[0], "id: a-1-1\nevent: message\ndata: {\"id\":1");
+        assert_eq!(pieces[1].as_ptr(), large.as_ptr());
+        assert_eq!(pieces[1].len(), large.len());
+        assert_eq!(pieces[2..], [" }\n\n"]);
+    }
+
+    /// Many short pieces are not collected into one of any length.
+    #[tokio::test]
+    async fn what_is_joined_is_bounded() {
+        let message = vec![Bytes::from(vec![b' '; 1000]); 200];
+        let pieces: Vec<Bytes> = event(Bytes::new(), message).collect().await;
+        assert!(
+            pieces
+                .iter()
+                .all(|piece| !piece.is_empty() && piece.len() <= JOIN + EVENT_ENDS.len())
+        );
+        let sent: usize = pieces.iter().map(Bytes::len).sum();
+        assert_eq!(sent, EVENT.len() + 200 * 1000 + EVENT_ENDS.len());
+    }
 
     /// Here a comment is due all the time.
     #[tokio::test]

@@ -54,7 +54,7 @@ pub(super) fn events(holder: Box<Holder>) -> impl Stream<Item = Bytes> + Send + 
                 Next::Event(event) => yield event,
                 Next::Message(message) => {
                     // Most streams have none, and no room for one.
-                    let mut event = Box::pin(body::event([message]));
+                    let mut event = Box::pin(body::event(Bytes::new(), [message]));
                     while let Some(piece) = event.next().await {
                         yield piece;
                     }

@@ -191,8 +191,7 @@ impl Live {
                     continue;
                 }
                 let mut message = event.pieces;
-                yield message.remove(0);
-                let mut event = Box::pin(body::event(message));
+                let mut event = Box::pin(body::event(message.remove(0), message));
                 while let Some(piece) = event.next().await {
                     yield piece;
                 }
