@@ -33,8 +33,9 @@ use super::{
     incoming::{Broken, Wants, incoming},
 };
 
-/// What is read ahead of an answer while the client takes what is before it.
-const AHEAD: usize = 64 << 10;
+/// What is read ahead of an answer while the client takes what is before it. Almost all answers are shorter, and so are sent with one write, also as streams of
+/// events, where something follows the message.
+const AHEAD: usize = 128 << 10;
 /// A head that has no long fields.
 const HEAD: usize = 512;
 
