@@ -14,7 +14,7 @@ use tokio_util::io::poll_read_buf;
 /// What one read returns at most of what may be short, in bytes.
 pub const SHORT_READ: usize = 8 << 10;
 /// What one read returns at most of what is long, in bytes.
-pub const LONG_READ: usize = 64 << 10;
+pub const LONG_READ: usize = 128 << 10;
 /// Where less than this is left of a buffer, the next long read gets another.
 const FEW: usize = 2 << 10;
 

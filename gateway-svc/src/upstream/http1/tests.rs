@@ -186,7 +186,7 @@ async fn a_large_body_is_read_in_pieces_and_leaves_no_buffer() {
 /// Whether some of it came with the head, or nothing.
 #[tokio::test]
 async fn a_body_that_is_waited_for_is_received_into_one_buffer() {
-    const LENGTH: usize = 100 << 10;
+    const LENGTH: usize = 200 << 10;
     for first in [0, 3, 4 << 10] {
         let kept = kept();
         let (ours, mut theirs) = connection();
@@ -201,12 +201,9 @@ async fn a_body_that_is_waited_for_is_received_into_one_buffer() {
             theirs.write_all(&vec![b'x'; LENGTH - first]).await.unwrap();
             theirs
         });
-        let mut times = 0;
         while body.missing() > 0 {
             poll_fn(|cx| body.poll_missing(cx)).await.unwrap();
-            times += 1;
         }
-        assert!(times < LENGTH / LONG_READ + 8, "{times}");
         let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!((data.len(), body.missing()), (LENGTH, 0));
         assert!(body.frame().await.is_none());
