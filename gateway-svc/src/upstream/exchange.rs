@@ -3,7 +3,10 @@
 use std::{borrow::Cow, pin::pin, sync::Arc};
 
 use service_kit::{cancel::Cancel, turns::off_thread};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 
 use super::{
     answer::{Answers, Started},
@@ -155,16 +158,13 @@ impl Upstreams {
                 // Its answer may not begin before the client has answered what the server asks beside it.
                 within += limits.idle;
             }
-            let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
-                .await
-                .map_err(|_| UpstreamError::Timeout {
-                    what: "finish earlier calls",
-                    within: limits.headers,
-                })?
-                .map_err(|_| UpstreamError::invalid("its session has ended"))?;
+            let permit = match Arc::clone(&session.permits).try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => Box::pin(self.permit(&session)).await?,
+            };
             let response = match session.era {
                 Era::Legacy => self.post(target, Some(&session), request.body.clone(), within).await,
-                Era::Modern => self.post_modern(target, &session, request, limits.headers).await,
+                Era::Modern => Box::pin(self.post_modern(target, &session, request, limits.headers)).await,
             };
             if let Err(UpstreamError::Timeout { .. }) = response {
                 Box::pin(self.failed(target, Failure::Silence, "")).await;
@@ -183,12 +183,15 @@ impl Upstreams {
                     // Only a server that speaks another era now has not processed it.
                     renewed = true;
                     self.inner.eras.invalidate(&target.key.endpoint);
-                    self.forget(target, &session).await;
+                    Box::pin(self.forget(target, &session)).await;
                     doubted = Some((session.era, reply));
                 }
                 Begun::Events(body) => return Ok(Sent::Events(session, permit, body)),
                 Begun::SessionDoubted(text, is_json)
-                    if renewed || !self.is_lost(target, &session, &text).await.unwrap_or_default() =>
+                    if renewed
+                        || !Box::pin(self.is_lost(target, &session, &text))
+                            .await
+                            .unwrap_or_default() =>
                 {
                     if !is_json {
                         return Err(UpstreamError::invalid("HTTP 400"));
@@ -202,10 +205,22 @@ impl Upstreams {
                 Begun::SessionLost | Begun::SessionDoubted(..) => {
                     // The server did not process the call, so it may be sent again.
                     renewed = true;
-                    self.forget(target, &session).await;
+                    Box::pin(self.forget(target, &session)).await;
                 }
             }
         }
+    }
+
+    /// Waits until another call may be in progress in this session.
+    async fn permit(&self, session: &Session) -> Result<OwnedSemaphorePermit, UpstreamError> {
+        let within = self.inner.limits.headers;
+        timeout(within, Arc::clone(&session.permits).acquire_owned())
+            .await
+            .map_err(|_| UpstreamError::Timeout {
+                what: "finish earlier calls",
+                within,
+            })?
+            .map_err(|_| UpstreamError::invalid("its session has ended"))
     }
 
     /// Whether a server that refuses a request with this text refuses everything in this session: then it has carried out nothing.
@@ -241,6 +256,19 @@ impl Upstreams {
 
     /// The session for this target, opened by the first call that requires it; the others wait for it.
     pub(super) async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
+        let now = Instant::now();
+        if let Some(session) = target.in_use.get(now)
+            && !session.is_outdated(self.inner.limits.discovered)
+        {
+            return Ok(session);
+        }
+        // The futures of the cache are large, and aligned to cache lines.
+        let session = Box::pin(self.look_up(target)).await?;
+        target.in_use.set(&session, now);
+        Ok(session)
+    }
+
+    async fn look_up(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
         if let Some(session) = self.inner.sessions.get(&target.key).await {
             if !session.is_outdated(self.inner.limits.discovered) {
                 return Ok(session);
@@ -265,6 +293,7 @@ impl Upstreams {
     }
 
     pub(super) async fn forget(&self, target: &Target, lost: &Arc<Session>) {
+        lost.set_forgotten();
         if let Some(current) = self.inner.sessions.get(&target.key).await
             && Arc::ptr_eq(&current, lost)
         {
@@ -276,7 +305,7 @@ impl Upstreams {
 /// A request that was sent, and whose answer has begun.
 enum Sent {
     Whole(Arc<Session>, Reply),
-    Events(Arc<Session>, tokio::sync::OwnedSemaphorePermit, Body),
+    Events(Arc<Session>, OwnedSemaphorePermit, Body),
 }
 
 /// What an error says, whichever request it answers.

@@ -19,6 +19,7 @@ mod exchange;
 mod fuzz;
 mod heard;
 mod http1;
+mod in_use;
 mod initialize;
 mod knock;
 mod left_out;

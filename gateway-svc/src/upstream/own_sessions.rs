@@ -156,6 +156,7 @@ impl Upstreams {
 
     /// Tells a server that a session is over. `headers` are those of calls to it.
     pub(crate) async fn end(&self, own: OpenSession, headers: HeaderMap) {
+        own.session.set_forgotten();
         self.inner.sessions.invalidate(own.key()).await;
         self.end_session(own.key(), headers, &own.session).await;
     }

@@ -1,6 +1,6 @@
 //! Sends one message, and interprets status and headers of the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -225,7 +225,8 @@ impl Upstreams {
         if status == StatusCode::NOT_FOUND && has_session {
             return Ok(Begun::SessionLost);
         }
-        let headers = response.headers();
+        let (head, body) = response.into_parts();
+        let headers = &head.headers;
         if headers
             .get(CONTENT_ENCODING)
             .is_some_and(|encoding| encoding != "identity")
@@ -237,16 +238,14 @@ impl Upstreams {
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         let kind = media_type(headers);
         if !status.is_success() {
-            return self
-                .refusal(target, status, &kind, response.into_body(), has_session)
-                .await;
+            return Box::pin(self.refusal(target, status, &kind, body, has_session)).await;
         }
-        match kind.as_str() {
+        match &*kind {
             "application/json" if length.is_some_and(|length| length > self.inner.limits.max_message) => {
                 Err(self.too_large())
             }
-            "application/json" => Ok(Begun::Json(response.into_body())),
-            "text/event-stream" => Ok(Begun::Events(response.into_body())),
+            "application/json" => Ok(Begun::Json(body)),
+            "text/event-stream" => Ok(Begun::Events(body)),
             _ if status == StatusCode::ACCEPTED => Err(UpstreamError::invalid("it answers a request with HTTP 202")),
             "" => Err(UpstreamError::invalid("it has no content type")),
             other if is_media_type(other) => Err(UpstreamError::invalid(format!("it is of type {other}"))),
@@ -354,12 +353,17 @@ fn secret_names(headers: &HeaderMap) -> Option<HeaderValue> {
     (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(",")).ok())?
 }
 
-pub(super) fn media_type(headers: &HeaderMap) -> String {
+/// In lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    match kind.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => kind.to_ascii_lowercase().into(),
+        false => kind.into(),
+    }
 }
 
 /// Whether this is safe to repeat in a message to people.

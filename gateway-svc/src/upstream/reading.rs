@@ -32,6 +32,9 @@ impl Upstreams {
         target: &Target,
         request: &Outgoing,
     ) -> Result<Message, UpstreamError> {
+        if text.len() <= SHORT {
+            return Message::parse(text, request, false);
+        }
         let whose = request.caller.as_ref().unwrap_or_else(|| target.installation());
         let _turn = self.inner.turns.take(text.len(), whose).await;
         let request = request.clone();

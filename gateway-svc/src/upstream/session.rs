@@ -1,6 +1,12 @@
 //! A session with an upstream.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::HeaderValue;
 use tokio::{
@@ -104,6 +110,8 @@ pub(super) struct Session {
     pub(super) stream_begun: StreamBegun,
     /// Set once its server is known to have lost it.
     pub(super) lost: SetOnce<()>,
+    /// Set once it is not kept any more, and for ever.
+    pub(super) forgotten: AtomicBool,
 }
 
 /// Whether the method changes what a client has subscribed to.
@@ -124,6 +132,7 @@ impl Session {
             side_messages: Arc::new(Semaphore::new(SIDE_MESSAGES)),
             stream_begun: StreamBegun::default(),
             lost: SetOnce::new(),
+            forgotten: AtomicBool::new(false),
         }
     }
 
@@ -135,6 +144,16 @@ impl Session {
             offers,
             ..Self::new(None, permits)
         }
+    }
+
+    /// It is not kept any more: calls that begin from now on must not use it.
+    pub(super) fn set_forgotten(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+
+    /// Whether it is not kept any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
     }
 
     /// Whether the server answers requests of this method.

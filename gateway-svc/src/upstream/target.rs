@@ -12,6 +12,7 @@ use url::Url;
 use super::{
     client::{Client, Profile},
     connect,
+    in_use::InUse,
 };
 
 /// A legacy revision of MCP.
@@ -180,6 +181,7 @@ pub(crate) struct Target {
     pub(super) whose: Option<Whose>,
     /// See [`Target::in_background`].
     pub(super) background: bool,
+    pub(super) in_use: InUse,
 }
 
 impl Target {
@@ -249,6 +251,7 @@ impl Target {
             takes_no_questions: false,
             whose: None,
             background: false,
+            in_use: InUse::default(),
         }
     }
 

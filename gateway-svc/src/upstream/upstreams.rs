@@ -105,7 +105,10 @@ impl Upstreams {
         let sessions = Cache::builder()
             .max_capacity(SESSIONS)
             .time_to_idle(SESSION_IDLE)
-            .eviction_listener(move |key, session, _| index.remove(&key, &session))
+            .eviction_listener(move |key, session: Arc<Session>, _| {
+                session.set_forgotten();
+                index.remove(&key, &session);
+            })
             .build();
         let plain_with_secrets = Arc::new(policy.for_plain_secrets());
         let rooms = Rooms::new(limits.room, limits.room_each, limits.room_wait);

@@ -124,6 +124,35 @@ async fn a_session_in_place_of_a_lost_one_has_its_subscriptions() {
     assert_eq!(again, ["x:b"]);
 }
 
+/// Also where it was looked up for the same target a moment ago.
+#[tokio::test]
+async fn a_session_that_the_cache_has_let_go_is_not_used_again() {
+    let (url, _seen) = server(|message, headers| {
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"session":{:?}}}}}"#,
+            message["id"], headers["mcp-session-id"]
+        ))
+    })
+    .await;
+    let (upstreams, target) = (upstreams(patient()), target(&url));
+    let first = call(&upstreams, &target).await.unwrap().result();
+    assert_eq!(call(&upstreams, &target).await.unwrap().result(), first);
+    upstreams.inner.sessions.invalidate(&target.key).await;
+    let second = call(&upstreams, &target).await.unwrap().result();
+    assert_ne!(second, first);
+    let session = upstreams.session(&target).await.unwrap();
+    upstreams.forget(&target, &session).await;
+    assert_ne!(call(&upstreams, &target).await.unwrap().result(), second);
+}
+
+/// Memory that is aligned to cache lines costs more to allocate. The futures of the cache of sessions are aligned so.
+#[tokio::test]
+async fn a_call_is_aligned_as_ordinary_memory_is() {
+    let (upstreams, target) = (upstreams(patient()), target("http://127.0.0.1:1/mcp"));
+    let calling = call(&upstreams, &target);
+    assert!(align_of_val(&calling) <= 16, "{}", align_of_val(&calling));
+}
+
 /// A session of an older credential is not used again.
 #[tokio::test]
 async fn another_credential_has_another_session() {
