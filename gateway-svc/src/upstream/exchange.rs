@@ -12,6 +12,7 @@ use super::{
     answer::{Answers, Started},
     client::Era,
     error::{Failure, UpstreamError},
+    in_use::Used,
     message::{Message, Outgoing, Reply},
     messages::{Answer, Messages},
     modern::{
@@ -113,7 +114,7 @@ impl Upstreams {
         let mut renewed = false;
         let mut doubted: Option<(Era, Reply)> = None;
         loop {
-            let session = self.session(target).await?;
+            let Used { session, post } = self.in_use(target).await?;
             if let Some((era, refusal)) = doubted.take()
                 && session.era == era
             {
@@ -162,9 +163,10 @@ impl Upstreams {
                 Ok(permit) => permit,
                 Err(_) => Box::pin(self.permit(&session)).await?,
             };
-            let response = match session.era {
-                Era::Legacy => self.post(target, Some(&session), request.body.clone(), within).await,
-                Era::Modern => Box::pin(self.post_modern(target, &session, request, limits.headers)).await,
+            let response = match (session.era, &post) {
+                (Era::Legacy, Some(post)) => self.post_prepared(target, post, request.body.clone(), within).await,
+                (Era::Legacy, None) => Box::pin(self.post(target, Some(&session), request.body.clone(), within)).await,
+                (Era::Modern, _) => Box::pin(self.post_modern(target, &session, request, limits.headers)).await,
             };
             if let Err(UpstreamError::Timeout { .. }) = response {
                 Box::pin(self.failed(target, Failure::Silence, "")).await;
@@ -256,16 +258,23 @@ impl Upstreams {
 
     /// The session for this target, opened by the first call that requires it; the others wait for it.
     pub(super) async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
+        Ok(self.in_use(target).await?.session)
+    }
+
+    /// The same, with what is prepared for it.
+    async fn in_use(&self, target: &Arc<Target>) -> Result<Used, UpstreamError> {
         let now = Instant::now();
-        if let Some(session) = target.in_use.get(now)
-            && !session.is_outdated(self.inner.limits.discovered)
+        if let Some(used) = target.in_use.get(now)
+            && !used.session.is_outdated(self.inner.limits.discovered)
         {
-            return Ok(session);
+            return Ok(used);
         }
         // The futures of the cache are large, and aligned to cache lines.
         let session = Box::pin(self.look_up(target)).await?;
-        target.in_use.set(&session, now);
-        Ok(session)
+        let post = self.prepare_post(target, &session).map(Arc::new);
+        let used = Used { session, post };
+        target.in_use.set(used.clone(), now);
+        Ok(used)
     }
 
     async fn look_up(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {

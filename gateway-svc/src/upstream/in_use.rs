@@ -7,14 +7,21 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::session::Session;
+use super::{http1::PreparedPost, session::Session};
 
 /// A session is looked up again after this time, so that the cache learns that it is used: much shorter than the time after which it would be forgotten.
 const LOOKED_UP: Duration = Duration::from_secs(10);
 
+/// A session, and what a target's messages in it are sent with, where that is prepared. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Used {
+    pub(super) session: Arc<Session>,
+    pub(super) post: Option<Arc<PreparedPost>>,
+}
+
 /// The session that was looked up last for a target. A target that is made out of another has none yet: it may be one with another session.
 #[derive(Default)]
-pub(super) struct InUse(Mutex<Option<(Arc<Session>, Instant)>>);
+pub(super) struct InUse(Mutex<Option<(Used, Instant)>>);
 
 impl Clone for InUse {
     fn clone(&self) -> Self {
@@ -23,20 +30,20 @@ impl Clone for InUse {
 }
 
 impl InUse {
-    fn session(&self) -> MutexGuard<'_, Option<(Arc<Session>, Instant)>> {
+    fn used(&self) -> MutexGuard<'_, Option<(Used, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session, if it was looked up a short time ago and is still in the cache.
-    pub(super) fn get(&self, now: Instant) -> Option<Arc<Session>> {
-        let session = self.session();
-        let (session, until) = session.as_ref()?;
-        (now < *until && !session.is_forgotten()).then(|| Arc::clone(session))
+    pub(super) fn get(&self, now: Instant) -> Option<Used> {
+        let used = self.used();
+        let (used, until) = used.as_ref()?;
+        (now < *until && !used.session.is_forgotten()).then(|| used.clone())
     }
 
     /// It was looked up at this moment.
-    pub(super) fn set(&self, session: &Arc<Session>, now: Instant) {
-        *self.session() = Some((Arc::clone(session), now + LOOKED_UP));
+    pub(super) fn set(&self, used: Used, now: Instant) {
+        *self.used() = Some((used, now + LOOKED_UP));
     }
 }
 
@@ -49,7 +56,11 @@ mod tests {
     fn in_use(now: Instant) -> (InUse, Arc<Session>) {
         let (in_use, session) = (InUse::default(), Session::new(None, Arc::new(Semaphore::new(1))));
         let session = Arc::new(session);
-        in_use.set(&session, now);
+        let used = Used {
+            session: Arc::clone(&session),
+            post: None,
+        };
+        in_use.set(used, now);
         (in_use, session)
     }
 

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
@@ -21,7 +21,7 @@ use thread_local::ThreadLocal;
 pub(crate) use super::{body::Body, pool_error::PoolError};
 use super::{
     connect::{Connector, Plain},
-    http1::{Client, Limits},
+    http1::{Client, Limits, PreparedPost},
 };
 
 /// How long a connection may be idle and still be used again: servers and intermediaries close theirs after a minute or more.
@@ -79,6 +79,15 @@ impl Pool {
                 clients: Arc::default(),
             },
         })
+    }
+
+    /// A POST with these fields, to be sent with one body after another, as [`Pool::request`] sends it; `None` over a path that has nothing to prepare,
+    /// or if it cannot be sent.
+    pub(crate) fn prepare(&self, uri: &Uri, headers: &HeaderMap) -> Option<PreparedPost> {
+        match &self.0 {
+            Inner::Own(client) => client.prepare(uri, headers),
+            Inner::Hyper { .. } => None,
+        }
     }
 
     /// Sends a request to an absolute URI; `request` has none, and gets `Host` where it lacks it. It must have no fields of a connection

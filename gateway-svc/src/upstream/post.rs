@@ -17,6 +17,7 @@ use super::{
     client::Era,
     connect,
     error::{Failure, UpstreamError},
+    http1::PreparedPost,
     pool::{Body, Pool, PoolError},
     session::Session,
     target::{Endpoint, Target},
@@ -100,6 +101,28 @@ impl Upstreams {
         self.post_with(target, session, HeaderMap::new(), body, within).await
     }
 
+    /// What each message in this session is sent with, prepared; `None`: it is not the same for all, or each is sent with [`Upstreams::post`].
+    pub(super) fn prepare_post(&self, target: &Target, session: &Session) -> Option<PreparedPost> {
+        if session.era == Era::Modern {
+            return None;
+        }
+        let endpoint = &target.key.endpoint;
+        let headers = headers(target.headers.clone(), endpoint, Some(session));
+        self.pool(endpoint, target.secret).prepare(&endpoint.uri, &headers)
+    }
+
+    /// As [`Upstreams::post`], with what is prepared for this target and its session.
+    pub(super) async fn post_prepared(
+        &self,
+        target: &Target,
+        post: &PreparedPost,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let sent = async { Ok(post.send(body).await?.map(Body::Own)) };
+        self.admitted(target, begun(&target.key.endpoint, sent, within)).await
+    }
+
     /// With further headers.
     pub(super) async fn post_with(
         &self,
@@ -152,8 +175,18 @@ impl Upstreams {
         request: http::Request<Full<Bytes>>,
         within: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
+        let exchange = self.exchange_at_once(target, request, within);
+        self.admitted(target, exchange).await
+    }
+
+    /// Makes this exchange with the server, if it is there, and takes into account what came of it.
+    async fn admitted(
+        &self,
+        target: &Target,
+        exchange: impl Future<Output = Result<Response<Body>, UpstreamError>>,
+    ) -> Result<Response<Body>, UpstreamError> {
         if target.key.endpoint.hosted {
-            return self.exchange_at_once(target, request, within).await;
+            return exchange.await;
         }
         // What nobody waits for asks the server itself: as a trial, it would have calls refused meanwhile.
         if !target.background
@@ -161,7 +194,7 @@ impl Upstreams {
         {
             Box::pin(self.try_again(target, trial)).await?;
         }
-        let exchanged = self.exchange_at_once(target, request, within).await;
+        let exchanged = exchange.await;
         self.learn(target, &exchanged).await;
         exchanged
     }
@@ -174,21 +207,8 @@ impl Upstreams {
         within: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
         let endpoint = &target.key.endpoint;
-        let pool = self.pool(endpoint, target.secret);
-        match timeout(within, pool.request(&endpoint.uri, request)).await {
-            Ok(Ok(response)) if endpoint.hosted => not_taken(&response).map_or(Ok(response), Err),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
-            Ok(Err(PoolError::Exchange(error))) => {
-                let what = format!("the connection broke: {}", connect::cause(&*error));
-                Err(UpstreamError::broken(&*error, endpoint, what))
-            }
-            Ok(Err(PoolError::Malformed(malformed))) => Err(UpstreamError::invalid(malformed.to_string())),
-            Err(_) => Err(UpstreamError::Timeout {
-                what: "begin to answer",
-                within,
-            }),
-        }
+        let sent = self.pool(endpoint, target.secret).request(&endpoint.uri, request);
+        begun(endpoint, sent, within).await
     }
 
     /// Ends a session (DELETE); failures are only logged.
@@ -298,6 +318,28 @@ pub(super) fn is_message(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| {
         text.trim_start().starts_with('[') || Object::parse(text).is_ok_and(|object| object.get("jsonrpc").is_some())
     })
+}
+
+/// The answer of this endpoint to a request that is sent, if it begins within this time.
+async fn begun(
+    endpoint: &Endpoint,
+    sent: impl Future<Output = Result<Response<Body>, PoolError>>,
+    within: Duration,
+) -> Result<Response<Body>, UpstreamError> {
+    match timeout(within, sent).await {
+        Ok(Ok(response)) if endpoint.hosted => not_taken(&response).map_or(Ok(response), Err),
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
+        Ok(Err(PoolError::Exchange(error))) => {
+            let what = format!("the connection broke: {}", connect::cause(&*error));
+            Err(UpstreamError::broken(&*error, endpoint, what))
+        }
+        Ok(Err(PoolError::Malformed(malformed))) => Err(UpstreamError::invalid(malformed.to_string())),
+        Err(_) => Err(UpstreamError::Timeout {
+            what: "begin to answer",
+            within,
+        }),
+    }
 }
 
 /// Why a bridge did not pass a request on. It may be sent again: to the successor of a server that is stopping, or later.

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, uri::Scheme};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use service_kit::http1::request_head;
 use thread_local::ThreadLocal;
@@ -15,6 +15,7 @@ use super::{
     connection::{Connection, Server},
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
+    prepared::PreparedPost,
 };
 use crate::upstream::{connect::Connector, pool_error::PoolError};
 
@@ -42,27 +43,45 @@ impl Client {
         let (request, body) = request.into_parts();
         let head = request_head(&request.method, uri, &request.headers, body.len());
         let head = head.map_err(|error| PoolError::Exchange(error.into()))?;
-        let authority = uri.authority().cloned();
-        let server = Server {
-            tls: uri.scheme() == Some(&Scheme::HTTPS),
-            authority: authority.ok_or_else(|| PoolError::Connect("its URL has no host".into()))?,
-        };
+        let server = Server::of(uri).ok_or_else(|| PoolError::Connect("its URL has no host".into()))?;
+        self.send(uri, &server, &request.method, head, body).await
+    }
+
+    /// Has what each request of this client requires that differs from the one before by its body alone; `None` where it cannot be sent.
+    pub(crate) fn prepare(&self, uri: &Uri, headers: &HeaderMap) -> Option<PreparedPost> {
+        PreparedPost::new(self.clone(), uri, headers)
+    }
+
+    /// Sends what is written already.
+    pub(super) async fn send(
+        &self,
+        uri: &Uri,
+        server: &Server,
+        method: &Method,
+        head: Bytes,
+        body: Bytes,
+    ) -> Result<Response<OwnBody>, PoolError> {
         let kept = self.threads.get_or(|| Kept::new(self.limits));
-        while let Some(mut connection) = kept.take(&server) {
+        while let Some(mut connection) = kept.take(server) {
             let quiet = poll_fn(|cx| Poll::Ready(connection.is_quiet(cx)));
             if !unconstrained(quiet).await {
                 continue;
             }
-            match exchange(connection, kept, &request.method, head.clone(), body.clone()).await {
+            match exchange(connection, kept, method, head.clone(), body.clone()).await {
                 Err(ExchangeError::Untouched(_)) => {}
                 exchanged => return exchanged.map_err(PoolError::from),
             }
         }
+        // Few requests connect, and a TLS handshake takes much memory.
+        let connection = Box::pin(self.connect(uri, server)).await?;
+        let exchanged = exchange(connection, kept, method, head, body).await;
+        exchanged.map_err(PoolError::from)
+    }
+
+    async fn connect(&self, uri: &Uri, server: &Server) -> Result<Box<Connection>, PoolError> {
         let connected = self.connector.clone().oneshot(uri.clone()).await;
         let io = connected.map_err(PoolError::Connect)?;
-        let connection = Connection::new(TokioIo::new(io), server);
-        let exchanged = exchange(Box::new(connection), kept, &request.method, head, body).await;
-        exchanged.map_err(PoolError::from)
+        Ok(Box::new(Connection::new(TokioIo::new(io), server.clone())))
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes, BytesMut, buf::Chain};
-use http::uri::Authority;
+use http::{Uri, uri::Scheme};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use service_kit::{
@@ -25,10 +26,22 @@ use crate::upstream::connect::Stream;
 pub(super) type Io = TokioIo<MaybeHttpsStream<TokioIo<Stream>>>;
 
 /// Which server a connection leads to. The address was checked when it was connected to; each policy has connections of its own.
+/// Cheap to clone, to compare and to hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Server {
-    pub(super) tls: bool,
-    pub(super) authority: Authority,
+    tls: bool,
+    /// In lower case.
+    authority: Arc<str>,
+}
+
+impl Server {
+    /// That of an absolute URI; `None` where it has none.
+    pub(super) fn of(uri: &Uri) -> Option<Self> {
+        Some(Self {
+            tls: uri.scheme() == Some(&Scheme::HTTPS),
+            authority: uri.authority()?.as_str().to_ascii_lowercase().into(),
+        })
+    }
 }
 
 /// A connection.

@@ -6,9 +6,11 @@ mod client;
 mod connection;
 mod exchange;
 mod kept;
+mod prepared;
 #[cfg(test)]
 mod tests;
 
 pub(super) use body::{BodyError, OwnBody};
 pub(super) use client::Client;
 pub(super) use kept::Limits;
+pub(super) use prepared::PreparedPost;

@@ -25,10 +25,7 @@ use crate::upstream::connect::Stream;
 const IDLE: Duration = Duration::from_secs(55);
 
 fn server() -> Server {
-    Server {
-        tls: false,
-        authority: "a.example".parse().unwrap(),
-    }
+    Server::of(&"http://a.example".parse().unwrap()).unwrap()
 }
 
 const LIMITS: Limits = Limits {

@@ -1,0 +1,101 @@
+//! A POST that is sent again and again, each time with another body.
+
+use std::fmt::Write as _;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Response, Uri};
+use service_kit::http1::{Unwritable, request_head};
+
+use super::{body::OwnBody, client::Client, connection::Server};
+use crate::upstream::pool_error::PoolError;
+
+/// A body of at most this many bytes is written in one buffer with the head.
+const SHORT_BODY: usize = 4 << 10;
+/// The end of the head of a POST without a body.
+const NO_LENGTH: &str = "0\r\n\r\n";
+/// The most bytes of a length, with the end of the head.
+const LONGEST_LENGTH: usize = 24;
+
+/// A POST to one server, without its body. It may contain a credential: it cannot be printed.
+pub(crate) struct PreparedPost {
+    client: Client,
+    uri: Uri,
+    server: Server,
+    head: PostHead,
+}
+
+impl PreparedPost {
+    /// As [`Client::request`].
+    pub(super) fn new(client: Client, uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+        Some(Self {
+            client,
+            server: Server::of(uri)?,
+            head: PostHead::new(uri, headers).ok()?,
+            uri: uri.clone(),
+        })
+    }
+
+    /// Sends it with this body, as [`Client::request`].
+    pub(crate) async fn send(&self, body: Bytes) -> Result<Response<OwnBody>, PoolError> {
+        let (head, body) = self.head.with(body);
+        let (client, server) = (&self.client, &self.server);
+        client.send(&self.uri, server, &Method::POST, head, body).await
+    }
+}
+
+/// The head of a POST, up to the value of `Content-Length`.
+struct PostHead(Bytes);
+
+impl PostHead {
+    fn new(uri: &Uri, headers: &HeaderMap) -> Result<Self, Unwritable> {
+        let mut head = request_head(&Method::POST, uri, headers, 0)?;
+        debug_assert!(head.ends_with(b"\r\ncontent-length: 0\r\n\r\n"));
+        head.truncate(head.len() - NO_LENGTH.len());
+        Ok(Self(head))
+    }
+
+    /// What is written: the head, which has the body in it where that is short, and the body otherwise.
+    fn with(&self, body: Bytes) -> (Bytes, Bytes) {
+        let is_short = body.len() <= SHORT_BODY;
+        let together = if is_short { body.len() } else { 0 };
+        let mut head = BytesMut::with_capacity(self.0.len() + LONGEST_LENGTH + together);
+        head.extend_from_slice(&self.0);
+        // It grows; it does not fail.
+        let _ = write!(head, "{}\r\n\r\n", body.len());
+        if !is_short {
+            return (head.freeze(), body);
+        }
+        head.extend_from_slice(&body);
+        (head.freeze(), Bytes::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn what_is_prepared_is_written_as_any_other_request() {
+        let uri = Uri::from_static("http://a.example:8080/mcp?a=b");
+        let headers = HeaderMap::from_iter([
+            (http::header::ACCEPT, HeaderValue::from_static("*/*")),
+            (http::header::AUTHORIZATION, HeaderValue::from_static("Bearer secret")),
+        ]);
+        let prepared = PostHead::new(&uri, &headers).unwrap();
+        for length in [0, 1, 9, 10, SHORT_BODY, SHORT_BODY + 1] {
+            let body = Bytes::from(vec![b'x'; length]);
+            let (head, rest) = prepared.with(body.clone());
+            assert_eq!(rest.is_empty(), length <= SHORT_BODY);
+            let expected = request_head(&Method::POST, &uri, &headers, length).unwrap();
+            assert_eq!([head, rest].concat(), [expected, body].concat());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_prepared() {
+        assert!(PostHead::new(&Uri::from_static("/mcp"), &HeaderMap::new()).is_err());
+    }
+}
