@@ -17,6 +17,8 @@ use tokio::time::sleep;
 
 use crate::upstream::{EVENT, EVENT_ENDS, in_one_line, push_event};
 
+/// Short pieces of a large event up to this size together are sent as one.
+const JOIN: usize = 8 << 10;
 /// After this silence a comment is sent, so that no intermediary closes the stream as idle.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) const COMMENT: &[u8] = b": keep-alive\n\n";
