@@ -200,7 +200,7 @@ impl Answers {
 
     /// Whether the server speaks a newer revision than the client.
     pub(super) fn is_for_older_client(&self) -> bool {
-        self.session.is_newer_than(&self.request)
+        self.session.is_newer_than(self.request.era)
     }
 
     /// The next message. Must not be called again after the reply or an error.

@@ -45,7 +45,7 @@ impl Upstreams {
                 session,
                 request,
                 reply,
-            } if session.is_newer_than(&request) => {
+            } if session.is_newer_than(request.era) => {
                 let (judged, length) = (reply.clone(), reply.result().map_or(0, |result| result.len()));
                 match off_thread(length, || judge(judged))
                     .await

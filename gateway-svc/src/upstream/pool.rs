@@ -85,7 +85,7 @@ impl Pool {
     /// or if it cannot be sent.
     pub(crate) fn prepare(&self, uri: &Uri, headers: &HeaderMap) -> Option<PreparedPost> {
         match &self.0 {
-            Inner::Own(client) => client.prepare(uri, headers),
+            Inner::Own(client) => PreparedPost::new(client.clone(), uri, headers),
             Inner::Hyper { .. } => None,
         }
     }

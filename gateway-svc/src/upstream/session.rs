@@ -16,7 +16,6 @@ use tokio::{
 
 use super::{
     client::Era,
-    message::Outgoing,
     modern::{
         self,
         names::{FOLLOW_TASK, TASKS},
@@ -174,8 +173,8 @@ impl Session {
         self.era == Era::Modern && self.since.elapsed() >= after
     }
 
-    /// Whether the server speaks a newer revision than the client that this request is made for.
-    pub(super) fn is_newer_than(&self, request: &Outgoing) -> bool {
-        self.era == Era::Modern && request.era == Era::Legacy
+    /// Whether the server speaks a newer revision than a client of this era.
+    pub(super) fn is_newer_than(&self, client: Era) -> bool {
+        self.era == Era::Modern && client == Era::Legacy
     }
 }

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use service_kit::http1::request_head;
 use thread_local::ThreadLocal;
@@ -15,7 +15,6 @@ use super::{
     connection::{Connection, Server},
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
-    prepared::PreparedPost,
 };
 use crate::upstream::{connect::Connector, pool_error::PoolError};
 
@@ -45,11 +44,6 @@ impl Client {
         let head = head.map_err(|error| PoolError::Exchange(error.into()))?;
         let server = Server::of(uri).ok_or_else(|| PoolError::Connect("its URL has no host".into()))?;
         self.send(uri, &server, &request.method, head, body).await
-    }
-
-    /// Has what each request of this client requires that differs from the one before by its body alone; `None` where it cannot be sent.
-    pub(crate) fn prepare(&self, uri: &Uri, headers: &HeaderMap) -> Option<PreparedPost> {
-        PreparedPost::new(self.clone(), uri, headers)
     }
 
     /// Sends what is written already.

@@ -25,8 +25,8 @@ pub(crate) struct PreparedPost {
 }
 
 impl PreparedPost {
-    /// As [`Client::request`].
-    pub(super) fn new(client: Client, uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+    /// A POST with these fields; `None` where it cannot be sent.
+    pub(in crate::upstream) fn new(client: Client, uri: &Uri, headers: &HeaderMap) -> Option<Self> {
         Some(Self {
             client,
             server: Server::of(uri)?,
