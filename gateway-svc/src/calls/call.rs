@@ -8,15 +8,14 @@ use service_kit::cancel::Cancel;
 
 use super::{
     own_tools::KnownTools,
-    prepared::{Prepared, Ready, Way},
+    prepared::{Prepared, Server, Way},
 };
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Links},
+    domain::{CallError, Caller, ConsumerRef, Links, Running},
     json, resolve,
     route::Source,
     snapshot::Snapshot,
     upstream::{self, Era, Mirrored, Outgoing, Profile, Revision, Together, Upstreams},
-    vend::Vended,
 };
 
 /// Who makes requests, and by which gateway or agent.
@@ -167,24 +166,23 @@ impl Call<'_> {
         prepared.find(tool, &self.visitor.client, self.visitor.revision, snapshot)
     }
 
-    /// The client's calls of this tool go there from now on.
-    pub(super) fn keep(&self, to: &Arc<resolve::Target>, vended: &Arc<Vended>, target: &Arc<upstream::Target>) {
+    /// What calls to this installation are sent with, if that is kept. It must be what an installation runs in the snapshot of what is kept.
+    pub(super) fn server(&self, running: &Running) -> Option<Arc<Server>> {
+        let (_, prepared) = self.kept()?;
+        prepared.server(running, &self.visitor.client, self.visitor.revision)
+    }
+
+    /// The client's calls of this tool go there from now on, sent with that.
+    pub(super) fn keep(&self, to: &Arc<resolve::Target>, server: Arc<Server>) {
         if let Some((tool, prepared)) = self.kept() {
-            let ready = Ready {
-                client: self.visitor.client.clone(),
-                revision: self.visitor.revision,
-                to: Arc::clone(to),
-                vended: Arc::clone(vended),
-                target: Arc::clone(target),
-            };
-            prepared.keep(tool, ready);
+            prepared.keep(tool, to, server);
         }
     }
 
     /// What it was sent with was refused.
-    pub(super) fn forget(&self) {
-        if let Some((tool, prepared)) = self.kept() {
-            prepared.forget(tool);
+    pub(super) fn forget(&self, running: &Running) {
+        if let Some((_, prepared)) = self.kept() {
+            prepared.forget(running);
         }
     }
 

@@ -53,7 +53,7 @@ use outcome::{At, Others, Own, unless_late};
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
 use own_tools::KnownTools;
 pub(crate) use prepared::Prepared;
-use prepared::{Ready, Way};
+use prepared::{Server, Way};
 use renewal::Renewal;
 use reopening::Lost;
 use shared::Hub;
@@ -68,7 +68,7 @@ pub(crate) type ToolsChanged = Arc<dyn Fn(&Arc<str>) + Send + Sync>;
 /// What a call is sent with.
 enum With {
     /// What earlier calls of the client were sent with.
-    Ready(Arc<Ready>),
+    Server(Arc<Server>),
     Vended(Arc<Vended>),
 }
 
@@ -177,23 +177,26 @@ impl Calls {
             self.unless_stopping(vending).await?.map_err(fail)
         };
         let mut with = match with {
-            Some(ready) => With::Ready(ready),
+            Some(server) => With::Server(server),
             None => With::Vended(Box::pin(vend(None)).await?),
         };
         let (mut renewed, mut widened) = (false, false);
         let mut change = None;
         loop {
-            let made;
-            let (vended, target) = match &with {
-                With::Ready(ready) => (&ready.vended, &ready.target),
-                With::Vended(vended) => {
-                    made = self.targets.get(running, vended, &resolved.consumer, call.visitor)?;
-                    if lasts {
-                        call.keep(&resolved, vended, &made);
-                    }
-                    (vended, &made)
-                }
+            let server = match &with {
+                With::Server(server) => Arc::clone(server),
+                With::Vended(vended) => Arc::new(Server {
+                    client: call.visitor.client.clone(),
+                    revision: call.visitor.revision,
+                    running: running.clone(),
+                    vended: Arc::clone(vended),
+                    target: self.targets.get(running, vended, &resolved.consumer, call.visitor)?,
+                }),
             };
+            let (vended, target) = (&server.vended, &server.target);
+            if lasts {
+                call.keep(&resolved, Arc::clone(&server));
+            }
             if target.client().is_none() {
                 match Box::pin(self.shared.before(target, call)).await {
                     Ok(begun) => change = change.or(begun),
@@ -249,12 +252,12 @@ impl Calls {
                     if std::mem::replace(&mut renewed, true) {
                         return Err(fail(VendError::Expired));
                     }
-                    call.forget();
+                    call.forget(running);
                     let refused = Refused::Credential(vended.generations);
                     with = With::Vended(Box::pin(vend(Some(refused))).await?);
                 }
                 Err(UpstreamError::InsufficientScope { scopes }) if running.revision.vends_headers => {
-                    call.forget();
+                    call.forget(running);
                     let wider = if scopes.is_empty() || std::mem::replace(&mut widened, true) {
                         None
                     } else {

@@ -128,8 +128,8 @@ impl Calls {
                 // What servers list to the client alone may change at any time.
                 let lasts = prepared.is_some_and(|prepared| prepared.is_of(&snapshot))
                     && self.own.of(&call.visitor.client).is_empty();
-                let with = None;
                 let to = Arc::new(resolved?);
+                let with = if lasts { call.server(&to.running) } else { None };
                 return Ok(Way { to, with, lasts });
             };
             drop(snapshot);

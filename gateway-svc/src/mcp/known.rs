@@ -32,7 +32,7 @@ use super::{
 use crate::{calls::Prepared, domain::ConsumerRef, identity::Identified, listing::Listing, snapshot::Snapshot};
 
 /// Clients that a thread knows, half of them those that came last.
-const CLIENTS: usize = 4096;
+const CLIENTS: usize = 32_768;
 /// Those that do not come for this time are forgotten, and their tokens.
 const IDLE: Duration = Duration::from_secs(60);
 /// So many bytes at the end of a session's handle, or of a token, tell clients apart as a rule: they are random.
