@@ -20,7 +20,7 @@ use super::{
     answering::{Answering, json_head},
     load::{Counted, Load},
     over_hyper, over_own,
-    stop::Stop,
+    stop::{LaneStop, Stop},
     tls::Tls,
 };
 
@@ -114,7 +114,7 @@ pub(super) fn lane(
                 };
                 tokio::spawn(async move {
                     // Nobody waits for what begins when the server stops.
-                    let stream = stop.begun.run_until_cancelled(tls.begin(guarded)).await.flatten();
+                    let stream = stop.until_begun(tls.begin(guarded)).await.flatten();
                     if let Some(stream) = stream {
                         serve(path, builder, stream, answering, stop).await;
                     }
@@ -137,7 +137,7 @@ fn serve<I>(
     builder: auto::Builder<TokioExecutor>,
     io: I,
     answering: Answering,
-    stop: Stop,
+    stop: LaneStop,
 ) -> BoxFuture<'static, ()>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,

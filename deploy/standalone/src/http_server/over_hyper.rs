@@ -12,7 +12,7 @@ use hyper_util::{
 use service_kit::{app::RequestBody, edge::response_body};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{answering::Answering, stop::Stop};
+use super::{answering::Answering, stop::LaneStop};
 
 /// The size of a request head, and of the part of a body that is read at once.
 const MAX_BUFFER: usize = 64 << 10;
@@ -58,7 +58,7 @@ pub(super) fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<I>(builder: auto::Builder<TokioExecutor>, io: I, answering: Answering, stop: Stop)
+pub(super) async fn serve<I>(builder: auto::Builder<TokioExecutor>, io: I, answering: Answering, stop: LaneStop)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -74,7 +74,7 @@ where
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        () = stop.begun.cancelled() => {
+        () = stop.begins() => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = serving => ended,

@@ -7,7 +7,13 @@ mod rewound;
 #[cfg(test)]
 mod tests;
 
-use std::{future::poll_fn, io, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, Waker},
+};
 
 use http::request::Parts;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -18,10 +24,10 @@ use service_kit::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::{client::Client, rewound::Rewound};
-use super::{answering::Answering, over_hyper, stop::Stop};
+use super::{answering::Answering, over_hyper, stop::LaneStop};
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<I>(builder: auto::Builder<TokioExecutor>, io: I, answering: Answering, stop: Stop)
+pub(super) async fn serve<I>(builder: auto::Builder<TokioExecutor>, io: I, answering: Answering, stop: LaneStop)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -37,10 +43,25 @@ where
     };
     let left = {
         let mut own = Box::pin(own);
-        tokio::select! {
-            biased;
-            left = &mut own => left,
-            () = async { stop.begun.cancelled().await; stop.cuts_off(&answering.keep_open).await } => return,
+        let cut_off = async {
+            stop.begins().await;
+            stop.cuts_off(&answering.keep_open).await;
+        };
+        let (mut cut_off, mut waits) = (pin!(cut_off), None::<Waker>);
+        let left = poll_fn(|cx| {
+            if let Poll::Ready(left) = own.as_mut().poll(cx) {
+                return Poll::Ready(Some(left));
+            }
+            // As long as the stop has not begun, it is enough that it can wake this task.
+            if !stop.has_begun() && waits.as_ref().is_some_and(|waits| waits.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            waits = Some(cx.waker().clone());
+            cut_off.as_mut().poll(cx).map(|()| None)
+        });
+        match left.await {
+            Some(left) => left,
+            None => return,
         }
     };
     match left {
@@ -57,7 +78,7 @@ struct Serving<'a, I> {
     /// The last head, if it may come again, and what answers requests with it.
     last: Option<(Arc<Parts>, Arc<dyn Endpoint>)>,
     answering: &'a Answering,
-    stop: &'a Stop,
+    stop: &'a LaneStop,
 }
 
 /// What a client has begun to send.
@@ -110,7 +131,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => return Poll::Ready(Ok(Begun::Nothing)),
                     // The task is woken when the server begins to stop.
-                    Poll::Pending if self.client.came.is_empty() && self.stop.begun.is_cancelled() => {
+                    Poll::Pending if self.client.came.is_empty() && self.stop.has_begun() => {
                         return Poll::Ready(Ok(Begun::Nothing));
                     }
                     Poll::Pending => return Poll::Pending,

@@ -80,7 +80,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         };
         // What has come of the rest is read; for more, nobody waits.
         let is_read = unread.is_none_or(|unread| unread.skips(&mut self.client));
-        let stays = keeps_open && is_read && !self.stop.begun.is_cancelled();
+        let stays = keeps_open && is_read && !self.stop.has_begun();
         match answer {
             Answer::Json(json) => self.send_json(json, served, version, stays).await?,
             Answer::Other(response) => return self.send(response, Some(served), &method, version, stays).await,

@@ -36,7 +36,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{super::answering::json_head, *};
+use super::{
+    super::{Stop, answering::json_head},
+    *,
+};
 
 /// What the server has to do with a request.
 enum Asked {
@@ -137,7 +140,8 @@ impl Server {
         let stops = Stop {
             begun: stop.clone(),
             drain: Duration::from_secs(3),
-        };
+        }
+        .of_lane();
         let guarded = Guarded::new(server, permit);
         let serving = tokio::spawn(serve(over_hyper::builder(), guarded, answering, stops));
         Self {
