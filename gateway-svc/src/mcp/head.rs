@@ -7,11 +7,12 @@ use service_kit::Hosts;
 
 use super::{
     media::{accepts, content_is_json},
-    modern,
     session::SESSION_ID,
-    visit::PROTOCOL_VERSION,
 };
-use crate::upstream::Revision;
+use crate::upstream::{Revision, modern_names};
+
+/// The field that names the revision of MCP.
+pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
 /// The head of a request, and what is looked for in it each time, found once.
 #[derive(Debug)]
@@ -41,7 +42,10 @@ impl Head {
             is_json: content_is_json(headers),
             takes_json: accepts(headers, "application/json"),
             takes_events: accepts(headers, "text/event-stream"),
-            is_modern: modern::named_by(headers),
+            is_modern: headers
+                .get_all(PROTOCOL_VERSION)
+                .iter()
+                .any(|named| named == modern_names::REVISION),
             revision_has_sessions: named.is_none_or(has_sessions),
             parts,
         }

@@ -26,8 +26,8 @@ use service_kit::{
 use thread_local::ThreadLocal;
 
 use super::{
+    caller_at::CallerAt,
     session::{SESSION_ID, Session, Sessions},
-    visit::Who,
 };
 use crate::{calls::Prepared, domain::ConsumerRef, identity::Identified, listing::Listing, snapshot::Snapshot};
 
@@ -60,7 +60,7 @@ pub(super) struct Known {
     handle: Option<HeaderValue>,
     since: SystemTime,
     until: SystemTime,
-    pub(super) who: Arc<Who>,
+    pub(super) who: Arc<CallerAt>,
     /// `None`: its requests stand alone.
     session: Option<Arc<Session>>,
     /// How many sessions had ended when this one was last found not to be one of them.
@@ -77,7 +77,7 @@ impl Known {
     /// name is none.
     pub(super) fn new(
         headers: &HeaderMap,
-        who: &Arc<Who>,
+        who: &Arc<CallerAt>,
         snapshot: &Arc<Snapshot>,
         sessions: &Sessions,
         quotas: &Quotas,
@@ -90,7 +90,7 @@ impl Known {
             None => None,
         };
         let ended = AtomicU64::new(sessions.count_ended());
-        let Who { identified, consumer } = &**who;
+        let CallerAt { identified, consumer } = &**who;
         let session = match &handle {
             Some(handle) => {
                 let open = |handle| sessions.open(handle, &identified.subject, &consumer.name, now);
@@ -116,7 +116,7 @@ impl Known {
     }
 
     /// The same, once its caller has been identified again: if they are who they were, and nothing else has changed.
-    pub(super) fn renewed(&self, who: &Arc<Who>, snapshot: &Arc<Snapshot>, now: SystemTime) -> Option<Self> {
+    pub(super) fn renewed(&self, who: &Arc<CallerAt>, snapshot: &Arc<Snapshot>, now: SystemTime) -> Option<Self> {
         (self.is_of_snapshot(snapshot) && self.who.identified == who.identified).then(|| Self {
             authorization: self.authorization.clone(),
             handle: self.handle.clone(),

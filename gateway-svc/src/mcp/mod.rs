@@ -7,6 +7,7 @@ mod asked;
 mod batch;
 mod body;
 mod call;
+mod caller_at;
 mod endpoint;
 mod failure;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod resumable;
 mod routed;
 mod rpc;
 mod searched;
+mod serve;
 mod session;
 mod shards;
 mod standing;

@@ -8,28 +8,21 @@ use service_kit::quota::{Exceeded, InFlight};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    caller_at::CallerAt,
     endpoint::Endpoint,
+    head::PROTOCOL_VERSION,
     known::Known,
     rpc::{RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
     session::Session,
 };
-use crate::{domain::Consumer, identity::Identified, upstream::Target};
-
-pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
-
-/// A caller at a gateway or an agent.
-#[derive(Debug)]
-pub(super) struct Who {
-    pub(super) identified: Identified,
-    pub(super) consumer: Arc<Consumer>,
-}
+use crate::upstream::Target;
 
 /// A request of a caller.
 pub(super) struct Visit {
     pub(super) at: Arc<Endpoint>,
     /// When the head of the request arrived.
     pub(super) came: Instant,
-    pub(super) who: Arc<Who>,
+    pub(super) who: Arc<CallerAt>,
     /// What is kept of the client.
     pub(super) known: Option<Arc<Known>>,
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
-use super::super::{rpc::RpcError, visit::PROTOCOL_VERSION};
+use super::super::{head::PROTOCOL_VERSION, rpc::RpcError};
 use crate::{
     json::Object,
     upstream::{

@@ -17,7 +17,7 @@ mod state;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use service_kit::quota::until_sent;
 
 use self::{
@@ -29,14 +29,11 @@ use super::{
     params,
     refusal::too_many,
     rpc::{INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, RpcError},
-    visit::{PROTOCOL_VERSION, Visit},
+    visit::Visit,
 };
 use crate::{
     calls::{ListKind, Visitor},
-    upstream::{
-        Client, Era, Revision,
-        modern_names::{LISTEN, REVISION},
-    },
+    upstream::{Client, Era, Revision, modern_names::LISTEN},
 };
 pub(super) use messages::Parked;
 pub(super) use parking::Parking;
@@ -44,11 +41,6 @@ pub(super) use state::States;
 
 /// How long clients may keep lists, in milliseconds: one that changes is announced only to those who listen.
 const LISTS_KEPT: u32 = 5_000;
-
-/// Whether these headers are those of a request of this revision.
-pub(super) fn named_by(headers: &HeaderMap) -> bool {
-    headers.get_all(PROTOCOL_VERSION).iter().any(|value| value == REVISION)
-}
 
 /// Whether a message says that it is of this revision or a later one. Only these say their revision in `_meta`.
 pub(super) fn speaks(message: &Message<'_>) -> bool {
