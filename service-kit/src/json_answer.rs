@@ -1,4 +1,4 @@
-//! An answer with a JSON message, which most are: without a map of fields, and without a body that is asked for its pieces.
+//! Answers with JSON, as most are, made without a map of fields and without a body that is asked for its pieces.
 
 use std::{
     convert::Infallible,

@@ -64,8 +64,10 @@ impl Files {
         }
         let private = PrivateKeyDer::from_pem_slice(&contents.key)
             .map_err(|error| format!("{key} contains no PEM private key: {error}"))?;
-        CertifiedKey::from_der(chain, private, provider)
-            .map_err(|error| format!("{certificate} and {key} do not match: {error}"))
+        CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => format!("{certificate} and {key} do not match"),
+            other => format!("{certificate} and {key} cannot be used: {other}"),
+        })
     }
 }
 

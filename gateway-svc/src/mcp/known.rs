@@ -33,7 +33,7 @@ use crate::{calls::Prepared, domain::ConsumerRef, identity::Identified, listing:
 
 /// Clients that a thread knows, half of them those that came last.
 const CLIENTS: usize = 32_768;
-/// Those that do not come for this time are forgotten, and their tokens.
+/// Those that do not come for this time are forgotten, and their tokens, when the thread next serves a client of which it knows something, or gets another one.
 const IDLE: Duration = Duration::from_secs(60);
 /// So many bytes at the end of a session's handle, or of a token, tell clients apart as a rule: they are random.
 const TAIL: usize = 24;
@@ -203,7 +203,9 @@ impl KnownClients {
     /// This thread knows this client from now on.
     pub(super) fn keep(&self, headers: &HeaderMap, known: &Arc<Known>) {
         if let Some(tail) = tail(headers) {
-            self.0.get_or_default().borrow_mut().put(tail, Arc::clone(known));
+            let mut lane = self.0.get_or_default().borrow_mut();
+            lane.turn(known.since);
+            lane.put(tail, Arc::clone(known));
         }
     }
 }

@@ -18,7 +18,9 @@ pub enum Malformed {
     #[error("its head has more than 64 fields")]
     TooManyFields,
     /// The first line or a field is not valid.
-    #[error("its head is not valid")]
+    #[error(
+        "its head has a line that is no field, is folded, has a space before its colon, or a character that is not allowed"
+    )]
     Head,
     /// Not one number without a sign.
     #[error("its Content-Length is not a number of at most 15 digits, or is there twice")]

@@ -106,11 +106,11 @@ pub(super) struct Serve {
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     call_timeout: u64,
     /// Seconds that tool calls in progress may take once SIGTERM or SIGINT tells the server to stop. A second signal ends it at once. Who kills it
-    /// after a time, such as Kubernetes (terminationGracePeriodSeconds), must give it 15 seconds more.
+    /// after a time, such as Kubernetes (terminationGracePeriodSeconds), must give it 15 seconds more, and at least 30.
     #[arg(long, env = "CHANDLERY_DRAIN", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     drain: u64,
     /// What reads and writes HTTP/1.1 where tool calls pass, from clients and to MCP servers: code of Chandlery's own, or the library hyper, which takes
-    /// more time for each call. Calls give the same results.
+    /// more time for each call. Calls give the same results; which requests are refused as not valid differs, and the limits of their heads.
     #[arg(long, env = "CHANDLERY_HTTP_PATH", value_enum, default_value_t = HttpImplementation::Own)]
     http_path: HttpImplementation,
     /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required if
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_to_upstreams_are_our_own_unless_hyper_is_named() {
+    fn http_is_read_and_written_by_our_own_code_unless_hyper_is_named() {
         assert_eq!(parse(&[]).unwrap().http_path, HttpPath::Own);
         assert_eq!(parse(&["--http-path", "hyper"]).unwrap().http_path, HttpPath::Hyper);
         assert!(parse(&["--http-path", "curl"]).unwrap_err().contains("own, hyper"));

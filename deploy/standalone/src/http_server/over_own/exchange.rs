@@ -121,9 +121,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
         (RequestBody::Coming(self.answering.limited(body)), Some(unread))
     }
 
-    /// Answers what is no request. Nothing more is read of its connection.
+    /// Answers a request that is refused unread. Nothing more is read of its connection.
     pub(super) async fn refuse(&mut self, malformed: Malformed) -> io::Result<bool> {
-        let why = format!("the request is not valid HTTP/1.1: {malformed}\n");
+        tracing::debug!(error = %malformed, "a request was refused");
+        let why = format!("the request was refused: {malformed}\n");
         let response = self.answering.refuse((malformed.status(), why).into_response());
         self.send(response, None, &Method::POST, Version::HTTP_11, false).await
     }
