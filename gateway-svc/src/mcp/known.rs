@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use service_kit::{
     Quotas,
     identity::KNOWN_FOR,
-    quota::{Account, Callers},
+    quota::{CallerQuota, Callers},
 };
 use thread_local::ThreadLocal;
 
@@ -67,7 +67,7 @@ pub(super) struct Known {
     ended: AtomicU64,
     pub(super) prepared: Arc<Prepared>,
     /// Counts their messages.
-    pub(super) account: Account,
+    pub(super) quota: CallerQuota,
     /// Its list of tools, where no server shows it others: only as long as others keep it.
     listing: Mutex<Weak<Listing>>,
 }
@@ -107,7 +107,7 @@ impl Known {
             session,
             ended,
             prepared: Arc::new(Prepared::new(snapshot)),
-            account: quotas.account(Callers {
+            quota: quotas.of_caller(Callers {
                 minute: &identified.charged_to,
                 at_a_time: &identified.subject,
             }),
@@ -126,7 +126,7 @@ impl Known {
             session: self.session.clone(),
             ended: AtomicU64::new(self.ended.load(Acquire)),
             prepared: Arc::clone(&self.prepared),
-            account: self.account.clone(),
+            quota: self.quota.clone(),
             listing: Mutex::new(self.lock_listing().clone()),
         })
     }

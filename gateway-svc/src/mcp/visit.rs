@@ -47,7 +47,7 @@ impl Visit {
     /// Counts a message.
     pub(super) fn charge(&self) -> Result<(), Exceeded> {
         match &self.known {
-            Some(known) => known.account.request(),
+            Some(known) => known.quota.request(),
             None => self.at.mcp.quotas.requests(&self.who.identified.charged_to, 1),
         }
     }
@@ -55,7 +55,7 @@ impl Visit {
     /// Begins a call, which is in progress until the returned value is dropped.
     pub(super) fn begin_call(&self) -> Result<InFlight, Exceeded> {
         match &self.known {
-            Some(known) => known.account.call(),
+            Some(known) => known.quota.call(),
             None => self.at.mcp.quotas.call(&self.who.identified.subject),
         }
     }

@@ -12,12 +12,12 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What the heads of many answers begin with: status and fields.
 #[derive(Clone, Debug)]
-pub struct HeadStart {
+pub struct HeadPrefix {
     text: Bytes,
     dated: bool,
 }
 
-impl HeadStart {
+impl HeadPrefix {
     /// Its fields are those of `headers`, except [those of a connection](super::remove_hop_by_hop). Names and values cannot contain line ends, by their
     /// types.
     pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {

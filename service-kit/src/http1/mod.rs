@@ -24,7 +24,7 @@ mod request_reader;
 mod same_head;
 mod section;
 
-pub use answer_head::{CONTINUE, HeadStart, answer_head};
+pub use answer_head::{CONTINUE, HeadPrefix, answer_head};
 pub use answer_reader::{Answer, AnswerReader};
 pub use body::BodyReader;
 pub use chunk_head::{CHUNK_END, ChunkHead, LAST_CHUNK};

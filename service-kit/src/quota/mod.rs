@@ -7,13 +7,13 @@
 //! a caller has twice the quota.
 //!
 //! [`Allowance`] holds the limits; [`Quotas`] counts, with a bucket for each caller (`buckets.rs`) and a count of what
-//! is in progress (`in_flight.rs`). An [`Account`] holds those of one caller.
+//! is in progress (`in_flight.rs`). An [`CallerQuota`] holds those of one caller.
 
-mod account;
 mod address;
 mod allowance;
 mod answer;
 mod buckets;
+mod caller_quota;
 mod exceeded;
 mod grpc;
 mod in_flight;
@@ -26,9 +26,9 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    account::Account,
     allowance::Allowance,
     answer::until_sent,
+    caller_quota::CallerQuota,
     exceeded::Exceeded,
     grpc::{charge, charge_to},
     in_flight::InFlight,
@@ -107,9 +107,9 @@ impl Quotas {
         Ok(in_flight)
     }
 
-    /// The account of a caller, for whoever counts many of their messages: no look-up is made for each of these.
-    pub fn account(&self, callers: Callers<'_>) -> Account {
-        Account {
+    /// The quota of a caller, for whoever counts many of their messages: no look-up is made for each of these.
+    pub fn of_caller(&self, callers: Callers<'_>) -> CallerQuota {
+        CallerQuota {
             requests: self.requests.of(callers.minute),
             calls: self.calls.of(callers.at_a_time),
         }

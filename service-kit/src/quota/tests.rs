@@ -103,26 +103,26 @@ fn a_caller_with_a_full_bucket_is_forgotten() {
 }
 
 #[test]
-fn all_accounts_of_a_caller_count_together() {
+fn all_quotas_of_a_caller_count_together() {
     let quotas = quotas(3);
     let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
     // Another value with the same name, as each client brings its own.
     let again: Arc<str> = "users/alice".into();
     let (first, second) = (
-        quotas.account(Callers::one(&alice)),
-        quotas.account(Callers::one(&again)),
+        quotas.of_caller(Callers::one(&alice)),
+        quotas.of_caller(Callers::one(&again)),
     );
     first.request().unwrap();
     second.request().unwrap();
     quotas.requests(&alice, 1).unwrap();
-    let (by_name, by_account) = (quotas.requests(&again, 1).unwrap_err(), first.request().unwrap_err());
-    assert_eq!(by_name.to_string(), by_account.to_string());
+    let (by_name, by_quota) = (quotas.requests(&again, 1).unwrap_err(), first.request().unwrap_err());
+    assert_eq!(by_name.to_string(), by_quota.to_string());
     let _one = first.call().unwrap();
     let two = quotas.call(&alice).unwrap();
     assert_eq!(second.call().unwrap_err().retry_after(), "1");
     drop(two);
     drop(second.call().unwrap());
-    let team = quotas.account(Callers {
+    let team = quotas.of_caller(Callers {
         minute: &bob,
         at_a_time: &alice,
     });
@@ -135,11 +135,11 @@ fn all_accounts_of_a_caller_count_together() {
 fn a_count_is_forgotten_with_the_last_who_holds_it() {
     let quotas = quotas(1);
     let alice: Arc<str> = "users/alice".into();
-    let account = quotas.account(Callers::one(&alice));
-    drop(account.call().unwrap());
+    let quota = quotas.of_caller(Callers::one(&alice));
+    drop(quota.call().unwrap());
     assert_eq!(quotas.calls.lock().len(), 1, "it is held");
-    let call = account.call().unwrap();
-    drop(account);
+    let call = quota.call().unwrap();
+    drop(quota);
     let second = quotas.call(&alice).expect("one is in progress, not two");
     quotas.call(&alice).unwrap_err();
     drop(call);

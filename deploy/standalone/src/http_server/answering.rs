@@ -14,7 +14,7 @@ use service_kit::{
     Peer,
     app::{Answer, Endpoint, RequestBody},
     edge::{KeepOpen, Phase, Served, request_body},
-    http1::HeadStart,
+    http1::HeadPrefix,
     json_answer::json_response,
 };
 use tower::Service as _;
@@ -31,14 +31,14 @@ pub(super) struct Answering {
     pub(super) client_timeout: Duration,
     /// Of the lane that has the connection.
     pub(super) load: Arc<Load>,
-    pub(super) json: HeadStart,
+    pub(super) json: HeadPrefix,
 }
 
 /// The start of the head of each answer with JSON, as all of them are made.
-pub(super) fn json_head(https: bool) -> HeadStart {
+pub(super) fn json_head(https: bool) -> HeadPrefix {
     let mut response = json_response([]);
     headers::harden(&mut response, https);
-    HeadStart::new(response.status(), response.headers())
+    HeadPrefix::new(response.status(), response.headers())
 }
 
 impl Answering {

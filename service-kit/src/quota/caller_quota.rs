@@ -8,15 +8,15 @@ use super::{
     in_flight::{Count, InFlight},
 };
 
-/// One caller's place in the limits that each message of theirs uses. All accounts of a caller count together, and with what is counted by name.
+/// One caller's place in the limits that each message of theirs uses. All of one caller count together, and with what is counted by name.
 /// It is not forgotten while it is held.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct CallerQuota {
     pub(super) requests: Arc<Bucket>,
     pub(super) calls: Arc<Count>,
 }
 
-impl Account {
+impl CallerQuota {
     /// Counts a request.
     ///
     /// # Errors
