@@ -1,8 +1,8 @@
 //! What an upstream demands by `WWW-Authenticate` (RFC 6750, section 3; RFC 9110, section 11).
 
-use http::{HeaderMap, Response, StatusCode, header::WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode, header::WWW_AUTHENTICATE};
 
-use super::error::UpstreamError;
+use super::{error::UpstreamError, response::Response};
 
 /// More scopes than this are not taken, nor longer ones: no entry can have them.
 const MAX_SCOPES: usize = 100;

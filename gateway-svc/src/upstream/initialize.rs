@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response};
+use http::HeaderValue;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -16,6 +16,7 @@ use super::{
     pending::Pending,
     pool::Body,
     post::Begun,
+    response::Response,
     session::{Offers, Session},
     target::{Revision, Target},
     upstreams::Upstreams,

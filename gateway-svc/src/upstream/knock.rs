@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use http::Response;
-
 use super::{
     circuit::Trial,
     door::Tried,
     error::{Away, Failure, UpstreamError},
     pool::Body,
-    post::{is_message, media_type, message},
+    post::{is_message, message},
+    response::{Response, media_type},
     target::{Endpoint, Target, Whose},
     upstreams::Upstreams,
 };
@@ -18,11 +17,11 @@ impl Upstreams {
     /// Takes into account what came of an exchange. How long the answer takes says nothing here: not all servers answer all that they are asked.
     pub(super) async fn learn(&self, target: &Target, exchanged: &Result<Response<Body>, UpstreamError>) {
         let (failure, why) = match exchanged {
-            Ok(response) => match (Failure::in_front(response.status()), is_json(response)) {
-                (None, _) => return self.inner.circuits.answered(target),
+            Ok(response) => match Failure::in_front(response.status()) {
+                None => return self.inner.circuits.answered(target),
                 // It may be the server's own, which shows when it is read: see `Upstreams::begin`.
-                (Some(_), true) => return,
-                (Some(what), false) => (what, ""),
+                Some(_) if is_json(response) => return,
+                Some(what) => (what, ""),
             },
             Err(UpstreamError::Unreachable(why)) => (Failure::Connect, &**why),
             Err(_) => return,

@@ -37,6 +37,7 @@ mod post;
 mod progress;
 mod progress_tokens;
 mod reading;
+mod response;
 mod room;
 mod session;
 mod shared_sessions;

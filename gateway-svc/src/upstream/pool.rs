@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
@@ -22,6 +22,7 @@ pub(crate) use super::{body::Body, pool_error::PoolError};
 use super::{
     connect::{Connector, Plain},
     http1::{Client, Limits, PreparedPost},
+    response::Response,
 };
 
 /// How long a connection may be idle and still be used again: servers and intermediaries close theirs after a minute or more.
@@ -112,7 +113,7 @@ impl Pool {
                     true => PoolError::Connect(error.into()),
                     false => PoolError::Exchange(error.into()),
                 })?;
-                Ok(response.map(Body::Hyper))
+                Ok(Response::from(response).map(Body::Hyper))
             }
         }
     }

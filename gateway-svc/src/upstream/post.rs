@@ -1,11 +1,11 @@
 //! Sends one message, and interprets status and headers of the answer.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap},
+    HeaderName, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap},
 };
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::timeout;
@@ -19,6 +19,7 @@ use super::{
     error::{Failure, UpstreamError},
     http1::PreparedPost,
     pool::{Body, Pool, PoolError},
+    response::{Response, is_encoded, media_type},
     session::Session,
     target::{Endpoint, Target},
     upstreams::Upstreams,
@@ -231,6 +232,9 @@ impl Upstreams {
         response: Response<Body>,
         session: Option<&Session>,
     ) -> Result<Begun, UpstreamError> {
+        if response.is_plain_json() {
+            return self.json(response.into_body());
+        }
         let status = response.status();
         if let Some(error) = challenge::refusal(&response) {
             return Err(error);
@@ -245,32 +249,31 @@ impl Upstreams {
         if status == StatusCode::NOT_FOUND && has_session {
             return Ok(Begun::SessionLost);
         }
-        let (head, body) = response.into_parts();
-        let headers = &head.headers;
-        if headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|encoding| encoding != "identity")
-        {
+        if is_encoded(response.headers()) {
             return Err(UpstreamError::invalid("it is compressed, which was not requested"));
         }
-        let length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let kind = media_type(headers);
+        let kind = media_type(response.headers()).into_owned();
+        let body = response.into_body();
         if !status.is_success() {
             return Box::pin(self.refusal(target, status, &kind, body, has_session)).await;
         }
         match &*kind {
-            "application/json" if length.is_some_and(|length| length > self.inner.limits.max_message) => {
-                Err(self.too_large())
-            }
-            "application/json" => Ok(Begun::Json(body)),
+            "application/json" => self.json(body),
             "text/event-stream" => Ok(Begun::Events(body)),
             _ if status == StatusCode::ACCEPTED => Err(UpstreamError::invalid("it answers a request with HTTP 202")),
             "" => Err(UpstreamError::invalid("it has no content type")),
             other if is_media_type(other) => Err(UpstreamError::invalid(format!("it is of type {other}"))),
             _ => Err(UpstreamError::invalid("its content type is not valid")),
         }
+    }
+
+    /// JSON, unless its length is known to be too large.
+    fn json(&self, body: Body) -> Result<Begun, UpstreamError> {
+        let length = http_body::Body::size_hint(&body).exact();
+        if length.is_some_and(|length| length > self.inner.limits.max_message as u64) {
+            return Err(self.too_large());
+        }
+        Ok(Begun::Json(body))
     }
 
     async fn refusal(
@@ -393,19 +396,6 @@ fn secret_names(headers: &HeaderMap) -> Option<HeaderValue> {
     let secret = headers.iter().filter(|(_, value)| value.is_sensitive());
     let names: Vec<&str> = secret.map(|(name, _)| name.as_str()).collect();
     (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(",")).ok())?
-}
-
-/// In lower case.
-pub(super) fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let kind = value.split(';').next().unwrap_or_default().trim();
-    match kind.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => kind.to_ascii_lowercase().into(),
-        false => kind.into(),
-    }
 }
 
 /// Whether this is safe to repeat in a message to people.

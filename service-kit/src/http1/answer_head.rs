@@ -190,8 +190,8 @@ mod tests {
                 false,
                 DATE,
             );
-            let read = AnswerReader::new(&Method::POST).read(&mut head).unwrap().unwrap();
-            assert_eq!((read.status, read.framing), (status, framing));
+            let read = AnswerReader::default().read(&mut head).unwrap().unwrap();
+            assert_eq!((read.parts.status, read.framing), (status, framing));
             assert_eq!(read.keeps_open, framing != Framing::UntilClose);
             assert!(head.is_empty());
         }

@@ -1,14 +1,15 @@
 //! The head of an answer.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, sync::Arc};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Version};
-use httparse::{ParserConfig, Response, Status};
+use http::{Method, Response, StatusCode, header, response::Parts};
+use httparse::{ParserConfig, Status};
 
 use super::{
     Framing, Malformed,
     head::{self, MAX_FIELDS, MAX_HEAD},
+    same_head::SameHead,
     section::Section,
 };
 
@@ -18,42 +19,61 @@ const MAX_INTERIM: usize = 8;
 const BEGINNING: &[u8] = b"HTTP/1.";
 
 /// The head of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Answer {
-    /// Not 1xx.
-    pub status: StatusCode,
-    /// HTTP/1.0 or 1.1.
-    pub version: Version,
-    /// All fields, those of the connection too.
-    pub headers: HeaderMap,
+    /// The status is not 1xx, the version HTTP/1.0 or 1.1. Has all fields, those of the connection too; only `Content-Length` is not among them, but in
+    /// `framing`. As long as a server sends the same head but for that, these are the same.
+    pub parts: Arc<Parts>,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether the server keeps the connection open behind the body.
     pub keeps_open: bool,
 }
 
-/// Reads the head of an answer, and skips interim responses before it.
-#[derive(Debug)]
+#[cfg(test)]
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |answer: &Self| (answer.framing, answer.keeps_open);
+        let fields = |parts: &Parts| (parts.status, parts.version, parts.headers.clone());
+        said(self) == said(other) && fields(&self.parts) == fields(&other.parts)
+    }
+}
+
+#[cfg(test)]
+impl Eq for Answer {}
+
+/// Reads the heads of the answers of a connection, and skips interim responses before them.
+#[derive(Debug, Default)]
 pub struct AnswerReader {
     to_head: bool,
     section: Section,
     interim: usize,
+    /// The last head, where it may come again.
+    last: Option<(SameHead, Answer)>,
 }
 
 impl AnswerReader {
-    /// For the answer to a request with this method.
-    pub fn new(method: &Method) -> Self {
-        Self {
-            to_head: method == Method::HEAD,
-            section: Section::default(),
-            interim: 0,
-        }
+    /// What comes next is the answer to a request with this method.
+    pub fn expect(&mut self, method: &Method) {
+        self.to_head = method == Method::HEAD;
+        (self.section, self.interim) = (Section::default(), 0);
     }
 
-    /// Takes the head out of what has come; `None` where more must come. The body begins with what stays. Must not be called again after the head, or
-    /// an error.
+    /// Takes the head out of what has come; `None` where more must come. The body begins with what stays. Must not be called again after the head before
+    /// another answer is expected, nor after an error.
     pub fn read(&mut self, came: &mut BytesMut) -> Result<Option<Answer>, Malformed> {
         loop {
+            if let Some((same, last)) = &self.last
+                && !self.to_head
+                && let Some((end, length)) = same.again(came)
+            {
+                came.advance(end);
+                let framing = Framing::Length(length);
+                return Ok(Some(Answer {
+                    framing,
+                    ..last.clone()
+                }));
+            }
             // A server that speaks something else may wait for an answer to its greeting.
             let most = came.len().min(BEGINNING.len());
             if came[..most] != BEGINNING[..most] {
@@ -64,12 +84,14 @@ impl AnswerReader {
                 return Err(Malformed::HeadTooLarge);
             }
             let Some(end) = end else { return Ok(None) };
-            let answer = parse(&came[..end], self.to_head)?;
+            let (answer, same) = parse(&came[..end], self.to_head)?;
             came.advance(end);
-            if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            let status = answer.parts.status;
+            if status == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(Malformed::SwitchesProtocols);
             }
-            if !answer.status.is_informational() {
+            if !status.is_informational() {
+                self.last = same.map(|same| (same, answer.clone()));
                 return Ok(Some(answer));
             }
             self.section = Section::default();
@@ -79,13 +101,19 @@ impl AnswerReader {
             }
         }
     }
+
+    /// Whether this head, which was read last, is known if it comes again.
+    pub fn knows(&self, head: &Arc<Parts>) -> bool {
+        (self.last.as_ref()).is_some_and(|(_, last)| Arc::ptr_eq(&last.parts, head))
+    }
 }
 
-fn parse(head: &[u8], to_head: bool) -> Result<Answer, Malformed> {
+/// Parses a head. With that by which it is known where it comes again.
+fn parse(head: &[u8], to_head: bool) -> Result<(Answer, Option<SameHead>), Malformed> {
     // An allocation of its own: a field that is kept must not keep the connection's whole buffer.
     let head = Bytes::copy_from_slice(head);
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut parsed = Response::new(&mut []);
+    let mut parsed = httparse::Response::new(&mut []);
     match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, &head, &mut fields) {
         Ok(Status::Complete(length)) if length == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooManyFields),
@@ -94,26 +122,34 @@ fn parse(head: &[u8], to_head: bool) -> Result<Answer, Malformed> {
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Malformed::Head)?;
     let version = head::version(parsed.version);
-    let (headers, said) = head::fields(&head, parsed.headers)?;
+    let (mut headers, said) = head::fields(&head, parsed.headers)?;
     let (framing, keeps_open) = said.of_answer(status, version, to_head)?;
-    Ok(Answer {
-        status,
-        version,
-        headers,
+    // Where it does not frame a body, a length does not say what another one would.
+    let same = (headers.remove(header::CONTENT_LENGTH))
+        .filter(|_| matches!(framing, Framing::Length(_)))
+        .and_then(|length| SameHead::new(&head, length.as_bytes()));
+    let (mut parts, ()) = Response::new(()).into_parts();
+    (parts.status, parts.version, parts.headers) = (status, version, headers);
+    let answer = Answer {
+        parts: Arc::new(parts),
         framing,
         keeps_open,
-    })
+    };
+    Ok((answer, same))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Version;
+
     use super::*;
     use crate::http1::pieces::{Read, read_in_pieces};
 
     /// Reads an answer to a request with `method`; with what is behind the head.
     fn read_to(method: Method, text: &[u8]) -> Read<Answer> {
         read_in_pieces(text, || {
-            let mut reader = AnswerReader::new(&method);
+            let mut reader = AnswerReader::default();
+            reader.expect(&method);
             move |came: &mut BytesMut| reader.read(came)
         })
     }
@@ -134,18 +170,81 @@ mod tests {
     fn a_head_is_read_and_the_body_stays() {
         let text = b"HTTP/1.1 404 Not \xe9 Found\r\nContent-Type: a/b\r\nset-cookie:a\r\nSet-Cookie: b \r\ncontent-length: 2\r\n\r\nok";
         let (answer, behind) = read_to(Method::POST, text).unwrap().unwrap();
-        assert_eq!(
-            (answer.status, answer.version),
-            (StatusCode::NOT_FOUND, Version::HTTP_11)
-        );
-        assert_eq!(answer.headers["content-type"], "a/b");
-        let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
+        let Parts {
+            status,
+            version,
+            headers,
+            ..
+        } = &*answer.parts;
+        assert_eq!((*status, *version), (StatusCode::NOT_FOUND, Version::HTTP_11));
+        assert_eq!(headers["content-type"], "a/b");
+        let cookies: Vec<_> = headers.get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a", "b"]);
+        assert!(!headers.contains_key("content-length"));
         assert_eq!((answer.framing, answer.keeps_open), (Framing::Length(2), true));
         assert_eq!(behind, b"ok");
         for cut in 0..text.len() - 2 {
             assert_eq!(read_to(Method::POST, &text[..cut]).unwrap(), None, "{cut}");
         }
+    }
+
+    /// As they would be read alone, from one connection.
+    #[test]
+    fn a_head_that_comes_again_says_the_same_but_for_its_length() {
+        let head = |length: &str| format!("{OK}\r\nContent-Length: {length}\r\nx: y\r\n\r\n");
+        let mut reader = AnswerReader::default();
+        let mut read_next = |method: Method, text: &str| {
+            let mut came = BytesMut::from(text);
+            reader.expect(&method);
+            let answer = reader.read(&mut came)?.expect("the head is complete");
+            assert!(came.is_empty(), "{text:?}");
+            assert_eq!(
+                Ok(&answer),
+                read_to(method, text.as_bytes()).map(|read| read.unwrap().0).as_ref(),
+                "{text:?}"
+            );
+            Ok::<_, Malformed>(answer)
+        };
+        let first = read_next(Method::POST, &head("3")).unwrap();
+        let again = read_next(Method::GET, &head("17")).unwrap();
+        assert!(Arc::ptr_eq(&first.parts, &again.parts));
+        assert_eq!((again.framing, again.keeps_open), (Framing::Length(17), true));
+        let interim = "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n";
+        let again = read_next(Method::POST, &format!("{interim}{}", head("5"))).unwrap();
+        assert!(Arc::ptr_eq(&first.parts, &again.parts));
+        assert_eq!(again.framing, Framing::Length(5));
+        for (method, text) in [
+            (Method::HEAD, head("3")),
+            (Method::POST, head("3").replace("200 OK", "201 OK")),
+            (Method::POST, head("3").replace("200 OK", "204 OK")),
+            (Method::POST, head("3").replace("HTTP/1.1", "HTTP/1.0")),
+            (Method::POST, head("3").replace("x: y", "x: z")),
+            (Method::POST, head("3").replace("Content-Length: 3\r\n", "")),
+            (
+                Method::POST,
+                head("3").replace("Content-Length: 3", "transfer-encoding: chunked"),
+            ),
+            (Method::POST, head("3").replace("x: y", "connection: close")),
+            (Method::POST, head("4")),
+        ] {
+            let other = read_next(method, &text).unwrap();
+            assert!(!Arc::ptr_eq(&first.parts, &other.parts), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_known_again_where_its_length_frames_a_body() {
+        let knows = |method: Method, text: &str| {
+            let mut reader = AnswerReader::default();
+            reader.expect(&method);
+            let answer = reader.read(&mut BytesMut::from(text)).unwrap().unwrap();
+            reader.knows(&answer.parts)
+        };
+        let with_length = format!("{OK}\r\ncontent-length: 3\r\n\r\n");
+        assert!(knows(Method::POST, &with_length));
+        assert!(!knows(Method::HEAD, &with_length));
+        assert!(!knows(Method::POST, &with_length.replace("200", "304")));
+        assert!(!knows(Method::POST, &format!("{OK}\r\n\r\n")));
     }
 
     #[test]
@@ -279,8 +378,8 @@ mod tests {
         let (read, _) = read_to(Method::POST, format!("{interim}{answer}").as_bytes())
             .unwrap()
             .unwrap();
-        assert_eq!(read.status, StatusCode::OK);
-        assert!(!read.headers.contains_key("link"));
+        assert_eq!(read.parts.status, StatusCode::OK);
+        assert!(!read.parts.headers.contains_key("link"));
         let nine = format!("{interim}HTTP/1.1 102 Processing\r\n\r\n{answer}");
         assert_eq!(read_to(Method::POST, nine.as_bytes()), Err(Malformed::TooManyInterim));
         let switch = "HTTP/1.1 101 Switching Protocols\r\nupgrade: a\r\n\r\n";

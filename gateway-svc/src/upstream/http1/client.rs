@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use service_kit::http1::request_head;
 use thread_local::ThreadLocal;
@@ -16,7 +16,7 @@ use super::{
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
 };
-use crate::upstream::{connect::Connector, pool_error::PoolError};
+use crate::upstream::{connect::Connector, pool_error::PoolError, response::Response};
 
 /// The connections of all threads.
 #[derive(Clone)]

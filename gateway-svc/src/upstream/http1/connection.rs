@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut, buf::Chain};
-use http::{Uri, uri::Scheme};
+use http::{Method, Uri, uri::Scheme};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use service_kit::{
+    http1::{AnswerReader, Framing, Malformed},
     receive::{SHORT_READ, poll_receive},
     send::poll_send,
 };
@@ -20,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::upstream::connect::Stream;
+use crate::upstream::{connect::Stream, response::Head};
 
 /// Bytes to and from a server, over TCP, TLS or a Unix socket.
 pub(super) type Io = TokioIo<MaybeHttpsStream<TokioIo<Stream>>>;
@@ -51,6 +52,9 @@ pub(super) struct Connection {
     pub(super) opened: Instant,
     /// Received, not yet read. It holds no memory while the connection is not used.
     pub(super) came: BytesMut,
+    reader: AnswerReader,
+    /// The last head, where the reader knows it if it comes again.
+    last: Option<Head>,
     unsent: Chain<Bytes, Bytes>,
     /// Whether something of the request was sent, or may have been: with TLS, what was written may be on its way when writing fails.
     begun: bool,
@@ -68,6 +72,8 @@ impl Connection {
             server,
             opened: Instant::now(),
             came: BytesMut::new(),
+            reader: AnswerReader::default(),
+            last: None,
             unsent: Bytes::new().chain(Bytes::new()),
             begun: false,
             flushed: true,
@@ -76,8 +82,9 @@ impl Connection {
         }
     }
 
-    /// Begins to send a request.
-    pub(super) fn start(&mut self, head: Bytes, body: Bytes) {
+    /// Begins to send a request with this method.
+    pub(super) fn start(&mut self, method: &Method, head: Bytes, body: Bytes) {
+        self.reader.expect(method);
         self.unsent = head.chain(body);
         self.begun = false;
         self.flushed = false;
@@ -111,6 +118,18 @@ impl Connection {
         self.flushed = true;
         self.unsent = Bytes::new().chain(Bytes::new());
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes the head of the answer out of what has come, with where the body ends, and whether the server keeps the connection open behind it; `None`
+    /// where more must come.
+    pub(super) fn read_head(&mut self) -> Result<Option<(Head, Framing, bool)>, Malformed> {
+        let Some(answer) = self.reader.read(&mut self.came)? else {
+            return Ok(None);
+        };
+        let again = self.last.take().filter(|last| Arc::ptr_eq(last.parts(), &answer.parts));
+        let head = again.unwrap_or_else(|| Head::new(answer.parts));
+        self.last = self.reader.knows(head.parts()).then(|| head.clone());
+        Ok(Some((head, answer.framing, answer.keeps_open)))
     }
 
     /// Receives more, of which at least so much will come. Returns false where the server has closed the connection.

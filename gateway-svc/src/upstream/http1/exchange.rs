@@ -3,10 +3,11 @@
 use std::{future::poll_fn, io, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{Method, Response};
-use service_kit::http1::{AnswerReader, Malformed};
+use http::Method;
+use service_kit::http1::Malformed;
 
 use super::{body::OwnBody, connection::Connection, kept::Kept};
+use crate::upstream::response::Response;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +31,7 @@ pub(super) async fn exchange(
     head: Bytes,
     body: Bytes,
 ) -> Result<Response<OwnBody>, ExchangeError> {
-    connection.start(head, body);
-    let mut reader = AnswerReader::new(method);
+    connection.start(method, head, body);
     let read = poll_fn(|cx| {
         connection.send(cx);
         loop {
@@ -42,8 +42,8 @@ pub(super) async fn exchange(
             // What cannot be sent to its end may have been answered before, by a refusal.
             let error = match connection.poll_receive(cx, 0) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(true)) => match reader.read(&mut connection.came) {
-                    Ok(Some(answer)) => return Poll::Ready(Ok(answer)),
+                Poll::Ready(Ok(true)) => match connection.read_head() {
+                    Ok(Some(read)) => return Poll::Ready(Ok(read)),
                     Ok(None) => continue,
                     Err(malformed) => return Poll::Ready(Err(ExchangeError::Malformed(malformed))),
                 },
@@ -54,11 +54,7 @@ pub(super) async fn exchange(
             return Poll::Ready(Err(ExchangeError::Broken(error)));
         }
     });
-    let answer = read.await?;
-    let mut response = Response::new(());
-    *response.status_mut() = answer.status;
-    *response.version_mut() = answer.version;
-    *response.headers_mut() = answer.headers;
-    let home = answer.keeps_open.then(|| Arc::downgrade(home));
-    Ok(response.map(|()| OwnBody::new(connection, answer.framing, home)))
+    let (head, framing, keeps_open) = read.await?;
+    let home = keeps_open.then(|| Arc::downgrade(home));
+    Ok(Response::new(head, OwnBody::new(connection, framing, home)))
 }

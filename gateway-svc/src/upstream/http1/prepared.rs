@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, Method, Uri};
 use service_kit::http1::{Unwritable, request_head};
 
 use super::{body::OwnBody, client::Client, connection::Server};
-use crate::upstream::pool_error::PoolError;
+use crate::upstream::{pool_error::PoolError, response::Response};
 
 /// A body of at most this many bytes is written in one buffer with the head.
 const SHORT_BODY: usize = 4 << 10;

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use http_body_util::BodyExt as _;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
@@ -20,7 +20,7 @@ use super::{
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
 };
-use crate::upstream::connect::Stream;
+use crate::upstream::{connect::Stream, response::Response};
 
 const IDLE: Duration = Duration::from_secs(55);
 
@@ -62,6 +62,38 @@ async fn answered(
 }
 
 const EMPTY: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+
+/// With what was worked out of it; another one in between is not taken for it.
+#[tokio::test]
+async fn a_head_that_comes_again_is_the_same_one() {
+    let kept = kept();
+    let (mut ours, mut theirs) = connection();
+    let json = |length: usize| {
+        let body = "1".repeat(length);
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+    };
+    let mut before = None;
+    for (answer, is_json, is_same) in [
+        (json(2), true, false),
+        (json(12), true, true),
+        (json(2).replace("200", "201"), false, false),
+        (json(3), true, false),
+        (json(3).replace("json", "jsop"), false, false),
+        (json(0), true, false),
+    ] {
+        let response = answered(&kept, ours, &mut theirs, answer.as_bytes()).await.unwrap();
+        assert_eq!(response.is_plain_json(), is_json, "{answer}");
+        let headers = std::ptr::from_ref(response.headers());
+        let same = before.replace(headers) == Some(headers);
+        assert_eq!(same, is_same, "{answer}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(
+            answer.ends_with(&format!("\r\n\r\n{}", "1".repeat(body.len()))),
+            "{answer}"
+        );
+        ours = kept.take(&server()).expect("it is kept");
+    }
+}
 
 #[tokio::test]
 async fn so_many_connections_are_kept_for_each_server() {

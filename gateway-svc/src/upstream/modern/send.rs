@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::Response;
 use service_kit::turns::in_place;
 
 use super::request::{Speaker, prepare};
@@ -10,6 +9,7 @@ use crate::upstream::{
     error::UpstreamError,
     message::Outgoing,
     pool::Body,
+    response::Response,
     session::Session,
     target::{Scope, Target},
     upstreams::Upstreams,
