@@ -10,6 +10,9 @@ pub(crate) enum PoolError {
     /// There is no connection.
     #[error("there is no connection")]
     Connect(#[source] Box<dyn StdError + Send + Sync>),
+    /// There is no connection, or no answer on it, in time.
+    #[error("it has not begun to answer in time")]
+    Late,
     /// The connection failed.
     #[error("the exchange broke off")]
     Exchange(#[source] Box<dyn StdError + Send + Sync>),

@@ -120,8 +120,15 @@ impl Upstreams {
         body: Bytes,
         within: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
-        let sent = async { Ok(post.send(body).await?.map(Body::Own)) };
-        self.admitted(target, begun(&target.key.endpoint, sent, within)).await
+        let exchange = async {
+            let sent = post.send(body, within).await;
+            begun(
+                &target.key.endpoint,
+                sent.map(|response| response.map(Body::Own)),
+                within,
+            )
+        };
+        self.admitted(target, exchange).await
     }
 
     /// With further headers.
@@ -209,7 +216,8 @@ impl Upstreams {
     ) -> Result<Response<Body>, UpstreamError> {
         let endpoint = &target.key.endpoint;
         let sent = self.pool(endpoint, target.secret).request(&endpoint.uri, request);
-        begun(endpoint, sent, within).await
+        let sent = timeout(within, sent).await;
+        begun(endpoint, sent.unwrap_or(Err(PoolError::Late)), within)
     }
 
     /// Ends a session (DELETE); failures are only logged.
@@ -323,22 +331,22 @@ pub(super) fn is_message(text: &[u8]) -> bool {
     })
 }
 
-/// The answer of this endpoint to a request that is sent, if it begins within this time.
-async fn begun(
+/// The answer of this endpoint to a request that was sent, if it has begun within this time.
+fn begun(
     endpoint: &Endpoint,
-    sent: impl Future<Output = Result<Response<Body>, PoolError>>,
+    sent: Result<Response<Body>, PoolError>,
     within: Duration,
 ) -> Result<Response<Body>, UpstreamError> {
-    match timeout(within, sent).await {
-        Ok(Ok(response)) if endpoint.hosted => not_taken(&response).map_or(Ok(response), Err),
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
-        Ok(Err(PoolError::Exchange(error))) => {
+    match sent {
+        Ok(response) if endpoint.hosted => not_taken(&response).map_or(Ok(response), Err),
+        Ok(response) => Ok(response),
+        Err(PoolError::Connect(error)) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
+        Err(PoolError::Exchange(error)) => {
             let what = format!("the connection broke: {}", connect::cause(&*error));
             Err(UpstreamError::broken(&*error, endpoint, what))
         }
-        Ok(Err(PoolError::Malformed(malformed))) => Err(UpstreamError::invalid(malformed.to_string())),
-        Err(_) => Err(UpstreamError::Timeout {
+        Err(PoolError::Malformed(malformed)) => Err(UpstreamError::invalid(malformed.to_string())),
+        Err(PoolError::Late) => Err(UpstreamError::Timeout {
             what: "begin to answer",
             within,
         }),

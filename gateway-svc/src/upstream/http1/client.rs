@@ -1,13 +1,16 @@
 //! Requests over connections that are kept.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use service_kit::http1::request_head;
 use thread_local::ThreadLocal;
-use tokio::task::coop::unconstrained;
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, timeout_at},
+};
 use tower::ServiceExt as _;
 
 use super::{
@@ -43,10 +46,10 @@ impl Client {
         let head = request_head(&request.method, uri, &request.headers, body.len());
         let head = head.map_err(|error| PoolError::Exchange(error.into()))?;
         let server = Server::of(uri).ok_or_else(|| PoolError::Connect("its URL has no host".into()))?;
-        self.send(uri, &server, &request.method, head, body).await
+        self.send(uri, &server, &request.method, head, body, None).await
     }
 
-    /// Sends what is written already.
+    /// Sends what is written already. The answer begins `within` this time, if any.
     pub(super) async fn send(
         &self,
         uri: &Uri,
@@ -54,21 +57,28 @@ impl Client {
         method: &Method,
         head: Bytes,
         body: Bytes,
+        within: Option<Duration>,
     ) -> Result<Response<OwnBody>, PoolError> {
+        let now = Instant::now();
+        let deadline = within.and_then(|within| now.checked_add(within));
         let kept = self.threads.get_or(|| Kept::new(self.limits));
-        while let Some(mut connection) = kept.take(server) {
+        while let Some(mut connection) = kept.take(server, now) {
             let quiet = poll_fn(|cx| Poll::Ready(connection.is_quiet(cx)));
             if !unconstrained(quiet).await {
                 continue;
             }
-            match exchange(connection, kept, method, head.clone(), body.clone()).await {
+            match exchange(connection, kept, method, head.clone(), body.clone(), deadline).await {
                 Err(ExchangeError::Untouched(_)) => {}
                 exchanged => return exchanged.map_err(PoolError::from),
             }
         }
         // Few requests connect, and a TLS handshake takes much memory.
-        let connection = Box::pin(self.connect(uri, server)).await?;
-        let exchanged = exchange(connection, kept, method, head, body).await;
+        let connecting = Box::pin(self.connect(uri, server));
+        let connection = match deadline {
+            Some(deadline) => timeout_at(deadline, connecting).await.map_err(|_| PoolError::Late)?,
+            None => connecting.await,
+        };
+        let exchanged = exchange(connection?, kept, method, head, body, deadline).await;
         exchanged.map_err(PoolError::from)
     }
 
@@ -83,6 +93,7 @@ impl From<ExchangeError> for PoolError {
     fn from(error: ExchangeError) -> Self {
         match error {
             ExchangeError::Malformed(malformed) => Self::Malformed(malformed),
+            ExchangeError::Late => Self::Late,
             broken => Self::Exchange(broken.into()),
         }
     }

@@ -21,6 +21,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::alarm::Alarm;
 use crate::upstream::{connect::Stream, response::Head};
 
 /// Bytes to and from a server, over TCP, TLS or a Unix socket.
@@ -63,6 +64,8 @@ pub(super) struct Connection {
     is_used: bool,
     /// Why the rest of the request cannot be sent.
     broken: Option<io::Error>,
+    /// For the head of an answer.
+    pub(super) alarm: Alarm,
 }
 
 impl Connection {
@@ -79,6 +82,7 @@ impl Connection {
             flushed: true,
             is_used: false,
             broken: None,
+            alarm: Alarm::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::{future::poll_fn, io, sync::Arc, task::Poll};
 use bytes::Bytes;
 use http::Method;
 use service_kit::http1::Malformed;
+use tokio::time::Instant;
 
 use super::{body::OwnBody, connection::Connection, kept::Kept};
 use crate::upstream::response::Response;
@@ -18,18 +19,22 @@ pub(super) enum ExchangeError {
     /// The connection failed.
     #[error("the connection broke")]
     Broken(#[source] io::Error),
+    /// The answer has not begun in time.
+    #[error("the answer did not begin in time")]
+    Late,
     /// What came is not an answer.
     #[error(transparent)]
     Malformed(Malformed),
 }
 
-/// Sends a request, and waits for the head of its answer. Behind the answer, the connection is kept in `home`. If this is dropped, it is closed.
+/// Sends a request, and waits for the head of its answer until `deadline`, if there is one. Behind the answer, the connection is kept in `home`. If this is dropped, it is closed.
 pub(super) async fn exchange(
     mut connection: Box<Connection>,
     home: &Arc<Kept>,
     method: &Method,
     head: Bytes,
     body: Bytes,
+    deadline: Option<Instant>,
 ) -> Result<Response<OwnBody>, ExchangeError> {
     connection.start(method, head, body);
     let read = poll_fn(|cx| {
@@ -41,7 +46,10 @@ pub(super) async fn exchange(
             }
             // What cannot be sent to its end may have been answered before, by a refusal.
             let error = match connection.poll_receive(cx, 0) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    let Some(deadline) = deadline else { return Poll::Pending };
+                    return connection.alarm.poll(cx, deadline).map(|()| Err(ExchangeError::Late));
+                }
                 Poll::Ready(Ok(true)) => match connection.read_head() {
                     Ok(Some(read)) => return Poll::Ready(Ok(read)),
                     Ok(None) => continue,

@@ -70,8 +70,7 @@ impl Kept {
     }
 
     /// The connection to this server that was used last, if it may still be. Whether the server has closed it must be looked at.
-    pub(super) fn take(&self, server: &Server) -> Option<Box<Connection>> {
-        let now = Instant::now();
+    pub(super) fn take(&self, server: &Server, now: Instant) -> Option<Box<Connection>> {
         let mut state = self.state();
         let idle = state.servers.get_mut(server)?.pop_back()?;
         // The others are older still, and the sweep's.

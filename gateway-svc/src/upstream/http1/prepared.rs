@@ -1,6 +1,6 @@
 //! A POST that is sent again and again, each time with another body.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Uri};
@@ -35,11 +35,13 @@ impl PreparedPost {
         })
     }
 
-    /// Sends it with this body, as [`Client::request`].
-    pub(crate) async fn send(&self, body: Bytes) -> Result<Response<OwnBody>, PoolError> {
+    /// Sends it with this body, as [`Client::request`]. The answer begins `within` this time.
+    pub(crate) async fn send(&self, body: Bytes, within: Duration) -> Result<Response<OwnBody>, PoolError> {
         let (head, body) = self.head.with(body);
         let (client, server) = (&self.client, &self.server);
-        client.send(&self.uri, server, &Method::POST, head, body).await
+        client
+            .send(&self.uri, server, &Method::POST, head, body, Some(within))
+            .await
     }
 }
 

@@ -23,6 +23,8 @@ use super::{
 use crate::upstream::{connect::Stream, response::Response};
 
 const IDLE: Duration = Duration::from_secs(55);
+/// How long a head is waited for.
+const WITHIN: Duration = Duration::from_secs(20);
 
 fn server() -> Server {
     Server::of(&"http://a.example".parse().unwrap()).unwrap()
@@ -53,7 +55,14 @@ async fn answered(
     answer: &[u8],
 ) -> Result<Response<OwnBody>, ExchangeError> {
     let head = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
-    let sent = exchange(connection, kept, &Method::POST, head, Bytes::from_static(b"{}"));
+    let sent = exchange(
+        connection,
+        kept,
+        &Method::POST,
+        head,
+        Bytes::from_static(b"{}"),
+        Some(Instant::now() + WITHIN),
+    );
     let answering = async {
         theirs.read_exact(&mut [0; 21]).await.unwrap();
         theirs.write_all(answer).await.unwrap();
@@ -91,7 +100,7 @@ async fn a_head_that_comes_again_is_the_same_one() {
             answer.ends_with(&format!("\r\n\r\n{}", "1".repeat(body.len()))),
             "{answer}"
         );
-        ours = kept.take(&server()).expect("it is kept");
+        ours = kept.take(&server(), Instant::now()).expect("it is kept");
     }
 }
 
@@ -104,9 +113,9 @@ async fn so_many_connections_are_kept_for_each_server() {
         answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
         ends.push(theirs);
     }
-    assert!(kept.take(&server()).is_some());
-    assert!(kept.take(&server()).is_some());
-    assert!(kept.take(&server()).is_none());
+    assert!(kept.take(&server(), Instant::now()).is_some());
+    assert!(kept.take(&server(), Instant::now()).is_some());
+    assert!(kept.take(&server(), Instant::now()).is_none());
     assert_eq!(ends[2].read(&mut [0]).await.unwrap(), 0, "the third is closed");
 }
 
@@ -116,12 +125,12 @@ async fn a_connection_is_kept_for_its_time_and_closed_then() {
     let (ours, mut theirs) = connection();
     answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
     tokio::time::advance(IDLE - Duration::from_millis(1)).await;
-    let ours = kept.take(&server()).expect("it is young enough");
+    let ours = kept.take(&server(), Instant::now()).expect("it is young enough");
     answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
     let since = Instant::now();
     assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
     assert!((IDLE..IDLE + Duration::from_millis(10)).contains(&since.elapsed()));
-    assert!(kept.take(&server()).is_none());
+    assert!(kept.take(&server(), Instant::now()).is_none());
     // The next one is closed in time, too.
     let (ours, mut theirs) = connection();
     answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
@@ -137,7 +146,7 @@ async fn a_connection_that_is_too_old_is_not_taken() {
     });
     let (ours, mut theirs) = connection();
     answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
-    assert!(kept.take(&server()).is_none());
+    assert!(kept.take(&server(), Instant::now()).is_none());
 }
 
 /// The server's name may lead elsewhere by now.
@@ -148,11 +157,11 @@ async fn a_connection_that_is_always_in_use_is_replaced_now_and_then() {
     let since = Instant::now();
     while since.elapsed() < LIMITS.age {
         answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
-        ours = kept.take(&server()).expect("it is young enough");
+        ours = kept.take(&server(), Instant::now()).expect("it is young enough");
         tokio::time::advance(IDLE / 2).await;
     }
     answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
-    assert!(kept.take(&server()).is_none());
+    assert!(kept.take(&server(), Instant::now()).is_none());
     assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
 }
 
@@ -167,7 +176,7 @@ async fn a_connection_that_its_server_closes_is_closed_at_once() {
         theirs.shutdown().await.unwrap();
         // A reset, where we have not read what came.
         assert_eq!(theirs.read(&mut [0]).await.unwrap_or_default(), 0);
-        assert!(kept.take(&server()).is_none());
+        assert!(kept.take(&server(), Instant::now()).is_none());
     }
 }
 
@@ -208,7 +217,7 @@ async fn a_large_body_is_read_in_pieces_and_leaves_no_buffer() {
     }
     assert_eq!(read, length);
     let _theirs = writing.await.unwrap();
-    let ours = kept.take(&server()).expect("it is kept");
+    let ours = kept.take(&server(), Instant::now()).expect("it is kept");
     assert_eq!(ours.came.capacity(), 0);
 }
 
@@ -237,7 +246,7 @@ async fn a_body_that_is_waited_for_is_received_into_one_buffer() {
         assert_eq!((data.len(), body.missing()), (LENGTH, 0));
         assert!(body.frame().await.is_none());
         let _theirs = writing.await.unwrap();
-        let ours = kept.take(&server()).expect("it is kept");
+        let ours = kept.take(&server(), Instant::now()).expect("it is kept");
         assert_eq!(ours.came.capacity(), 0);
         let capacity = data.try_into_mut().expect("nobody else has it").capacity();
         assert!(capacity < LENGTH + 2 * SHORT_READ, "{capacity}");
@@ -266,4 +275,29 @@ async fn a_connection_outlives_the_pool_by_no_more_than_its_answer() {
     theirs.write_all(b"ok").await.unwrap();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "ok");
     assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+}
+
+/// The first request sets the timer of the connection; the others find it set.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_answered_ends_in_time() {
+    for earlier in 0..3 {
+        let kept = kept();
+        let (mut ours, mut theirs) = connection();
+        for _ in 0..earlier {
+            answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
+            tokio::time::advance(WITHIN * 3 / 4).await;
+            ours = kept.take(&server(), Instant::now()).expect("it is kept");
+        }
+        let since = Instant::now();
+        // On another task than the earlier ones.
+        let late = tokio::spawn(async move {
+            let head = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
+            let sent = exchange(ours, &kept, &Method::POST, head, Bytes::new(), Some(since + WITHIN));
+            sent.await.err()
+        });
+        assert!(matches!(late.await.unwrap(), Some(ExchangeError::Late)));
+        let took = since.elapsed();
+        assert!((WITHIN..WITHIN + Duration::from_millis(10)).contains(&took), "{took:?}");
+        assert!(theirs.read_to_end(&mut Vec::new()).await.is_ok(), "it is closed");
+    }
 }
