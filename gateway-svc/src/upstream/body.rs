@@ -46,6 +46,14 @@ impl Body {
         }
     }
 
+    /// All of a body of a stated length, once nothing of it is missing as far as [`Self::poll_missing`] can receive it: nothing is waited for then.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Own(body) => body.take_whole(),
+            Self::Hyper(_) => None,
+        }
+    }
+
     /// Receives some of what is missing, behind what has come.
     pub(super) fn poll_missing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         match self {

@@ -38,8 +38,9 @@ impl Upstreams {
         request: Outgoing,
         cancel: Cancel,
     ) -> Result<Answer, UpstreamError> {
-        let deadline = Instant::now() + self.inner.limits.total;
-        let started = self.start(target, request, deadline, cancel.clone()).await?;
+        let now = Instant::now();
+        let deadline = now + self.inner.limits.total;
+        let started = self.start(target, request, now, deadline, cancel.clone()).await?;
         let first = match started {
             Started::Whole {
                 session,
@@ -68,13 +69,14 @@ impl Upstreams {
         &self,
         target: &Arc<Target>,
         request: Outgoing,
+        now: Instant,
         deadline: Instant,
         cancel: Cancel,
     ) -> Result<Started, UpstreamError> {
         let mut pending = Pending::new(self.clone(), Arc::clone(target), request.id);
         self.inner.tokens.remember(target, &request);
         let sent = {
-            let sending = pin!(self.call_session(target, &request, deadline, &mut pending.subscribing));
+            let sending = pin!(self.call_session(target, &request, now, deadline, &mut pending.subscribing));
             let sent = cancel.run_until_cancelled(sending).await;
             sent.ok_or(UpstreamError::Cancelled)?
         };
@@ -107,6 +109,7 @@ impl Upstreams {
         &self,
         target: &Arc<Target>,
         request: &Outgoing,
+        now: Instant,
         deadline: Instant,
         subscribing: &mut Option<Box<Subscribing>>,
     ) -> Result<Sent, UpstreamError> {
@@ -114,7 +117,7 @@ impl Upstreams {
         let mut renewed = false;
         let mut doubted: Option<(Era, Reply)> = None;
         loop {
-            let Used { session, post } = self.in_use(target).await?;
+            let Used { session, post } = self.in_use(target, now).await?;
             if let Some((era, refusal)) = doubted.take()
                 && session.era == era
             {
@@ -164,7 +167,7 @@ impl Upstreams {
                 Err(_) => Box::pin(self.permit(&session)).await?,
             };
             let response = match (session.era, &post) {
-                (Era::Legacy, Some(post)) => self.post_prepared(target, post, request.body.clone(), within).await,
+                (Era::Legacy, Some(post)) => self.post_prepared(target, post, &request.body, within).await,
                 (Era::Legacy, None) => Box::pin(self.post(target, Some(&session), request.body.clone(), within)).await,
                 (Era::Modern, _) => Box::pin(self.post_modern(target, &session, request, limits.headers)).await,
             };
@@ -258,12 +261,11 @@ impl Upstreams {
 
     /// The session for this target, opened by the first call that requires it; the others wait for it.
     pub(super) async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
-        Ok(self.in_use(target).await?.session)
+        Ok(self.in_use(target, Instant::now()).await?.session)
     }
 
     /// The same, with what is prepared for it.
-    async fn in_use(&self, target: &Arc<Target>) -> Result<Used, UpstreamError> {
-        let now = Instant::now();
+    async fn in_use(&self, target: &Arc<Target>, now: Instant) -> Result<Used, UpstreamError> {
         if let Some(used) = target.in_use.get(now)
             && !used.session.is_outdated(self.inner.limits.discovered)
         {

@@ -1,6 +1,6 @@
 //! JSON-RPC messages from and to upstreams, parsed no deeper than decisions require.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{borrow::Cow, io::Write as _, ops::Range, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -55,7 +55,7 @@ impl Outgoing {
     ) -> Self {
         let mut body = Vec::with_capacity(params.len() + 96);
         body.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-        body.extend_from_slice(id.to_string().as_bytes());
+        write!(body, "{id}").expect("a Vec takes every byte");
         body.extend_from_slice(b",\"method\":");
         json::push_string(&mut body, method);
         if !params.is_empty() {

@@ -117,7 +117,7 @@ impl Upstreams {
         &self,
         target: &Target,
         post: &PreparedPost,
-        body: Bytes,
+        body: &Bytes,
         within: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
         let exchange = async {

@@ -58,7 +58,12 @@ impl Upstreams {
                 self.in_time(more, deadline, idle, target).await?;
             }
         }
-        match self.next_data(&mut body, deadline, idle, target).await? {
+        // What is there is not waited for: it needs neither a timer nor a look at the clock.
+        let first = match body.take_whole() {
+            Some(whole) => Some(whole),
+            None => self.next_data(&mut body, deadline, idle, target).await?,
+        };
+        match first {
             Some(first) => self.read_on(first, &mut body, deadline, target, request).await,
             None => Ok(Bytes::new()),
         }

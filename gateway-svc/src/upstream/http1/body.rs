@@ -69,6 +69,17 @@ impl OwnBody {
         Poll::Ready(Err(BodyError::Broken(error)))
     }
 
+    /// All of a body of a stated length, once nothing of it is missing. It has not been read before.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        let connection = self.connection.as_mut()?;
+        if self.reader.left()? > connection.came.len() as u64 {
+            return None;
+        }
+        let whole = self.reader.read(&mut connection.came).ok()?;
+        self.end_if_read();
+        whole
+    }
+
     fn end_if_read(&mut self) {
         if self.reader.is_ended()
             && let Some(mut connection) = self.connection.take()

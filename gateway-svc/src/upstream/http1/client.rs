@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 
 use super::{
     body::OwnBody,
-    connection::{Connection, Server},
+    connection::{Connection, Message, Server},
     exchange::{ExchangeError, exchange},
     kept::{Kept, Limits},
 };
@@ -46,7 +46,7 @@ impl Client {
         let head = request_head(&request.method, uri, &request.headers, body.len());
         let head = head.map_err(|error| PoolError::Exchange(error.into()))?;
         let server = Server::of(uri).ok_or_else(|| PoolError::Connect("its URL has no host".into()))?;
-        self.send(uri, &server, &request.method, head, body, None).await
+        self.send(uri, &server, &request.method, [head, body], None).await
     }
 
     /// Sends what is written already. The answer begins `within` this time, if any.
@@ -55,8 +55,7 @@ impl Client {
         uri: &Uri,
         server: &Server,
         method: &Method,
-        head: Bytes,
-        body: Bytes,
+        mut message: Message,
         within: Option<Duration>,
     ) -> Result<Response<OwnBody>, PoolError> {
         let now = Instant::now();
@@ -67,7 +66,7 @@ impl Client {
             if !unconstrained(quiet).await {
                 continue;
             }
-            match exchange(connection, kept, method, head.clone(), body.clone(), deadline).await {
+            match exchange(connection, kept, method, &mut message, deadline).await {
                 Err(ExchangeError::Untouched(_)) => {}
                 exchanged => return exchanged.map_err(PoolError::from),
             }
@@ -78,7 +77,7 @@ impl Client {
             Some(deadline) => timeout_at(deadline, connecting).await.map_err(|_| PoolError::Late)?,
             None => connecting.await,
         };
-        let exchanged = exchange(connection?, kept, method, head, body, deadline).await;
+        let exchanged = exchange(connection?, kept, method, &mut message, deadline).await;
         exchanged.map_err(PoolError::from)
     }
 

@@ -27,6 +27,9 @@ use crate::upstream::{connect::Stream, response::Head};
 /// Bytes to and from a server, over TCP, TLS or a Unix socket.
 pub(super) type Io = TokioIo<MaybeHttpsStream<TokioIo<Stream>>>;
 
+/// A request as it is written: head and body.
+pub(super) type Message = [Bytes; 2];
+
 /// Which server a connection leads to. The address was checked when it was connected to; each policy has connections of its own.
 /// Cheap to clone, to compare and to hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +90,7 @@ impl Connection {
     }
 
     /// Begins to send a request with this method.
-    pub(super) fn start(&mut self, method: &Method, head: Bytes, body: Bytes) {
+    pub(super) fn start(&mut self, method: &Method, [head, body]: Message) {
         self.reader.expect(method);
         self.unsent = head.chain(body);
         self.begun = false;
@@ -97,6 +100,12 @@ impl Connection {
     /// Whether this connection was kept, and the server has closed it before anything of the request can have reached it. What comes is no answer then.
     pub(super) fn is_gone(&self) -> bool {
         self.is_used && !self.begun && self.broken.is_some()
+    }
+
+    /// The request, of which nothing was sent.
+    pub(super) fn take_back(&mut self) -> Message {
+        let unsent = std::mem::replace(&mut self.unsent, Bytes::new().chain(Bytes::new()));
+        unsent.into_inner().into()
     }
 
     /// Sends what can be sent of the request. A server may answer before it has all of it, and may read the rest only when its answer is read.

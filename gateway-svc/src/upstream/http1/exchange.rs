@@ -2,12 +2,15 @@
 
 use std::{future::poll_fn, io, sync::Arc, task::Poll};
 
-use bytes::Bytes;
 use http::Method;
 use service_kit::http1::Malformed;
 use tokio::time::Instant;
 
-use super::{body::OwnBody, connection::Connection, kept::Kept};
+use super::{
+    body::OwnBody,
+    connection::{Connection, Message},
+    kept::Kept,
+};
 use crate::upstream::response::Response;
 
 /// Why there is no answer.
@@ -28,19 +31,20 @@ pub(super) enum ExchangeError {
 }
 
 /// Sends a request, and waits for the head of its answer until `deadline`, if there is one. Behind the answer, the connection is kept in `home`. If this is dropped, it is closed.
+/// The request is taken out of `message`, and put back where nothing of it was sent.
 pub(super) async fn exchange(
     mut connection: Box<Connection>,
     home: &Arc<Kept>,
     method: &Method,
-    head: Bytes,
-    body: Bytes,
+    message: &mut Message,
     deadline: Option<Instant>,
 ) -> Result<Response<OwnBody>, ExchangeError> {
-    connection.start(method, head, body);
+    connection.start(method, std::mem::take(message));
     let read = poll_fn(|cx| {
         connection.send(cx);
         loop {
             if connection.is_gone() {
+                *message = connection.take_back();
                 let error = connection.ended_early(None);
                 return Poll::Ready(Err(ExchangeError::Untouched(error)));
             }

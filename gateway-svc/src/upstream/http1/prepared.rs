@@ -1,20 +1,22 @@
 //! A POST that is sent again and again, each time with another body.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{io::Write as _, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use service_kit::http1::{Unwritable, request_head};
 
-use super::{body::OwnBody, client::Client, connection::Server};
+use super::{
+    body::OwnBody,
+    client::Client,
+    connection::{Message, Server},
+};
 use crate::upstream::{pool_error::PoolError, response::Response};
 
 /// A body of at most this many bytes is written in one buffer with the head.
 const SHORT_BODY: usize = 4 << 10;
 /// The end of the head of a POST without a body.
 const NO_LENGTH: &str = "0\r\n\r\n";
-/// The most bytes of a length, with the end of the head.
-const LONGEST_LENGTH: usize = 24;
 
 /// A POST to one server, without its body. It may contain a credential: it cannot be printed.
 pub(crate) struct PreparedPost {
@@ -36,11 +38,11 @@ impl PreparedPost {
     }
 
     /// Sends it with this body, as [`Client::request`]. The answer begins `within` this time.
-    pub(crate) async fn send(&self, body: Bytes, within: Duration) -> Result<Response<OwnBody>, PoolError> {
-        let (head, body) = self.head.with(body);
+    pub(crate) async fn send(&self, body: &Bytes, within: Duration) -> Result<Response<OwnBody>, PoolError> {
+        let message = self.head.with(body);
         let (client, server) = (&self.client, &self.server);
         client
-            .send(&self.uri, server, &Method::POST, head, body, Some(within))
+            .send(&self.uri, server, &Method::POST, message, Some(within))
             .await
     }
 }
@@ -57,18 +59,20 @@ impl PostHead {
     }
 
     /// What is written: the head, which has the body in it where that is short, and the body otherwise.
-    fn with(&self, body: Bytes) -> (Bytes, Bytes) {
+    fn with(&self, body: &Bytes) -> Message {
         let is_short = body.len() <= SHORT_BODY;
         let together = if is_short { body.len() } else { 0 };
-        let mut head = BytesMut::with_capacity(self.0.len() + LONGEST_LENGTH + together);
+        let digits = body.len().checked_ilog10().unwrap_or_default() as usize;
+        // Exactly what is written: a buffer with room left would have another allocation beside it.
+        let mut head = Vec::with_capacity(self.0.len() + digits + NO_LENGTH.len() + together);
         head.extend_from_slice(&self.0);
         // It grows; it does not fail.
         let _ = write!(head, "{}\r\n\r\n", body.len());
         if !is_short {
-            return (head.freeze(), body);
+            return [head.into(), body.clone()];
         }
-        head.extend_from_slice(&body);
-        (head.freeze(), Bytes::new())
+        head.extend_from_slice(body);
+        [head.into(), Bytes::new()]
     }
 }
 
@@ -89,7 +93,7 @@ mod tests {
         let prepared = PostHead::new(&uri, &headers).unwrap();
         for length in [0, 1, 9, 10, SHORT_BODY, SHORT_BODY + 1] {
             let body = Bytes::from(vec![b'x'; length]);
-            let (head, rest) = prepared.with(body.clone());
+            let [head, rest] = prepared.with(&body);
             assert_eq!(rest.is_empty(), length <= SHORT_BODY);
             let expected = request_head(&Method::POST, &uri, &headers, length).unwrap();
             assert_eq!([head, rest].concat(), [expected, body].concat());

@@ -54,15 +54,9 @@ async fn answered(
     theirs: &mut UnixStream,
     answer: &[u8],
 ) -> Result<Response<OwnBody>, ExchangeError> {
-    let head = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
-    let sent = exchange(
-        connection,
-        kept,
-        &Method::POST,
-        head,
-        Bytes::from_static(b"{}"),
-        Some(Instant::now() + WITHIN),
-    );
+    let mut message = [&b"POST / HTTP/1.1\r\n\r\n"[..], b"{}"].map(Bytes::from_static);
+    let deadline = Some(Instant::now() + WITHIN);
+    let sent = exchange(connection, kept, &Method::POST, &mut message, deadline);
     let answering = async {
         theirs.read_exact(&mut [0; 21]).await.unwrap();
         theirs.write_all(answer).await.unwrap();
@@ -291,8 +285,8 @@ async fn a_request_that_is_not_answered_ends_in_time() {
         let since = Instant::now();
         // On another task than the earlier ones.
         let late = tokio::spawn(async move {
-            let head = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
-            let sent = exchange(ours, &kept, &Method::POST, head, Bytes::new(), Some(since + WITHIN));
+            let mut message = [&b"POST / HTTP/1.1\r\n\r\n"[..], b""].map(Bytes::from_static);
+            let sent = exchange(ours, &kept, &Method::POST, &mut message, Some(since + WITHIN));
             sent.await.err()
         });
         assert!(matches!(late.await.unwrap(), Some(ExchangeError::Late)));

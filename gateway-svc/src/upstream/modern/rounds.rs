@@ -158,7 +158,7 @@ impl Rounds {
         let deadline = self.deadline;
         Stage::Sending(Box::pin(async move {
             upstreams
-                .start(&target, request, deadline, cancel)
+                .start(&target, request, Instant::now(), deadline, cancel)
                 .await
                 .map_err(|error| error.masked(&target))
         }))
