@@ -99,7 +99,7 @@ fn put_field(head: &mut BytesMut, name: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue, Method};
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
     use crate::http1::AnswerReader;
