@@ -4,6 +4,8 @@
 //! (assignment to installation), `vend` (its headers), `upstream` (forward). `snapshot` is what they look things up in;
 //! `mcp` and `api` are the two APIs; `discovery` asks servers for their tools; `pages` is the install page.
 
+#[cfg(test)]
+mod allocations;
 mod api;
 mod app;
 mod buffers;

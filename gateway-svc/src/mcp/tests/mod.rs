@@ -2,6 +2,7 @@
 
 mod admission;
 mod alike;
+mod allocations;
 mod beside;
 mod calls;
 mod events;
