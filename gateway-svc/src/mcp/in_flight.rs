@@ -14,7 +14,10 @@ use aws_lc_rs::aead::NONCE_LEN;
 use service_kit::cancel::Cancel;
 use smallvec::SmallVec;
 
-use super::{rpc::is_id, shards::Shards};
+use super::{
+    rpc::is_id,
+    shards::{Shard, Shards},
+};
 
 /// How long a cancellation that finds no call is remembered; and of how many, of one session and of all in a shard, the latest are.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -30,11 +33,11 @@ type Key = (SessionId, Box<str>);
 /// Calls in progress.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    shards: Shards<Shard>,
+    shards: Shards<Calls>,
 }
 
 #[derive(Debug, Default)]
-struct Shard {
+struct Calls {
     /// Of each session with any.
     calls: HashMap<SessionId, SmallVec<[InProgress; 1]>, BuildHasherDefault<Random>>,
     /// Cancellations that found no call, in order.
@@ -68,7 +71,7 @@ impl Hasher for Random {
     }
 }
 
-impl Shard {
+impl Calls {
     fn remember(&mut self, key: Key) {
         self.forget();
         let of_session = |(_, known): &&(Instant, Key)| known.0 == key.0;
@@ -104,15 +107,17 @@ impl Shard {
 /// A call in progress, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
-    calls: Arc<InFlight>,
+    /// Not all of them: that would be counted by all threads.
+    calls: Arc<Shard<Calls>>,
     session: SessionId,
     cancel: Cancel,
 }
 
 impl InFlight {
     /// Registers a call, whose message arrived at `came`. `None`: one with this id is in progress in the session.
-    pub(super) fn begin(self: &Arc<Self>, session: SessionId, id: &str, came: Instant) -> Option<Guard> {
-        let mut shard = self.shards.of(session);
+    pub(super) fn begin(&self, session: SessionId, id: &str, came: Instant) -> Option<Guard> {
+        let calls = self.shards.part(session);
+        let mut shard = calls.lock();
         let own = shard.calls.get(&session);
         if own.is_some_and(|own| own.iter().any(|call| *call.id == *id.as_bytes())) {
             return None;
@@ -127,7 +132,7 @@ impl InFlight {
         });
         drop(shard);
         Some(Guard {
-            calls: Arc::clone(self),
+            calls: Arc::clone(calls),
             session,
             cancel,
         })
@@ -160,7 +165,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut shard = self.calls.shards.of(self.session);
+        let mut shard = self.calls.lock();
         let Some(own) = shard.calls.get_mut(&self.session) else {
             return;
         };
@@ -175,7 +180,7 @@ impl Drop for Guard {
 mod tests {
     use super::*;
 
-    fn begin(calls: &Arc<InFlight>, session: u8, id: &str, came: Instant) -> Option<(Guard, Cancel)> {
+    fn begin(calls: &InFlight, session: u8, id: &str, came: Instant) -> Option<(Guard, Cancel)> {
         let guard = calls.begin([session; NONCE_LEN], id, came)?;
         let cancel = guard.cancel().clone();
         Some((guard, cancel))
@@ -183,7 +188,7 @@ mod tests {
 
     #[test]
     fn cancels_only_the_named_call_of_the_same_session() {
-        let calls = Arc::new(InFlight::default());
+        let calls = InFlight::default();
         let came = Instant::now();
         let (guard, first) = begin(&calls, 1, "1", came).unwrap();
         let (_other, second) = begin(&calls, 2, "1", came).unwrap();
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_session_with_no_call_in_progress_is_forgotten() {
-        let calls = Arc::new(InFlight::default());
+        let calls = InFlight::default();
         let came = Instant::now();
         let guards: Vec<_> = (0..3)
             .map(|id: u8| begin(&calls, 1, &id.to_string(), came).unwrap())
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_cancellation_may_overtake_its_call() {
-        let calls = Arc::new(InFlight::default());
+        let calls = InFlight::default();
         let came = Instant::now();
         calls.cancel([1; NONCE_LEN], "1");
         let is_cancelled = |session, id, came| begin(&calls, session, id, came).unwrap().1.is_cancelled();
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn few_cancellations_are_remembered() {
-        let calls = Arc::new(InFlight::default());
+        let calls = InFlight::default();
         let came = Instant::now();
         // Session 65 has the same shard.
         calls.cancel([65; NONCE_LEN], "1");
