@@ -79,5 +79,8 @@ pub(crate) async fn counted<F: Future + ?Sized>(
         polled
     })
     .await;
-    (done, COUNTED.with_borrow_mut(|counted| std::mem::take(&mut counted.all)))
+    (
+        done,
+        COUNTED.with_borrow_mut(|counted| std::mem::take(&mut counted.all)),
+    )
 }

@@ -18,7 +18,7 @@ use tonic::{service::Routes, transport::Channel};
 
 use crate::{
     api::{Admission, Tools},
-    calls::{Calls, ToolsChanged},
+    calls::{Calls, Late, ToolsChanged},
     config::Config,
     discovery::{Asker, Discovery, Reports},
     domain::Links,
@@ -95,7 +95,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         Arc::new(move |installation| discovery.changed(installation))
     };
     // Ends what clients would hold open for longer than the service takes to stop; and then the calls that are still in progress.
-    let (stopping, late) = (CancellationToken::new(), CancellationToken::new());
+    let (stopping, late) = (CancellationToken::new(), Late::default());
     let calls = Arc::new(Calls::new(
         Arc::clone(&store),
         vendor,
@@ -192,7 +192,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
                 stopping.cancel();
                 tokio::spawn(async move {
                     sleep(config.drain).await;
-                    late.cancel();
+                    late.come();
                 });
                 // Those that are cancelled, too: their servers are told.
                 upstreams.idle().await;

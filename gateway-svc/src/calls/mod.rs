@@ -43,7 +43,7 @@ pub(crate) use call::{Call, Meta, To, Visitor};
 pub(crate) use explain::Pause;
 use failure::upstream_failed;
 use hearing::IdleStreams;
-use late::Late;
+pub(crate) use late::Late;
 use listeners::Listeners;
 pub(crate) use listeners::{Listener, MayHear};
 use lists::Lists;
@@ -92,7 +92,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// `tools_changed` is called when an upstream announces it. `stop` is cancelled when the gateway begins to stop: from then on, no call waits
-    /// for a server, or for its credential. `late` is cancelled a little later: then no call waits for its answer.
+    /// for a server, or for its credential. `late` comes a little later: then no call waits for its answer.
     pub(crate) fn new(
         store: Arc<Store>,
         vendor: Arc<Vendor>,
@@ -100,7 +100,7 @@ impl Calls {
         links: Links,
         tools_changed: ToolsChanged,
         stop: CancellationToken,
-        late: CancellationToken,
+        late: Late,
     ) -> Self {
         let listeners: Arc<Listeners> = Arc::default();
         let own: Arc<KnownTools> = Arc::default();
@@ -133,7 +133,7 @@ impl Calls {
             lists: Lists::default(),
             tools_changed,
             stop,
-            late: Late::new(late),
+            late,
         }
     }
 
@@ -144,14 +144,20 @@ impl Calls {
             (Outcome::Whole(reply, by), Some(speaker)) => {
                 Outcome::Whole(Box::pin(self.named(call, &speaker, reply)).await, by)
             }
-            (Outcome::Stream(stream), Some(speaker)) => Outcome::Stream(stream.named(Naming::new(self, call, speaker))),
+            (Outcome::Stream(stream), Some(speaker)) => {
+                Outcome::Stream(Box::new(stream.named(Naming::new(self, call, *speaker))))
+            }
         })
     }
 
     /// Makes the call and begins to read the answer as the server gives it, and who that is if others have resources beside it. A call that a
     /// self-hosted server did not receive, since it is stopping or has ended, is sent again to its successor. `hears`: its client may be asked
     /// beside the answer.
-    async fn relay(&self, call: &Call<'_>, hears: Option<&Arc<Self>>) -> Result<(Outcome, Option<Speaker>), CallError> {
+    async fn relay(
+        &self,
+        call: &Call<'_>,
+        hears: Option<&Arc<Self>>,
+    ) -> Result<(Outcome, Option<Box<Speaker>>), CallError> {
         let answered = pin!(self.deliver(call, |way| self.call_at(way, call, hears)));
         unless_late(&self.late, answered).await
     }
@@ -162,7 +168,7 @@ impl Calls {
         way: Way,
         call: &Call<'_>,
         hears: Option<&Arc<Self>>,
-    ) -> Result<Result<(Outcome, Option<Speaker>), Refusal>, CallError> {
+    ) -> Result<Result<(Outcome, Option<Box<Speaker>>), Box<Refusal>>, CallError> {
         let Visitor { caller, consumer, .. } = call.visitor;
         let Way {
             to: resolved,
@@ -240,7 +246,8 @@ impl Calls {
                         links: self.links.clone(),
                         generations: Some(vended.generations),
                     };
-                    return Ok(Ok((Outcome::Stream(CallStream::new(messages, at, renewal)), speaker)));
+                    let stream = Box::new(CallStream::new(messages, at, renewal));
+                    return Ok(Ok((Outcome::Stream(stream), speaker)));
                 }
                 Err(error @ UpstreamError::NotTaken) => return Ok(Err(Refusal::new(running.clone(), error))),
                 // The registry may not know yet that the server has ended.

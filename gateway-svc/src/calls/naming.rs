@@ -40,16 +40,17 @@ pub(super) struct Speaker {
 
 impl Speaker {
     /// Who answers the call; `None`: no others have resources.
-    pub(super) fn of(call: &Call<'_>, resolved: &resolve::Target) -> Option<Self> {
+    pub(super) fn of(call: &Call<'_>, resolved: &resolve::Target) -> Option<Box<Self>> {
         let source = match call.to {
             To::Tool(_) => resolved.beside_others.as_ref()?,
             To::Source(source, _) => source,
         };
-        (source.uris() != Uris::Alone).then(|| Self {
+        let speaker = || Self {
             source: Arc::clone(source),
             installation: Arc::clone(&resolved.running.installation.uid),
             passes_headers: !resolved.consumer.passthrough_headers.is_empty(),
-        })
+        };
+        (source.uris() != Uris::Alone).then(|| Box::new(speaker()))
     }
 
     /// The result of a reply to such a request, if it must be read.

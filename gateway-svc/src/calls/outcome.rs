@@ -23,7 +23,7 @@ pub(crate) enum Outcome {
     /// The reply, and where the call went.
     Whole(Reply, Arc<resolve::Target>),
     /// Messages, the last of which is the reply.
-    Stream(CallStream),
+    Stream(Box<CallStream>),
 }
 
 /// Messages of a call, the last of which is the reply.
@@ -58,7 +58,7 @@ pub(super) struct At {
     pub(super) to: Arc<resolve::Target>,
     /// Called when the upstream announces that its tools have changed.
     pub(super) tools_changed: ToolsChanged,
-    /// Nobody gets messages any more once it is cancelled.
+    /// Nobody gets messages any more once it comes.
     pub(super) late: Late,
     /// The session, if it is its client's own and the client gets all tools that the server shows it there.
     pub(super) own: Option<Box<Own>>,

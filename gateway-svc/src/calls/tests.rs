@@ -102,7 +102,7 @@ async fn answered_unless(
         Links::new("http://127.0.0.1".parse().unwrap()),
         Arc::new(|_| {}),
         stop,
-        CancellationToken::new(),
+        Late::default(),
     );
     let begun = Instant::now();
     let changes = async {

@@ -26,9 +26,9 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Refused just now.
-    pub(super) fn new(by: Running, why: UpstreamError) -> Self {
+    pub(super) fn new(by: Running, why: UpstreamError) -> Box<Self> {
         let at = Instant::now();
-        Self { at, by, why }
+        Box::new(Self { at, by, why })
     }
 }
 
@@ -37,10 +37,18 @@ struct Wait {
     /// When the call was made, or when a server first refused it: how long that server kept it does not count.
     since: Instant,
     /// By the last server that it was sent to.
-    refused: Option<Refusal>,
+    refused: Option<Box<Refusal>>,
 }
 
 impl Wait {
+    /// Of a call that begins to wait now.
+    fn begun() -> Self {
+        Self {
+            since: Instant::now(),
+            refused: None,
+        }
+    }
+
     /// Until when the call waits for a server that is starting.
     fn for_start(&self) -> Instant {
         self.since + START
@@ -56,7 +64,7 @@ impl Wait {
     }
 
     /// The wait that follows this refusal. Fails if it is over. The server that refused the call before gets it once more only then.
-    fn after(self, refusal: Refusal) -> Result<Self, CallError> {
+    fn after(self, refusal: Box<Refusal>) -> Result<Self, CallError> {
         let since = match &self.refused {
             None => refusal.at,
             Some(last) if last.by.endpoint == refusal.by.endpoint || refusal.at >= self.for_start() => {
@@ -73,20 +81,19 @@ impl Calls {
     /// Sends the call to where it goes, again and again until a server receives it or the wait is over.
     pub(super) async fn deliver<T, F>(&self, call: &Call<'_>, send: impl Fn(Way) -> F) -> Result<T, CallError>
     where
-        F: Future<Output = Result<Result<T, Refusal>, CallError>>,
+        F: Future<Output = Result<Result<T, Box<Refusal>>, CallError>>,
     {
-        let mut wait = Wait {
-            since: Instant::now(),
-            refused: None,
-        };
+        // Most calls do not wait, and ask for no time.
+        let mut wait = None;
         loop {
-            let way = match self.prepared(call, &wait) {
+            let prepared = if wait.is_none() { self.prepared(call) } else { None };
+            let way = match prepared {
                 Some(way) => way,
-                None => Box::pin(self.resolve(call, &wait)).await?,
+                None => Box::pin(self.resolve(call, wait.get_or_insert_with(Wait::begun))).await?,
             };
             match send(way).await? {
                 Ok(sent) => return Ok(sent),
-                Err(refusal) => wait = wait.after(refusal)?,
+                Err(refusal) => wait = Some(wait.unwrap_or_else(Wait::begun).after(refusal)?),
             }
         }
     }
@@ -101,11 +108,8 @@ impl Calls {
         }
     }
 
-    /// Where the call goes, if that is known and no server there has refused it.
-    fn prepared(&self, call: &Call<'_>, wait: &Wait) -> Option<Way> {
-        if wait.refused.is_some() {
-            return None;
-        }
+    /// Where the call goes, if that is known.
+    fn prepared(&self, call: &Call<'_>) -> Option<Way> {
         call.prepared(&*self.store.peek().ok()?)
     }
 

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use service_kit::turns::in_place;
 
 use super::{
-    Mcp,
     asked::Questions,
     failure,
     in_flight::Guard,
     params::Parts,
-    pieces::{Pieces, whole},
+    pieces::{self, Pieces, whole},
     rpc::{INTERNAL_ERROR, INVALID_REQUEST, RpcError},
     session::Session,
     tasks::{Holder, OwnTasks, TooLong},
+    visit::Visit,
 };
 use crate::{
     calls::{Call, CallEvent, CallStream, Outcome, To, Visitor},
@@ -31,8 +31,8 @@ pub(super) struct Request<'a> {
     pub(super) together: Option<&'a Arc<Together>>,
     pub(super) session: &'a Session,
     pub(super) id: &'a str,
-    /// Those of the caller.
-    pub(super) tasks: OwnTasks,
+    /// That it came with.
+    pub(super) visit: &'a Visit,
     pub(super) extra: &'a [(Cow<'a, str>, &'a str)],
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Answer {
     /// One message, in pieces.
     Message(Pieces),
     /// Messages; the last answers the call.
-    Stream(Messages),
+    Stream(Box<Messages>),
     /// The client cancelled the call.
     Nothing,
 }
@@ -86,8 +86,7 @@ impl Answer {
 }
 
 /// Makes the call.
-pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts: Parts<'_>) -> Answer {
-    let calls = &mcp.calls;
+pub(super) async fn call(request: Request<'_>, to: To<'_>, parts: Parts<'_>) -> Answer {
     let Request {
         visitor,
         method,
@@ -95,9 +94,11 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
         together,
         session,
         id,
-        tasks,
+        visit,
         extra,
     } = request;
+    let mcp = &visit.at.mcp;
+    let calls = &mcp.calls;
     let Some(guard) = mcp.in_flight.begin(session.id, id, came) else {
         return Answer::whole(RpcError::new(INVALID_REQUEST, "a request with this id is under way").under(Some(id)));
     };
@@ -118,19 +119,23 @@ pub(super) async fn call(mcp: &Arc<Mcp>, request: Request<'_>, to: To<'_>, parts
     let holder = Holder::of(method, parts.params.iter().any(|(name, _)| *name == "task"));
     match calls.call(&call).await {
         Ok(Outcome::Whole(reply, by)) => {
-            Answer::Message(answered(&tasks, &reply, holder, &by.running.installation.uid, id).await)
+            let Some(holder) = holder else {
+                return Answer::Message(pieces::answer(&reply, id, None));
+            };
+            let installation = &by.running.installation.uid;
+            Answer::Message(answered(&visit.tasks(), &reply, Some(holder), installation, id).await)
         }
-        Ok(Outcome::Stream(stream)) => Answer::Stream(Messages {
-            stream,
+        Ok(Outcome::Stream(stream)) => Answer::Stream(Box::new(Messages {
+            stream: *stream,
             session: session.clone(),
             id: id.into(),
             of_tool,
             holder,
             replied: None,
-            questions: Questions::new(Arc::clone(&mcp.asked), session.id, tasks),
+            questions: Questions::new(Arc::clone(&mcp.asked), session.id, visit.tasks()),
             asks: false,
             _guard: guard,
-        }),
+        })),
         Err(error) => {
             let declares_output = || calls.declares_output(&call);
             failure::answer(&error, id, session.takes_links(), of_tool, declares_output)

@@ -48,7 +48,7 @@ impl Visit {
         match &message.kind {
             Kind::Request { id, method } => self.request(session, &visitor, id, method, message, together).await,
             Kind::Notification { method } => {
-                self.notified(session, &visitor, method, message).await;
+                Box::pin(self.notified(session, &visitor, method, message)).await;
                 Answer::Nothing
             }
             Kind::Response { id, outcome } => {
@@ -61,7 +61,7 @@ impl Visit {
                     let outcome = (member, returned.as_deref().unwrap_or(value));
                     let mut rest = json::members(std::iter::once(outcome).chain(message.extra()));
                     rest.push(b'}');
-                    asking.answer(&rest).await;
+                    Box::pin(asking.answer(&rest)).await;
                 }
                 Answer::Nothing
             }
@@ -98,26 +98,45 @@ impl Visit {
             together,
             session,
             id,
-            tasks: self.tasks(),
+            visit: self,
             extra: &message.extra,
         };
         let params = message.params.as_ref();
+        match method {
+            "tools/call" => self.tool(request, params).await,
+            // Each call would take the memory that any of these does.
+            _ => Box::pin(self.other(request, params)).await,
+        }
+    }
+
+    async fn tool(&self, request: call::Request<'_>, params: Option<&Object<'_>>) -> Answer {
+        let id = request.id;
+        let parts = match self.parts(params, &params::TOOL).await {
+            Ok(parts) => parts,
+            Err(error) => return Answer::whole(error.under(Some(id))),
+        };
+        match self.addressed(request.visitor, parts).await {
+            Ok(Addressed::Tool(Named { name, parts, .. })) => call::call(request, To::Tool(&name), parts).await,
+            Ok(Addressed::Answered(result)) => Answer::whole(rpc::result(id, &result)),
+            Err(error) => Answer::whole(error.under(Some(id))),
+        }
+    }
+
+    /// A request that calls no tool.
+    async fn other(&self, request: call::Request<'_>, params: Option<&Object<'_>>) -> Answer {
+        let call::Request {
+            visitor,
+            session,
+            id,
+            method,
+            ..
+        } = request;
         let list = async |kind| match self.page(visitor, kind, params).await {
             Ok(page) => Answer::whole(rpc::result(id, &page)),
             Err(Failed::Cursor(error)) => Answer::whole(error.under(Some(id))),
             Err(Failed::Call(error)) => failed(&error, id, session),
         };
         match method {
-            "tools/call" => match self.parts(params, &params::TOOL).await {
-                Ok(parts) => match self.addressed(visitor, parts).await {
-                    Ok(Addressed::Tool(Named { name, parts, .. })) => {
-                        call::call(&self.at.mcp, request, To::Tool(&name), parts).await
-                    }
-                    Ok(Addressed::Answered(result)) => Answer::whole(rpc::result(id, &result)),
-                    Err(error) => Answer::whole(error.under(Some(id))),
-                },
-                Err(error) => Answer::whole(error.under(Some(id))),
-            },
             "prompts/get"
             | "resources/read"
             | "resources/subscribe"
@@ -160,7 +179,7 @@ impl Visit {
                     Ok(parts) => match json::unescape(parts.key).and_then(|task| self.route_task(visitor, &task)) {
                         Some(RoutedTask { found, own }) => {
                             let to = To::Source(&found.source, Some((params::TASK.key, &own)));
-                            call::call(&self.at.mcp, request, to, parts).await
+                            call::call(request, to, parts).await
                         }
                         None => invalid(id, UNKNOWN_TASK),
                     },
@@ -185,7 +204,7 @@ impl Visit {
         match self.route(request.visitor, request.method, shape, parts.key).await {
             Ok(Routed { found, own }) => {
                 let to = To::Source(&found.source, Some((shape.key, &own)));
-                call::call(&self.at.mcp, request, to, parts).await
+                call::call(request, to, parts).await
             }
             Err(Unrouted::Invalid(what)) => invalid(id, &what),
             Err(Unrouted::Failed(error)) => failed(&error, id, request.session),

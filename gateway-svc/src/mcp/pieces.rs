@@ -21,12 +21,12 @@ pub(super) fn whole(message: Bytes) -> Pieces {
 
 /// A server's reply under the client's id, with at most one change of its result.
 pub(super) fn answer(reply: &Reply, id: &str, change: Option<Change>) -> Pieces {
-    let mut pieces = Pieces::default();
-    let parts = match change {
-        None => reply.with_id(id.as_bytes()).into(),
-        Some(change) => changed(reply, id, vec![change]),
+    let Some(change) = change else {
+        let [before, id, after] = reply.with_id(id.as_bytes());
+        return [before, id, after, Bytes::new(), Bytes::new()];
     };
-    for (piece, part) in pieces.iter_mut().zip(parts) {
+    let mut pieces = Pieces::default();
+    for (piece, part) in pieces.iter_mut().zip(changed(reply, id, vec![change])) {
         *piece = part;
     }
     pieces

@@ -162,7 +162,7 @@ impl Visit {
                 answering.reply(&reply, installation).await.respond()
             }
             Ok(Outcome::Stream(stream)) => {
-                Messages::new(stream, answering.outlasting().await, token)
+                Messages::new(*stream, answering.outlasting().await, token)
                     .respond(request.streams)
                     .await
             }

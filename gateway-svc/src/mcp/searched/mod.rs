@@ -56,13 +56,13 @@ impl Visit {
         match &*name {
             SEARCH_TOOLS if self.who.consumer.searched => {
                 let result = match SearchArguments::parse(parts.arguments()) {
-                    Ok(wanted) => self.find(visitor, &wanted).await?,
+                    Ok(wanted) => Box::pin(self.find(visitor, &wanted)).await?,
                     Err(what) => arguments::refused(SEARCH_TOOLS, &what),
                 };
                 Ok(Addressed::Answered(result))
             }
             CALL_TOOL if self.who.consumer.searched => match CallArguments::parse(parts.arguments()) {
-                Ok(call) => self.called(visitor, call, parts).await,
+                Ok(call) => Box::pin(self.called(visitor, call, parts)).await,
                 Err(what) => Ok(Addressed::Answered(arguments::refused(CALL_TOOL, &what))),
             },
             _ => Ok(Addressed::Tool(Named {

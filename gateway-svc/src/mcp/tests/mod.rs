@@ -67,6 +67,7 @@ use url::Url;
 
 use super::*;
 use crate::{
+    calls::Late,
     domain::Links,
     facade::AccessTokens,
     identity::TokenUses,
@@ -141,8 +142,8 @@ struct World {
     session: Arc<AtomicUsize>,
     credentials: Credentials,
     stop: CancellationToken,
-    /// Cancelled a while after `stop`.
-    late: CancellationToken,
+    /// Comes a while after `stop`.
+    late: Late,
 }
 
 fn token(name: &str, who: &str) -> pb::WatchedObject {
@@ -293,7 +294,7 @@ async fn world_with(
     );
     let public_url: Url = "http://127.0.0.1:8080".parse().unwrap();
     let links = Links::new(public_url.clone());
-    let (stop, late) = (CancellationToken::new(), CancellationToken::new());
+    let (stop, late) = (CancellationToken::new(), Late::default());
     let calls = Calls::new(
         Arc::clone(&store),
         vendor,

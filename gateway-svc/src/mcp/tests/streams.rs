@@ -144,7 +144,7 @@ async fn a_call_in_progress_is_answered_and_cancelled_before_the_gateway_has_sto
     let called = world.saw(|message| message["method"] == "tools/call").await;
     world.stop.cancel();
     events.primed().await;
-    world.late.cancel();
+    world.late.come();
     let answer = events.next().await;
     assert_eq!(answer["id"], "c1");
     assert_eq!(
