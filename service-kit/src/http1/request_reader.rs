@@ -186,9 +186,11 @@ fn parse(method: Method, head: &[u8]) -> Result<(RequestHead, Option<SameHead>),
     // RFC 9110, section 10.1.1: not of HTTP/1.0, and not without a body.
     let waits = version != Version::HTTP_10 && !matches!(framing, Framing::None | Framing::Length(0));
     let expects_continue = expects_continue(&headers)? && waits;
+    // Whether a client waits depends on the length.
+    let waits_never = !headers.contains_key(header::EXPECT);
     let length = headers.remove(header::CONTENT_LENGTH);
     let same = length
-        .filter(|_| !expects_continue)
+        .filter(|_| waits_never)
         .and_then(|length| SameHead::new(&head, length.as_bytes()));
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
@@ -329,6 +331,10 @@ mod tests {
             assert_eq!(Ok(&other), self::read(&text).as_ref(), "{text:?}");
             assert!(!Arc::ptr_eq(&first.parts, &other.parts), "{text:?}");
         }
+        // Whether the client waits for a word depends on the length.
+        let expects = |length: &str| head(length).replace("x: y", "expect: 100-continue");
+        assert!(!read(&expects("0")).unwrap().expects_continue);
+        assert!(read(&expects("5")).unwrap().expects_continue);
         let twice = head("4\r\nContent-Length: 4");
         assert_eq!(read(&twice), Err(Malformed::Length));
     }

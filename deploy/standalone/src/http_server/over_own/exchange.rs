@@ -35,7 +35,7 @@ use super::{
 
 /// What is read ahead of an answer while the client takes what is before it. Almost all answers are shorter, and so are sent with one write, also as streams of
 /// events, where something follows the message.
-const AHEAD: usize = 128 << 10;
+pub(super) const AHEAD: usize = 128 << 10;
 /// A head that has no long fields.
 const HEAD: usize = 512;
 
@@ -142,9 +142,18 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Serving<'_, I> {
             self.client.push(head.freeze());
             json.pieces.iter().cloned().for_each(|piece| self.client.push(piece));
         }
-        // The call has ended: the rest waits for the client.
-        drop((json.in_flight, served));
-        poll_fn(|cx| self.client.poll_send(cx)).await
+        drop(json.pieces);
+        let mut held = Some((json.in_flight, served));
+        poll_fn(|cx| {
+            if self.client.unsent() >= AHEAD && self.client.poll_send(cx)?.is_pending() && self.client.unsent() >= AHEAD
+            {
+                return Poll::Pending;
+            }
+            // As with other answers: the rest is so short that it counts no more for its caller.
+            held = None;
+            self.client.poll_send(cx)
+        })
+        .await
     }
 
     /// Sends an answer. Returns whether another request may follow.

@@ -23,11 +23,12 @@ use futures::{
 use http::{Request, StatusCode, request::Parts};
 use http_body_util::BodyExt as _;
 use service_kit::{
-    Hosts, Peer,
+    Hosts, Peer, Quotas,
     app::{Answer, Direct, Endpoint, RequestBody},
     edge::{Gate, Guarded, KeepOpen, Limits},
     http1::HttpPath,
     json_answer::JsonAnswer,
+    quota::Allowance,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{Stop, answering::json_head},
+    exchange::AHEAD,
     *,
 };
 
@@ -52,6 +54,8 @@ enum Asked {
 }
 
 struct Server {
+    /// One call at a time.
+    quotas: Arc<Quotas>,
     client: DuplexStream,
     asked: mpsc::UnboundedReceiver<Asked>,
     stop: CancellationToken,
@@ -60,6 +64,7 @@ struct Server {
 
 /// What answers requests with one head.
 struct Answers {
+    quotas: Arc<Quotas>,
     asked: mpsc::UnboundedSender<Asked>,
     head: Arc<Parts>,
 }
@@ -70,7 +75,10 @@ impl Endpoint for Answers {
             let text = "x".repeat(length.parse().unwrap());
             let mut pieces = <[Bytes; 5]>::default();
             (pieces[1], pieces[3]) = (text.into(), Bytes::from_static(b"!"));
-            let in_flight = None;
+            let Ok(in_flight) = self.quotas.call(&"users/a".into()) else {
+                return ready(StatusCode::TOO_MANY_REQUESTS.into_response().into()).boxed();
+            };
+            let in_flight = Some(in_flight);
             return ready(Answer::Json(JsonAnswer { pieces, in_flight })).boxed();
         }
         let answer = answer(self.asked.clone(), Arc::clone(&self.head), body.into());
@@ -107,10 +115,16 @@ impl Server {
     fn start() -> Self {
         let (client, server) = tokio::io::duplex(32 << 10);
         let (sender, asked) = mpsc::unbounded_channel();
+        let quotas = Quotas::new(Allowance {
+            calls: 1,
+            ..Allowance::default()
+        });
+        let theirs = Arc::clone(&quotas);
         let direct = Direct {
             begins: &["POST /mcp/"],
             find: Arc::new(move |head| {
                 let answers = || Answers {
+                    quotas: Arc::clone(&theirs),
                     asked: sender.clone(),
                     head: Arc::clone(head),
                 };
@@ -145,6 +159,7 @@ impl Server {
         let guarded = Guarded::new(server, permit);
         let serving = tokio::spawn(serve(over_hyper::builder(), guarded, answering, stops));
         Self {
+            quotas,
             client,
             asked,
             stop,
@@ -227,6 +242,23 @@ async fn json_comes_with_the_fields_of_every_answer() {
         let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with("\r\nconnection: close"), "{head}");
         assert_eq!(rest, body);
+    }
+}
+
+/// Otherwise a caller could have any number of answers in memory that they do not read.
+#[tokio::test]
+async fn a_call_is_in_progress_until_its_answer_is_sent() {
+    let mut server = Server::start();
+    let calls = |server: &Server| server.quotas.call(&"users/a".into()).is_ok();
+    let length = 3 * AHEAD;
+    let request = format!("POST /mcp/json/{length} HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n\r\n");
+    server.send(request).await;
+    server.until("\r\n\r\n").await;
+    assert!(!calls(&server), "most of it is not sent");
+    let mut read = vec![0; length + 1 - AHEAD / 2];
+    server.client.read_exact(&mut read).await.unwrap();
+    while !calls(&server) {
+        tokio::task::yield_now().await;
     }
 }
 
