@@ -21,11 +21,14 @@ pub(crate) const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 const LONGEST_QUOTED: usize = 32 << 10;
 const TOO_LONG: &str = "[its error is too long to be quoted]";
 
+/// The method of most requests, which takes no memory.
+const TOOLS_CALL: &str = "tools/call";
+
 /// A request to an upstream, under an id of the gateway's.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(super) id: u64,
-    pub(super) method: Box<str>,
+    pub(super) method: Cow<'static, str>,
     pub(super) body: Bytes,
     /// Where `params` are in `body`, or would be.
     params: Range<usize>,
@@ -67,7 +70,10 @@ impl Outgoing {
         body.push(b'}');
         Self {
             id,
-            method: method.into(),
+            method: match method {
+                TOOLS_CALL => TOOLS_CALL.into(),
+                other => other.to_owned().into(),
+            },
             body: body.into(),
             params,
             progress_token,

@@ -295,3 +295,18 @@ async fn a_request_that_is_not_answered_ends_in_time() {
         assert!(theirs.read_to_end(&mut Vec::new()).await.is_ok(), "it is closed");
     }
 }
+
+/// It can be sent on another connection, then.
+#[tokio::test]
+async fn a_request_of_which_nothing_was_sent_is_given_back() {
+    let kept = kept();
+    let (ours, mut theirs) = connection();
+    answered(&kept, ours, &mut theirs, EMPTY).await.unwrap();
+    let ours = kept.take(&server(), Instant::now()).expect("it is kept");
+    drop(theirs);
+    let request = [&b"POST / HTTP/1.1\r\n\r\n"[..], b"{}"].map(Bytes::from_static);
+    let mut message = request.clone();
+    let sent = exchange(ours, &kept, &Method::POST, &mut message, None).await;
+    assert!(matches!(sent, Err(ExchangeError::Untouched(_))));
+    assert_eq!(message, request);
+}
