@@ -1,7 +1,7 @@
 //! The moment from which no call waits for its answer.
 
 use std::{
-    mem::{replace, take},
+    mem::take,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -120,7 +120,7 @@ impl Future for Comes<'_> {
             }
             Some((_, place)) => match &mut waiting.wakers[place] {
                 Some(waker) if waker.will_wake(cx.waker()) => None,
-                waker => replace(waker, Some(cx.waker().clone())),
+                waker => waker.replace(cx.waker().clone()),
             },
         };
         drop(waiting);

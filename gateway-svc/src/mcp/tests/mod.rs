@@ -125,10 +125,13 @@ impl VendService for Credentials {
     }
 }
 
+/// What answers requests, by their heads.
+type Endpoints = Vec<(Arc<Parts>, Arc<dyn app::Endpoint>)>;
+
 struct World {
     router: Router,
     direct: Direct,
-    endpoints: Mutex<Vec<(Arc<Parts>, Arc<dyn app::Endpoint>)>>,
+    endpoints: Mutex<Endpoints>,
     feed: Feed,
     registry: Registry,
     /// Its tokens must have the scope `tools`.
