@@ -218,7 +218,8 @@ impl Calls {
                     let upstreams = self.upstreams.clone();
                     Box::pin(hearing.call(upstreams, Arc::clone(target), request, cancel)).await
                 }
-                None => self.upstreams.call(target, request, cancel).await,
+                // All that wait for it would be as large, and each is moved into the next.
+                None => Box::pin(self.upstreams.call(target, request, cancel)).await,
             };
             match answered {
                 Ok(answer) => {
