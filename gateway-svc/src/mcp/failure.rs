@@ -164,6 +164,7 @@ mod tests {
             opens_links,
             profile: Profile::default(),
             id: [0; 12],
+            until: std::time::SystemTime::UNIX_EPOCH,
         }
     }
 

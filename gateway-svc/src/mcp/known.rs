@@ -29,7 +29,7 @@ use super::{
     caller_at::CallerAt,
     session::{SESSION_ID, Session, Sessions},
 };
-use crate::{calls::Prepared, domain::ConsumerRef, identity::Identified, listing::Listing, snapshot::Snapshot};
+use crate::{calls::Prepared, domain::ConsumerRef, listing::Listing, snapshot::Snapshot};
 
 /// Clients that a thread knows, half of them those that came last.
 const CLIENTS: usize = 32_768;
@@ -102,7 +102,7 @@ impl Known {
             authorization,
             handle,
             since: now,
-            until: until(identified, now),
+            until: until(identified.expires, session.as_deref(), now),
             who: Arc::clone(who),
             session,
             ended,
@@ -117,11 +117,12 @@ impl Known {
 
     /// The same, once its caller has been identified again: if they are who they were, and nothing else has changed.
     pub(super) fn renewed(&self, who: &Arc<CallerAt>, snapshot: &Arc<Snapshot>, now: SystemTime) -> Option<Self> {
-        (self.is_of_snapshot(snapshot) && self.who.identified == who.identified).then(|| Self {
+        let is_over = self.session.as_ref().is_some_and(|session| now >= session.until);
+        (!is_over && self.is_of_snapshot(snapshot) && self.who.identified == who.identified).then(|| Self {
             authorization: self.authorization.clone(),
             handle: self.handle.clone(),
             since: now,
-            until: until(&who.identified, now),
+            until: until(who.identified.expires, self.session.as_deref(), now),
             who: Arc::clone(who),
             session: self.session.clone(),
             ended: AtomicU64::new(self.ended.load(Acquire)),
@@ -228,10 +229,10 @@ impl Lane {
     }
 }
 
-/// Until when a caller need not be identified again.
-fn until(identified: &Identified, now: SystemTime) -> SystemTime {
-    let until = now + KNOWN_FOR;
-    identified.expires.map_or(until, |expires| expires.min(until))
+/// Until when a caller need not be identified again, nor their session looked at.
+fn until(token: Option<SystemTime>, session: Option<&Session>, now: SystemTime) -> SystemTime {
+    let over = token.into_iter().chain(session.map(|session| session.until));
+    over.fold(now + KNOWN_FOR, SystemTime::min)
 }
 
 /// By itself: a clone would keep the whole head that the value came in. `None`: it is too long.
@@ -260,6 +261,28 @@ mod tests {
         drop(value);
         assert_eq!(kept, "aaaaaaaaaa");
         assert!(head.is_unique());
+    }
+
+    #[test]
+    fn a_client_is_known_no_longer_than_its_token_and_its_session_last() {
+        let now = SystemTime::UNIX_EPOCH;
+        let second = Duration::from_secs(1);
+        let session = |until| Session {
+            revision: crate::upstream::Revision::LATEST,
+            opens_links: false,
+            profile: crate::upstream::Profile::default(),
+            id: [0; 12],
+            until,
+        };
+        assert_eq!(until(None, None, now), now + KNOWN_FOR);
+        assert_eq!(
+            until(Some(now + second), Some(&session(now + 2 * second)), now),
+            now + second
+        );
+        assert_eq!(
+            until(Some(now + 2 * second), Some(&session(now + second)), now),
+            now + second
+        );
     }
 
     #[test]

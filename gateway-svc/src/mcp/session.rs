@@ -48,6 +48,8 @@ pub(crate) struct Session {
     pub(crate) profile: Profile,
     /// Identifies it.
     pub(crate) id: [u8; NONCE_LEN],
+    /// When it is over.
+    pub(crate) until: SystemTime,
 }
 
 impl Session {
@@ -175,12 +177,14 @@ impl Sessions {
         let revision = [Revision::V2025_03_26, Revision::V2025_06_18, Revision::V2025_11_25]
             .into_iter()
             .find(|known| *known as u8 == *revision)?;
-        let over = seconds(now) >= made + LIFETIME.as_secs() || self.ended.contains_key(&id);
+        let until = UNIX_EPOCH + Duration::from_secs(made) + LIFETIME;
+        let over = now >= until || self.ended.contains_key(&id);
         (!over).then_some(Session {
             revision,
             opens_links: *opens_links == 1,
             profile: Profile::new(capabilities, info),
             id,
+            until,
         })
     }
 
@@ -292,6 +296,7 @@ mod tests {
             opens_links: false,
             profile: Profile::default(),
             id: [id; NONCE_LEN],
+            until: UNIX_EPOCH,
         };
         let stop = CancellationToken::new();
         let [first, second, other] = [1, 1, 2].map(|id| sessions.listen(&session(id), &stop));
