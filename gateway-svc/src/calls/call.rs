@@ -179,13 +179,6 @@ impl Call<'_> {
         }
     }
 
-    /// What it was sent with was refused.
-    pub(super) fn forget(&self, running: &Running) {
-        if let Some((_, prepared)) = self.kept() {
-            prepared.forget(running);
-        }
-    }
-
     fn kept(&self) -> Option<(&str, &Prepared)> {
         match self.to {
             To::Tool(tool) => Some((tool, self.visitor.prepared?)),

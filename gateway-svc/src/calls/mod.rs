@@ -260,12 +260,11 @@ impl Calls {
                     if std::mem::replace(&mut renewed, true) {
                         return Err(fail(VendError::Expired));
                     }
-                    call.forget(running);
+                    vended.set_refused();
                     let refused = Refused::Credential(vended.generations);
                     with = With::Vended(Box::pin(vend(Some(refused))).await?);
                 }
                 Err(UpstreamError::InsufficientScope { scopes }) if running.revision.vends_headers => {
-                    call.forget(running);
                     let wider = if scopes.is_empty() || std::mem::replace(&mut widened, true) {
                         None
                     } else {
@@ -273,7 +272,10 @@ impl Calls {
                         let wider = Box::pin(vend(Some(refused))).await?;
                         Some(wider).filter(|wider| wider.headers != vended.headers)
                     };
-                    with = With::Vended(wider.ok_or_else(|| fail(VendError::ScopesRequired(scopes.into())))?);
+                    let wider = wider.ok_or_else(|| fail(VendError::ScopesRequired(scopes.into())))?;
+                    // Where no wider ones are to be had, these are good for what demands less.
+                    vended.set_refused();
+                    with = With::Vended(wider);
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
             }

@@ -46,7 +46,14 @@ pub(super) struct Server {
 impl Server {
     /// Whether these calls are sent with it at this moment.
     fn is_for(&self, client: &Client, revision: Revision, now: Instant) -> bool {
-        self.client == *client && self.revision == revision && self.vended.until > now
+        self.client == *client && self.revision == revision && self.vended.is_good(now)
+    }
+
+    /// Whether `later` is sent in its place: by the same client, who speaks alike, to the same installation.
+    fn is_replaced_by(&self, later: &Self) -> bool {
+        self.client == later.client
+            && self.revision == later.revision
+            && self.running.installation.uid == later.running.installation.uid
     }
 }
 
@@ -96,11 +103,9 @@ impl Prepared {
 
     /// What calls to this installation are sent with, if that is known. It must be what an installation runs in the snapshot that this is of.
     pub(super) fn server(&self, running: &Running, client: &Client, revision: Revision) -> Option<Arc<Server>> {
-        let kept = self.lock();
-        let server = kept.servers.iter().find(|server| server.running.runs_as(running))?;
-        server
-            .is_for(client, revision, Instant::now())
-            .then(|| Arc::clone(server))
+        let now = Instant::now();
+        let is_it = |server: &&Arc<Server>| server.running.runs_as(running) && server.is_for(client, revision, now);
+        self.lock().servers.iter().find(is_it).cloned()
     }
 
     /// Calls of this tool go there from now on, sent with that.
@@ -111,7 +116,7 @@ impl Prepared {
         }
         let mut kept = self.lock();
         if !kept.servers.iter().any(|known| Arc::ptr_eq(known, &server)) {
-            kept.forget(&server.running);
+            kept.retain(|known| !known.is_replaced_by(&server));
             if kept.servers.len() == SERVERS {
                 *kept = Kept::default();
             }
@@ -123,9 +128,10 @@ impl Prepared {
         kept.tools.insert(tool.into(), (Arc::clone(to), server));
     }
 
-    /// What calls to this installation were sent with was refused.
-    pub(super) fn forget(&self, running: &Running) {
-        self.lock().forget(running);
+    /// Forgets the headers that are not sent again: they are secrets.
+    pub(crate) fn forget_over(&self) {
+        let now = Instant::now();
+        self.lock().retain(|server| server.vended.is_good(now));
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -135,9 +141,118 @@ impl Prepared {
 }
 
 impl Kept {
-    fn forget(&mut self, running: &Running) {
-        let is_other = |server: &Arc<Server>| server.running.installation.uid != running.installation.uid;
-        self.servers.retain(is_other);
-        self.tools.retain(|_, (_, server)| is_other(server));
+    fn retain(&mut self, stays: impl Fn(&Server) -> bool) {
+        self.servers.retain(|server| stays(server));
+        self.tools.retain(|_, (_, server)| stays(server));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::{
+        domain::{Caller, ConsumerKind, ConsumerRef, Links},
+        snapshot::testing::{Made, Registry, person},
+        upstream::{Endpoint, Scope},
+    };
+
+    const UID: &str = "i-alice";
+
+    struct World {
+        snapshot: Arc<Snapshot>,
+        running: Running,
+        to: Arc<resolve::Target>,
+    }
+
+    fn world() -> World {
+        let registry = Registry::default()
+            .entry("mail", &["send"])
+            .gateway("default")
+            .assign("default", "mail", "send")
+            .install(Made::new(UID, "mail", "alice"))
+            .tools(UID, &["send"]);
+        let snapshot = Arc::new(registry.snapshot());
+        let caller: Caller = person("alice");
+        let gateway = ConsumerRef::new(ConsumerKind::Gateway, "default");
+        let links = Links::new("http://127.0.0.1".parse().unwrap());
+        let to = resolve::call(&snapshot, &caller, &gateway, "mail__send", None, &links).unwrap();
+        World {
+            running: to.running.clone(),
+            to: Arc::new(to),
+            snapshot,
+        }
+    }
+
+    fn client(number: u8) -> Client {
+        Client::Session([number; 12])
+    }
+
+    fn server(world: &World, client: Client, vended: &Arc<Vended>) -> Arc<Server> {
+        let endpoint = Endpoint::remote(&"https://mail.example".parse().unwrap()).unwrap();
+        let target = Target::new(
+            endpoint,
+            UID.into(),
+            [0; 3],
+            Revision::LATEST,
+            HeaderMap::new(),
+            Scope::Shared,
+        );
+        Arc::new(Server {
+            client,
+            revision: Revision::LATEST,
+            running: world.running.clone(),
+            vended: Arc::clone(vended),
+            target: Arc::new(target),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_two_clients_of_a_caller_are_sent_with_is_kept_for_both() {
+        let world = world();
+        let prepared = Prepared::new(&world.snapshot);
+        let vended = Arc::new(Vended::for_test(Duration::from_secs(60)));
+        for number in [1, 2, 1, 2] {
+            prepared.keep("mail__send", &world.to, server(&world, client(number), &vended));
+        }
+        assert_eq!(prepared.lock().servers.len(), 2);
+        for number in [1, 2] {
+            let kept = prepared.server(&world.running, &client(number), Revision::LATEST);
+            assert_eq!(kept.unwrap().client, client(number));
+        }
+        assert!(prepared.server(&world.running, &client(3), Revision::LATEST).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_over_or_was_refused_is_used_no_longer_and_forgotten() {
+        let world = world();
+        let prepared = Prepared::new(&world.snapshot);
+        let second = Duration::from_secs(1);
+        let is_known = |prepared: &Prepared, number| {
+            let known = prepared
+                .server(&world.running, &client(number), Revision::LATEST)
+                .is_some();
+            let way = prepared.find("mail__send", &client(number), Revision::LATEST, &world.snapshot);
+            assert!(known || way.is_none());
+            known
+        };
+        let (first, lasting) = (
+            Arc::new(Vended::for_test(second)),
+            Arc::new(Vended::for_test(60 * second)),
+        );
+        prepared.keep("mail__send", &world.to, server(&world, client(1), &lasting));
+        prepared.keep("mail__send", &world.to, server(&world, client(2), &first));
+        assert!(is_known(&prepared, 1) && is_known(&prepared, 2));
+        tokio::time::advance(second).await;
+        assert!(is_known(&prepared, 1) && !is_known(&prepared, 2));
+        prepared.forget_over();
+        assert_eq!(Arc::strong_count(&first), 1);
+        lasting.set_refused();
+        assert!(!is_known(&prepared, 1));
+        prepared.forget_over();
+        assert_eq!(Arc::strong_count(&lasting), 1);
     }
 }

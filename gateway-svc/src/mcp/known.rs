@@ -90,14 +90,11 @@ impl Known {
             None => None,
         };
         let ended = AtomicU64::new(sessions.count_ended());
-        let CallerAt { identified, consumer } = &**who;
         let session = match &handle {
-            Some(handle) => {
-                let open = |handle| sessions.open(handle, &identified.subject, &consumer.name, now);
-                Some(Arc::new(handle.to_str().ok().and_then(open)?))
-            }
+            Some(handle) => Some(sessions.of(handle, who, now)?),
             None => None,
         };
+        let identified = &who.identified;
         Some(Self {
             authorization,
             handle,
@@ -118,7 +115,9 @@ impl Known {
     /// The same, once its caller has been identified again: if they are who they were, and nothing else has changed.
     pub(super) fn renewed(&self, who: &Arc<CallerAt>, snapshot: &Arc<Snapshot>, now: SystemTime) -> Option<Self> {
         let is_over = self.session.as_ref().is_some_and(|session| now >= session.until);
-        (!is_over && self.is_of_snapshot(snapshot) && self.who.identified == who.identified).then(|| Self {
+        let is_same = !is_over && self.is_of_snapshot(snapshot) && self.who.identified == who.identified;
+        is_same.then(|| self.prepared.forget_over());
+        is_same.then(|| Self {
             authorization: self.authorization.clone(),
             handle: self.handle.clone(),
             since: now,

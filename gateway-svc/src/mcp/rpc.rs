@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::StatusCode;
+use service_kit::json_answer;
 
 use crate::{
     domain::CallError,
@@ -209,11 +207,7 @@ pub(super) fn result(id: &str, result: &[u8]) -> Bytes {
 
 /// 200 with a message.
 pub(super) fn json_response(message: Bytes) -> Response {
-    let mut response = Body::from(message).into_response();
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    json_answer::json_response([message])
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Endpoint {
         let method = visit.at.head.method();
         // Messages are charged once they have arrived; ending a session is free.
         if !matches!(*method, Method::POST | Method::DELETE)
-            && let Err(exceeded) = visit.at.mcp.quotas.requests(&visit.who.identified.charged_to, 1)
+            && let Err(exceeded) = visit.charge()
         {
             return too_many(&exceeded, None).into();
         }

@@ -17,11 +17,12 @@ use std::{
 
 use aws_lc_rs::aead::NONCE_LEN;
 use data_encoding::BASE64URL_NOPAD;
+use http::HeaderValue;
 use moka::{policy::EvictionPolicy, sync::Cache};
 use service_kit::keys::{Ring, Sealing};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use super::recent::Recent;
+use super::{caller_at::CallerAt, recent::Recent};
 use crate::{
     domain::ConsumerRef,
     upstream::{Client, Profile, Revision},
@@ -186,6 +187,13 @@ impl Sessions {
             id,
             until,
         })
+    }
+
+    /// The session of this handle, if it is one of this caller at this gateway or agent.
+    pub(super) fn of(&self, handle: &HeaderValue, who: &CallerAt, now: SystemTime) -> Option<Arc<Session>> {
+        let CallerAt { identified, consumer } = who;
+        let session = self.open(handle.to_str().ok()?, &identified.subject, &consumer.name, now)?;
+        Some(Arc::new(session))
     }
 
     /// Whether the session was ended.

@@ -88,10 +88,8 @@ impl Visit {
                 RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
             ));
         };
-        let subject = &self.who.identified.subject;
-        let now = self.at.mcp.clock.now();
-        let open = |handle| self.at.mcp.sessions.open(handle, subject, &self.who.consumer.name, now);
-        handle.to_str().ok().and_then(open).map(Arc::new).ok_or_else(|| {
+        let mcp = &self.at.mcp;
+        mcp.sessions.of(handle, &self.who, mcp.clock.now()).ok_or_else(|| {
             let error = RpcError::new(SESSION_NOT_FOUND, "Session not found; send initialize again");
             Box::new(error.respond(StatusCode::NOT_FOUND, id))
         })

@@ -13,7 +13,10 @@ mod tests;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -65,8 +68,35 @@ pub(crate) struct Vended {
     /// Whose they are, as in [`CallerToken::digest`]; `None`: all callers of the installation use them.
     pub(crate) caller: Option<[u8; 32]>,
     /// When they are to be vended again.
-    pub(crate) until: tokio::time::Instant,
+    until: tokio::time::Instant,
     kept: Duration,
+    /// Whether an upstream has refused them: then whoever keeps them must not send them again.
+    refused: AtomicBool,
+}
+
+impl Vended {
+    /// None that an upstream gets, for so long.
+    #[cfg(test)]
+    pub(crate) fn for_test(kept: Duration) -> Self {
+        Self {
+            headers: HeaderMap::new(),
+            generations: Generations::default(),
+            caller: None,
+            until: tokio::time::Instant::now() + kept,
+            kept,
+            refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a further call may be sent with them at this moment.
+    pub(crate) fn is_good(&self, now: tokio::time::Instant) -> bool {
+        self.until > now && !self.refused.load(Relaxed)
+    }
+
+    /// An upstream has refused them, and others are to be had: none of the calls that keep them is sent with them again, of whatever client.
+    pub(crate) fn set_refused(&self) {
+        self.refused.store(true, Relaxed);
+    }
 }
 
 impl fmt::Debug for Vended {
@@ -203,6 +233,7 @@ impl Vendor {
                 caller: None,
                 until: tokio::time::Instant::now() + MAX_KEPT,
                 kept: MAX_KEPT,
+                refused: AtomicBool::new(false),
             }));
         }
         let (rejected, scopes) = match refused {
@@ -262,6 +293,7 @@ impl Vendor {
             caller: caller.map(CallerToken::digest),
             until: tokio::time::Instant::now() + kept,
             kept,
+            refused: AtomicBool::new(false),
         }))
     }
 }

@@ -9,7 +9,7 @@ use httparse::{ParserConfig, Status};
 use super::{
     Framing, Malformed,
     head::{self, MAX_FIELDS, MAX_HEAD},
-    same_head::SameHead,
+    same_head::{LastHead, SameHead},
     section::Section,
 };
 
@@ -48,8 +48,7 @@ pub struct AnswerReader {
     to_head: bool,
     section: Section,
     interim: usize,
-    /// The last head, where it may come again.
-    last: Option<(SameHead, Answer)>,
+    last: LastHead<Answer>,
 }
 
 impl AnswerReader {
@@ -63,9 +62,8 @@ impl AnswerReader {
     /// another answer is expected, nor after an error.
     pub fn read(&mut self, came: &mut BytesMut) -> Result<Option<Answer>, Malformed> {
         loop {
-            if let Some((same, last)) = &self.last
-                && !self.to_head
-                && let Some((end, length)) = same.again(came)
+            if !self.to_head
+                && let Some((end, last, length)) = self.last.again(came)
             {
                 came.advance(end);
                 let framing = Framing::Length(length);
@@ -91,7 +89,7 @@ impl AnswerReader {
                 return Err(Malformed::SwitchesProtocols);
             }
             if !status.is_informational() {
-                self.last = same.map(|same| (same, answer.clone()));
+                self.last.set(same, &answer);
                 return Ok(Some(answer));
             }
             self.section = Section::default();
@@ -104,7 +102,7 @@ impl AnswerReader {
 
     /// Whether this head, which was read last, is known if it comes again.
     pub fn knows(&self, head: &Arc<Parts>) -> bool {
-        (self.last.as_ref()).is_some_and(|(_, last)| Arc::ptr_eq(&last.parts, head))
+        self.last.head().is_some_and(|last| Arc::ptr_eq(&last.parts, head))
     }
 }
 

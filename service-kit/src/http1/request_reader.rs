@@ -11,7 +11,7 @@ use super::{
     Framing, Malformed,
     head::{self, MAX_FIELDS, MAX_HEAD},
     host::has_one_host,
-    same_head::SameHead,
+    same_head::{LastHead, SameHead},
     section::Section,
 };
 
@@ -69,17 +69,15 @@ pub struct RequestReader {
     /// Once it has come.
     method: Option<Method>,
     section: Section,
-    /// The last head, where it may come again.
-    last: Option<(SameHead, RequestHead)>,
+    last: LastHead<RequestHead>,
 }
 
 impl RequestReader {
     /// Takes a head out of what has come; `None` where more must come. The body begins with what stays. As long as nothing stays, no request has begun.
     /// Reads the next head when it is called behind the body. Must not be called again after an error.
     pub fn read(&mut self, came: &mut BytesMut) -> Result<Option<RequestHead>, Malformed> {
-        if let Some((same, last)) = &self.last
-            && self.method.is_none()
-            && let Some((end, length)) = same.again(came)
+        if self.method.is_none()
+            && let Some((end, last, length)) = self.last.again(came)
         {
             came.advance(end);
             self.blank_lines = 0;
@@ -107,19 +105,16 @@ impl RequestReader {
             self.method = Some(method);
             return Ok(None);
         };
-        let (head, last) = parse(method, &came[..end])?;
+        let (head, same) = parse(method, &came[..end])?;
         came.advance(end);
-        let last = last.map(|same| (same, head.clone()));
-        *self = Self {
-            last,
-            ..Self::default()
-        };
+        (self.blank_lines, self.section) = (0, Section::default());
+        self.last.set(same, &head);
         Ok(Some(head))
     }
 
     /// Whether this head, which was read last, is known if it comes again.
     pub fn knows(&self, head: &Arc<Parts>) -> bool {
-        (self.last.as_ref()).is_some_and(|(_, last)| Arc::ptr_eq(&last.parts, head))
+        self.last.head().is_some_and(|last| Arc::ptr_eq(&last.parts, head))
     }
 
     /// Skips blank lines, and reads the method, which stays. What is no request is refused before more of it comes.

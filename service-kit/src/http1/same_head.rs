@@ -9,6 +9,38 @@ use super::framing::MAX_DIGITS;
 /// Bytes of a head by which it is known again. Of a longer one, too much would be kept for each connection.
 const LONGEST: usize = 4 << 10;
 
+/// The head that a connection read last, and what it says.
+#[derive(Debug)]
+pub(super) struct LastHead<H>(Option<(SameHead, H)>);
+
+impl<H> Default for LastHead<H> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<H> LastHead<H> {
+    /// Of what comes again with the same head, the end of that, what it says, and its length.
+    pub(super) fn again(&self, came: &[u8]) -> Option<(usize, &H, u64)> {
+        let (same, head) = self.0.as_ref()?;
+        let (end, length) = same.again(came)?;
+        Some((end, head, length))
+    }
+
+    /// This one was read after it. `same`: by which it is known, if it may come again.
+    pub(super) fn set(&mut self, same: Option<SameHead>, head: &H)
+    where
+        H: Clone,
+    {
+        self.0 = same.map(|same| (same, head.clone()));
+    }
+
+    /// What it says.
+    pub(super) fn head(&self) -> Option<&H> {
+        self.0.as_ref().map(|(_, head)| head)
+    }
+}
+
 /// A head that was read. Another one with the same bytes but for the digits of its length says the same, but for the length.
 #[derive(Debug)]
 pub(super) struct SameHead {

@@ -86,7 +86,7 @@ impl Visit {
                 Err(exceeded) => too_many(&exceeded, Some(id)),
             };
         }
-        match self.at.mcp.quotas.call(&self.who.identified.subject) {
+        match self.begin_call() {
             Ok(in_flight) => until_sent(in_flight, self.modern_request(id, method, message, stated).await),
             Err(exceeded) => too_many(&exceeded, Some(id)),
         }

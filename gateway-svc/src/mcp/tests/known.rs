@@ -147,6 +147,46 @@ async fn a_credential_that_was_replaced_is_not_sent_again() {
     );
 }
 
+/// Revocations at an authorization server change nothing in the registry: what one client's server refuses is sent for no other client either.
+#[tokio::test]
+async fn a_credential_that_one_client_was_refused_is_sent_for_no_other() {
+    let oldest_good = Arc::new(AtomicUsize::new(1));
+    let limit = Arc::clone(&oldest_good);
+    let mut world = world(move |message, headers| {
+        let number = headers["authorization"]
+            .to_str()
+            .unwrap()
+            .strip_prefix("Bearer secret-");
+        if message["method"] == "tools/call" && number.unwrap().parse::<usize>().unwrap() < limit.load(Ordering::SeqCst)
+        {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        answers("{}")(message, headers)
+    })
+    .await;
+    let registry = with_direct(&world);
+    fill(&mut world.feed, 2, registry.objects).await;
+    let (one, other) = (session(&world, "alice").await, session(&world, "alice").await);
+    for session in [&one, &other] {
+        assert_eq!(world.directly("alice", session).await.0, 200);
+    }
+    for best in [2, 3] {
+        *world.credentials.0.lock().unwrap() = Some(best);
+        oldest_good.store(best.try_into().unwrap(), Ordering::SeqCst);
+        let (status, answer) = world.directly("alice", &one).await;
+        assert_eq!((status.as_u16(), answer.contains("error")), (200, false), "{answer}");
+    }
+    let (status, answer) = world.directly("alice", &other).await;
+    assert_eq!((status.as_u16(), answer.contains("error")), (200, false), "{answer}");
+    let sent = calls(&mut world);
+    let sent: Vec<&str> = sent
+        .iter()
+        .map(|headers| headers["authorization"].to_str().unwrap())
+        .collect();
+    let numbers: Vec<&str> = sent.iter().map(|sent| &sent["Bearer secret-".len()..]).collect();
+    assert_eq!(numbers, ["1", "1", "1", "2", "2", "3", "3"]);
+}
+
 /// The entry leads to another server by now, and the credential is for that one.
 #[tokio::test]
 async fn a_server_that_was_replaced_gets_no_secret_of_its_successor() {

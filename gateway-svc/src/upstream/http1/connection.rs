@@ -122,9 +122,7 @@ impl Connection {
         while self.unsent.has_remaining() {
             // Before it fails, a write of TLS may have sent a part.
             self.begun |= self.server.tls;
-            if ready!(poll_send(&mut self.io, cx, &mut self.unsent))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
+            ready!(poll_send(&mut self.io, cx, &mut self.unsent))?;
             self.begun = true;
         }
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;

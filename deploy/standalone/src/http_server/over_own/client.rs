@@ -71,9 +71,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
     /// Ready when all has been sent.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unsent.has_remaining() {
-            if ready!(poll_send(&mut self.io, cx, &mut self.unsent))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
+            ready!(poll_send(&mut self.io, cx, &mut self.unsent))?;
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
