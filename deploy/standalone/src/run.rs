@@ -293,6 +293,12 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     };
     let stopped = async {
         let completed = Instant::now() + COMPLETION;
+        if ended.is_ok() {
+            tracing::info!(
+                drain.seconds = config.drain.as_secs(),
+                "stopping: tool calls in progress are waited for; a second signal ends it at once"
+            );
+        }
         stop.cancel();
         // If something has failed, such as the claim to the registry, the process must not go on for long.
         if ended.is_ok() {

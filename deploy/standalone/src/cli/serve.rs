@@ -103,11 +103,11 @@ pub(super) struct Serve {
     issuers: Option<PathBuf>,
     /// Seconds that an upstream may take to begin its response to a tool call; twice as many between two parts of the
     /// response.
-    #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = values::seconds(1..=3600))]
     call_timeout: u64,
     /// Seconds that tool calls in progress may take once SIGTERM or SIGINT tells the server to stop. A second signal ends it at once. Who kills it
     /// after a time, such as Kubernetes (terminationGracePeriodSeconds), must give it 15 seconds more, and at least 30.
-    #[arg(long, env = "CHANDLERY_DRAIN", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    #[arg(long, env = "CHANDLERY_DRAIN", value_name = "SECONDS", default_value_t = 15, value_parser = values::seconds(0..=3600))]
     drain: u64,
     /// What reads and writes HTTP/1.1 where tool calls pass, from clients and to MCP servers: code of Chandlery's own, or the library hyper, which takes
     /// more time for each call. Calls give the same results; which requests are refused as not valid differs, and the limits of their heads.
@@ -176,10 +176,10 @@ pub(super) struct Serve {
     )]
     proxies: Vec<IpNet>,
     /// Seconds that a client may take to send the head of a request or the next part of its body, or to receive the next part of a response.
-    #[arg(long, env = "CHANDLERY_CLIENT_TIMEOUT", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, env = "CHANDLERY_CLIENT_TIMEOUT", value_name = "SECONDS", default_value_t = 20, value_parser = values::seconds(1..=3600))]
     client_timeout: u64,
     /// Seconds that a connection may be idle between requests. The idle timeout of a reverse proxy must be lower.
-    #[arg(long, env = "CHANDLERY_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, env = "CHANDLERY_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = values::seconds(1..=86_400))]
     idle_timeout: u64,
     #[command(flatten)]
     caller_limits: CallerLimits,
