@@ -42,9 +42,11 @@ impl Hosts {
     }
 
     fn is_host(&self, authority: &Authority) -> bool {
-        let host = authority.host().to_ascii_lowercase();
-        let named = |known: &String| *known == host || *known == authority.as_str().to_ascii_lowercase();
-        is_loopback(&host) || self.public.host_str() == Some(host.as_str()) || self.allowed.iter().any(named)
+        let is_it = |known: &str| known.eq_ignore_ascii_case(authority.host());
+        let is_allowed = |known: &String| is_it(known) || known.eq_ignore_ascii_case(authority.as_str());
+        is_loopback(authority.host())
+            || self.public.host_str().is_some_and(is_it)
+            || self.allowed.iter().any(is_allowed)
     }
 
     /// Whether a request comes from no page, from a page of the public origin or an allowed host, or, if the public URL
@@ -95,7 +97,9 @@ fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    matches!(host, "localhost" | "127.0.0.1" | "[::1]" | "::1")
+    ["localhost", "127.0.0.1", "[::1]", "::1"]
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]

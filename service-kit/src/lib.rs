@@ -2,6 +2,7 @@
 //! errors, health and reflection. This crate knows no domain noun.
 
 pub mod app;
+pub mod boxed;
 pub mod cancel;
 pub mod clock;
 pub mod connection;

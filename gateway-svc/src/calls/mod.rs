@@ -30,7 +30,7 @@ mod wait;
 
 use std::{pin::pin, sync::Arc};
 
-use service_kit::turns::in_place;
+use service_kit::{boxed::boxed, turns::in_place};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -219,7 +219,7 @@ impl Calls {
                     Box::pin(hearing.call(upstreams, Arc::clone(target), request, cancel)).await
                 }
                 // All that wait for it would be as large, and each is moved into the next.
-                None => Box::pin(self.upstreams.call(target, request, cancel)).await,
+                None => boxed(|| self.upstreams.call(target, request, cancel)).await,
             };
             match answered {
                 Ok(answer) => {

@@ -9,7 +9,7 @@ use service_kit::{
     app::{self, RequestBody},
     json_answer::JsonAnswer,
     quota::until_sent,
-    turns::{in_place, on_runtime},
+    turns::{SHORT, in_place, on_runtime},
 };
 
 use super::{
@@ -48,6 +48,9 @@ impl Visit {
             Ok(read) => read,
             Err(unread) => return self::unread(unread).into(),
         };
+        if body.len() <= SHORT {
+            return self.message(body).await;
+        }
         // The thread that serves this connection serves others, and has no other thread to give them to.
         on_runtime(body.len(), &at.mcp.runtime, Box::pin(self.message(body))).await
     }

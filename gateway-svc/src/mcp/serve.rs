@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode, header::ALLOW};
 use service_kit::{
     app::{self, Answer, RequestBody},
+    boxed::boxed,
     quota::until_sent,
 };
 
@@ -66,7 +67,7 @@ impl Endpoint {
 
 impl app::Endpoint for Endpoint {
     fn answer(self: Arc<Self>, body: RequestBody) -> BoxFuture<'static, Answer> {
-        Box::pin(self.serve(body))
+        boxed(|| self.serve(body))
     }
 }
 
