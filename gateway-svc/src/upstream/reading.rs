@@ -60,6 +60,8 @@ impl Upstreams {
         }
         // What is there is not waited for: it needs neither a timer nor a look at the clock.
         let first = match body.take_whole() {
+            // The memory that it is part of has little else: the head, at most.
+            Some(whole) if whole.len() <= FREE.min(self.limits().max_message) => return Ok(whole),
             Some(whole) => Some(whole),
             None => self.next_data(&mut body, deadline, idle, target).await?,
         };

@@ -7,24 +7,66 @@ use service_kit::turns::SHORT;
 
 use super::mark::Mark;
 
-/// Splits a stream of bytes into the data of its events. Other lines are not kept, and each event has an allocation of its own, of less than
-/// twice its length, or not much more than that where it is long: the memory of events is accounted for by their lengths.
+/// Splits a stream of bytes into the data of its events. Other lines are not kept, and an event has the memory of no other: its own, of less than twice
+/// its length, or not much more than that where it is long; or what it came in, if most of that is the event. The memory of events is accounted for by
+/// their lengths.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     /// Received, not yet examined.
     came: Bytes,
+    /// How many bytes were received with it.
+    piece: usize,
     line: Line,
     /// The beginning of a line whose kind is not known yet.
     head: BytesMut,
     /// The last line ended with CR: a LF that follows belongs to it.
     after_cr: bool,
-    data: BytesMut,
+    data: Data,
     has_data: bool,
     /// The event has another type than `message`.
     is_other: bool,
     /// The first line, which may begin with a byte order mark, has been read.
     started: bool,
     mark: Mark,
+}
+
+/// The data of an event, as far as it has come.
+#[derive(Debug, Default)]
+struct Data {
+    joined: BytesMut,
+    /// All of it, where it is long and has come in one piece that is little else.
+    whole: Option<Bytes>,
+}
+
+impl Data {
+    /// Of less, a copy costs little.
+    const LONG: usize = SHORT;
+
+    fn len(&self) -> usize {
+        self.joined.len() + self.whole.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Adds a part of a piece with so many bytes.
+    fn push(&mut self, part: Bytes, piece: usize) {
+        if self.len() == 0 && part.len() >= Self::LONG && part.len() >= piece / 2 {
+            self.whole = Some(part);
+        } else {
+            self.extend(&part);
+        }
+    }
+
+    fn extend(&mut self, part: &[u8]) {
+        if let Some(whole) = self.whole.take() {
+            self.joined.reserve(whole.len() + part.len());
+            self.joined.extend_from_slice(&whole);
+        }
+        self.joined.extend_from_slice(part);
+    }
+
+    fn take(&mut self) -> Bytes {
+        let Self { joined, whole } = std::mem::take(self);
+        whole.unwrap_or_else(|| tight(joined))
+    }
 }
 
 /// What a line is.
@@ -55,6 +97,7 @@ impl Events {
         if self.unfinished() + came.len() > limit.saturating_add(64 << 10) {
             return Err(TooLarge);
         }
+        self.piece = came.len();
         self.came = came;
         Ok(())
     }
@@ -78,6 +121,16 @@ impl Events {
                 self.came.advance(1);
                 continue;
             }
+            // The value stays, so that it can be one piece with the rest of the line.
+            if self.line == Line::Unknown
+                && self.head.is_empty()
+                && !self.has_data
+                && let Some(start) = value_of_data(&self.came)
+            {
+                self.came.advance(start);
+                (self.line, self.has_data, self.started) = (Line::Data, true, true);
+                continue;
+            }
             // Each byte is examined once, however small the pieces of a line are.
             let most = match self.line {
                 Line::Unknown => self.came.len().min(HEAD - self.head.len()),
@@ -87,7 +140,7 @@ impl Events {
             let part = self.came.split_to(end.unwrap_or(most));
             match self.line {
                 Line::Unknown => self.head.extend_from_slice(&part),
-                Line::Data => self.data.extend_from_slice(&part),
+                Line::Data => self.data.push(part, self.piece),
                 Line::Id => self.mark.extend_id(&part),
                 Line::Other => {}
             }
@@ -141,9 +194,9 @@ impl Events {
             self.line = Line::Data;
             let value = rest.strip_prefix(b":").unwrap_or(rest);
             if std::mem::replace(&mut self.has_data, true) {
-                self.data.extend_from_slice(b"\n");
+                self.data.extend(b"\n");
             }
-            self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+            self.data.extend(value.strip_prefix(b" ").unwrap_or(value));
         }
         if let Some(rest) = line.strip_prefix(b"id")
             && matches!(rest, [] | [b':', ..])
@@ -161,11 +214,19 @@ impl Events {
     /// A blank line ends an event: its data, where it is a message.
     fn ends_event(&mut self) -> Option<Bytes> {
         self.mark.end_event();
-        // No event has the allocation of another.
-        let data = std::mem::take(&mut self.data);
+        let data = self.data.take();
         let is_message = !std::mem::take(&mut self.is_other);
         let has_data = std::mem::take(&mut self.has_data);
-        (has_data && is_message && !data.is_empty()).then(|| tight(data))
+        (has_data && is_message && !data.is_empty()).then_some(data)
+    }
+}
+
+/// Where the value begins of the line that begins here, if it is one with data, and what it begins with has come.
+fn value_of_data(came: &[u8]) -> Option<usize> {
+    match came.strip_prefix(b"data:")? {
+        [] => None,
+        [b' ', ..] => Some(b"data: ".len()),
+        _ => Some(b"data:".len()),
     }
 }
 
@@ -240,6 +301,41 @@ mod tests {
         let bytes: Vec<String> = text.chars().map(String::from).collect();
         let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
         assert_eq!(all(&bytes), expected, "one character at a time");
+    }
+
+    #[test]
+    fn a_long_event_is_not_copied_if_it_comes_in_one_piece_that_is_little_else() {
+        let long = "x".repeat(Data::LONG);
+        let next = |text: &str, cut: usize| {
+            let mut events = Events::default();
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            let pieces = [text.slice(..cut), text.slice(cut..)];
+            let found = pieces.into_iter().find_map(|piece| {
+                events.push(piece, 1 << 20).unwrap();
+                events.next()
+            });
+            let found = found.unwrap();
+            let is_copy = !text.as_ptr_range().contains(&found.as_ptr());
+            (String::from_utf8(found.to_vec()).unwrap(), is_copy)
+        };
+        for (start, end) in [
+            ("event: message\ndata: ", "\n\n"),
+            ("data:", "\r\rdata: 2\n\n"),
+            ("id: 1\r\ndata: ", "\r\n\r\n"),
+        ] {
+            let text = format!("{start}{long}{end}");
+            assert_eq!(next(&text, 0), (long.clone(), false));
+            for cut in [1, start.len() - 1, start.len(), start.len() + 1] {
+                assert_eq!(next(&text, cut).0, long, "{start:?} {cut}");
+            }
+            assert_eq!(next(&text, 1000), (long.clone(), true));
+        }
+        let two = format!("data: {long}\ndata: y\n\n");
+        assert_eq!(next(&two, 0), (format!("{long}\ny"), true));
+        let short = format!("data: {}\n\n", &long[1..]);
+        assert_eq!(next(&short, 0), (long[1..].to_owned(), true));
+        let among_others = format!(": {long}{long}\ndata: {long}\n\n");
+        assert_eq!(next(&among_others, 0), (long.clone(), true));
     }
 
     /// What clients ignore is ignored here, too: a reply in it would differ from the one that the client reads.
@@ -325,7 +421,7 @@ mod tests {
                     found.push(event);
                 }
                 assert!(is_counted || events.unfinished() <= HEAD + 100, "nothing of it is kept");
-                assert!(events.data.capacity() <= 2 * events.data.len().max(8));
+                assert!(events.data.joined.capacity() <= 2 * events.data.len().max(8));
             }
             assert_eq!(found.last().map(Bytes::len), Some(90));
             for event in found {

@@ -1,5 +1,7 @@
 //! The body of a message, within its framing.
 
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{Framing, Malformed, chunks::Chunks};
@@ -53,6 +55,20 @@ impl BodyReader {
         }
     }
 
+    /// As [`Self::read`], but what is left of a chunk is one piece, if that is at most `most` bytes: it stays until all of it has come.
+    pub fn read_whole(&mut self, came: &mut BytesMut, most: usize) -> Result<Option<Bytes>, Malformed> {
+        if let State::Chunked(chunks) = &mut self.0 {
+            if let Err(malformed) = chunks.read_on(came) {
+                self.0 = State::Failed(malformed);
+                return Err(malformed);
+            }
+            if chunks.left() <= most && came.len() < chunks.left() {
+                return Ok(None);
+            }
+        }
+        self.read(came)
+    }
+
     /// Takes the next piece out of what has come; `None` where more must come, or the body has ended. What is behind the body stays.
     pub fn read(&mut self, came: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
         match &mut self.0 {
@@ -64,6 +80,10 @@ impl BodyReader {
                 *left -= most as u64;
                 if *left == 0 {
                     self.0 = State::Ended;
+                    if most == came.len() {
+                        // Nothing shares the memory, which takes no count of who does.
+                        return Ok(Some(mem::take(came).freeze()));
+                    }
                 }
                 Ok((most > 0).then(|| came.split_to(most).freeze()))
             }
@@ -116,6 +136,38 @@ mod tests {
         let whole = read(Framing::Chunked, text, usize::MAX);
         assert_eq!(read(Framing::Chunked, text, 1), whole, "{text:?}");
         whole
+    }
+
+    #[test]
+    fn a_chunk_is_taken_whole_unless_it_is_long_or_the_connection_ends() {
+        let text = b"5\r\nabcde\r\n3\r\nfgh\r\n0\r\n\r\n";
+        let whole = |most: usize, length: usize| {
+            let (mut reader, mut came, mut pieces) = (BodyReader::new(Framing::Chunked), BytesMut::new(), Vec::new());
+            for byte in &text[..length] {
+                came.extend_from_slice(&[*byte]);
+                while let Some(piece) = reader.read_whole(&mut came, most).unwrap() {
+                    pieces.push(String::from_utf8(piece.to_vec()).unwrap());
+                }
+            }
+            let rest = reader.read(&mut came).unwrap().unwrap_or_default();
+            (pieces, String::from_utf8(rest.to_vec()).unwrap(), reader.is_ended())
+        };
+        let pieces = |pieces: &[&str], rest: &str, ended| {
+            (
+                pieces.iter().map(|piece| (*piece).to_owned()).collect(),
+                rest.to_owned(),
+                ended,
+            )
+        };
+        assert_eq!(whole(5, text.len()), pieces(&["abcde", "fgh"], "", true));
+        assert_eq!(whole(4, text.len()), pieces(&["a", "bcde", "fgh"], "", true));
+        assert_eq!(whole(5, 7), pieces(&[], "abcd", false));
+        assert_eq!(whole(5, 14), pieces(&["abcde"], "f", false));
+        let mut came = BytesMut::from(&b"5x\r\nabcde"[..]);
+        let mut reader = BodyReader::new(Framing::Chunked);
+        for _ in 0..2 {
+            assert!(reader.read_whole(&mut came, 5).is_err());
+        }
     }
 
     #[test]

@@ -9,9 +9,17 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use service_kit::http1::{BodyReader, Framing, Malformed};
+use service_kit::{
+    http1::{BodyReader, Framing, Malformed},
+    receive::SHORT_READ,
+};
 
 use super::{connection::Connection, kept::Kept};
+
+/// A chunk of at most so many bytes is one piece: of a long event, which as a rule is one chunk, nothing is copied then.
+const CHUNK: usize = 256 << 10;
+/// Bytes that may come with the last of a chunk.
+const FRAMING: usize = 1 << 10;
 
 /// Why a body has no end.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +103,7 @@ impl OwnBody {
             let Some(connection) = &mut self.connection else {
                 return Poll::Ready(None);
             };
-            let read = self.reader.read(&mut connection.came);
+            let read = self.reader.read_whole(&mut connection.came, CHUNK);
             if let Some(data) = read.map_err(BodyError::Malformed).transpose() {
                 self.end_if_read();
                 return Poll::Ready(Some(data));
@@ -105,7 +113,13 @@ impl OwnBody {
                 continue;
             }
             connection.send(cx);
-            let error = match ready!(connection.poll_receive(cx, self.reader.at_least())) {
+            let missing = self.reader.at_least().saturating_sub(connection.came.len() as u64);
+            if let Ok(missing) = usize::try_from(missing)
+                && (SHORT_READ..=CHUNK).contains(&missing)
+            {
+                connection.came.reserve(missing + FRAMING);
+            }
+            let error = match ready!(connection.poll_receive(cx, missing)) {
                 Ok(true) => continue,
                 Ok(false) if self.reader.close() => {
                     self.connection = None;
@@ -114,6 +128,10 @@ impl OwnBody {
                 Ok(false) => None,
                 Err(error) => Some(error),
             };
+            // Of a chunk that breaks off, what has come may be of use: a whole event.
+            if let Ok(Some(data)) = self.reader.read(&mut connection.came) {
+                return Poll::Ready(Some(Ok(data)));
+            }
             let error = connection.ended_early(error);
             return Poll::Ready(Some(Err(BodyError::Broken(error))));
         }
