@@ -15,7 +15,7 @@ use crate::{
     json, resolve,
     route::Source,
     snapshot::Snapshot,
-    upstream::{self, Era, Mirrored, Outgoing, Profile, Revision, Together, Upstreams},
+    upstream::{self, Era, Mirrored, Outgoing, Params, Profile, Revision, Together, Upstreams, digits},
 };
 
 /// Who makes requests, and by which gateway or agent.
@@ -188,14 +188,9 @@ impl Call<'_> {
 
     /// The request for the upstream that it was resolved to.
     pub(super) fn outgoing(&self, upstreams: &Upstreams, resolved: &resolve::Target) -> Outgoing {
-        let params = |token: Option<u64>| params(self, resolved.tool.as_deref(), token);
-        let request = match self.meta.as_ref().and_then(|meta| meta.progress_token) {
-            Some(token) => {
-                let token = Bytes::copy_from_slice(token.as_bytes());
-                upstreams.request_with_progress(self.method, token, |id| params(Some(id)), self.extra)
-            }
-            None => upstreams.request(self.method, &params(None), self.extra),
-        };
+        let token = self.meta.as_ref().and_then(|meta| meta.progress_token);
+        let token = token.map(|token| Bytes::copy_from_slice(token.as_bytes()));
+        let request = upstreams.request_for(self.method, token, OwnParams::of(self, resolved), self.extra);
         let schema = resolved
             .definition
             .as_ref()
@@ -208,37 +203,72 @@ impl Call<'_> {
 }
 
 /// `params` for the upstream: its own names, the gateway's progress token, and the rest byte for byte. Empty if there is nothing.
-fn params(call: &Call<'_>, tool: Option<&str>, token: Option<u64>) -> Vec<u8> {
-    let own = match call.to {
-        To::Tool(_) => None,
-        To::Source(_, own) => own,
-    };
-    if tool.is_none() && own.is_none() && call.params.is_empty() && call.meta.is_none() {
-        return Vec::new();
+struct OwnParams<'a> {
+    call: &'a Call<'a>,
+    /// The server's own name of the tool.
+    tool: Option<&'a str>,
+    /// What else it names, in place of what the client sent: a name and JSON.
+    own: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> OwnParams<'a> {
+    fn of(call: &'a Call<'a>, resolved: &'a resolve::Target) -> Self {
+        let own = match call.to {
+            To::Tool(_) => None,
+            To::Source(_, own) => own,
+        };
+        let tool = resolved.tool.as_deref();
+        Self { call, tool, own }
     }
-    let size: usize = call
-        .params
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 4)
-        .sum();
-    let own_size = tool.map_or(0, str::len) + own.map_or(0, |(_, value)| value.len());
-    let mut out = Vec::with_capacity(size + own_size + 128);
-    out.push(b'{');
-    if let Some(tool) = tool {
-        out.extend_from_slice(b"\"name\":");
-        json::push_string(&mut out, tool);
+
+    fn is_empty(&self) -> bool {
+        self.tool.is_none() && self.own.is_none() && self.call.params.is_empty() && self.call.meta.is_none()
     }
-    json::push_members(&mut out, own.into_iter().chain(call.params.iter().copied()));
-    if let Some(meta) = &call.meta {
-        json::push_member(&mut out, "_meta", "{");
-        if let Some(token) = token {
-            json::push_member(&mut out, "progressToken", &token.to_string());
+
+    fn members(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.own.into_iter().chain(self.call.params.iter().copied())
+    }
+}
+
+impl Params for OwnParams<'_> {
+    fn len(&self, id: u64) -> usize {
+        let of_all = |members: &mut dyn Iterator<Item = (&str, usize)>| -> usize {
+            members.map(|(name, length)| json::member_len(name, length)).sum()
+        };
+        let meta = self.call.meta.as_ref().map(|meta| {
+            let token = meta.progress_token.map(|_| ("progressToken", digits(id)));
+            let members = meta.members.iter().map(|(name, value)| (&**name, value.len()));
+            let members = of_all(&mut token.into_iter().chain(members));
+            ("_meta", members.max(1) + 1)
+        });
+        let tool = self.tool.map(|tool| ("name", tool.len() + 2));
+        let members = self.members().map(|(name, value)| (name, value.len()));
+        match self.is_empty() {
+            true => 0,
+            false => of_all(&mut tool.into_iter().chain(members).chain(meta)) + 1,
         }
-        json::push_members(&mut out, meta.members.iter().map(|(name, value)| (&**name, *value)));
-        out.push(b'}');
     }
-    out.push(b'}');
-    out
+
+    fn write(&self, id: u64, to: &mut Vec<u8>) {
+        if self.is_empty() {
+            return;
+        }
+        to.push(b'{');
+        if let Some(tool) = self.tool {
+            to.extend_from_slice(b"\"name\":");
+            json::push_string(to, tool);
+        }
+        json::push_members(to, self.members());
+        if let Some(meta) = &self.call.meta {
+            json::push_member(to, "_meta", "{");
+            if meta.progress_token.is_some() {
+                json::push_member(to, "progressToken", &id.to_string());
+            }
+            json::push_members(to, meta.members.iter().map(|(name, value)| (&**name, *value)));
+            to.push(b'}');
+        }
+        to.push(b'}');
+    }
 }
 
 #[cfg(test)]
@@ -273,9 +303,32 @@ mod tests {
             together: None,
             cancel: Cancel::default(),
         };
+        let written = |call: &Call<'_>, tool| {
+            let (params, mut written) = (OwnParams { call, tool, own: None }, Vec::new());
+            params.write(5, &mut written);
+            assert_eq!(params.len(5), written.len());
+            String::from_utf8(written).unwrap()
+        };
         assert_eq!(
-            String::from_utf8(params(&call, Some("t"), Some(5))).unwrap(),
+            written(&call, Some("t")),
             r#"{"name":"t","arguments":{"n":12345678901234567890,"x":1.0},"new":[1],"_meta":{"progressToken":5,"a/b":1e3}}"#
         );
+        let without_meta = Call { meta: None, ..call };
+        assert_eq!(
+            written(&without_meta, None),
+            r#"{"arguments":{"n":12345678901234567890,"x":1.0},"new":[1]}"#
+        );
+        let meta = Meta {
+            progress_token: None,
+            members: Vec::new(),
+        };
+        let alone = Call {
+            params: &[],
+            meta: Some(meta),
+            ..without_meta
+        };
+        assert_eq!(written(&alone, None), r#"{"_meta":{}}"#);
+        let nothing = Call { meta: None, ..alone };
+        assert_eq!(written(&nothing, None), "");
     }
 }

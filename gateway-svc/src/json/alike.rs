@@ -76,7 +76,8 @@ impl Visitor for Alike<'_> {
         let start = at.start;
         let name = unescape(&self.text[at]).ok_or(JsonError::Surrogate(start))?;
         if let Some(Open { first, names }) = self.open.last_mut() {
-            names.add(self.names[*first..].iter(), name.clone())?;
+            let before = &self.names[*first..];
+            names.add(before.len(), before.iter(), name.clone())?;
             self.names.push(name);
         }
         Ok(())

@@ -4,6 +4,7 @@
 
 mod alike;
 mod digest;
+mod few;
 #[cfg(test)]
 mod fuzz;
 mod names;
@@ -16,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use alike::Alike;
 pub(crate) use alike::check;
 pub(crate) use digest::digest;
+use few::Few;
 use names::Names;
 use walk::{Anything, Visitor, skip_space, skip_string, skip_value, walk};
 
@@ -73,7 +75,8 @@ pub(crate) struct Member<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Object<'a> {
     text: &'a str,
-    members: Vec<Member<'a>>,
+    /// Most messages have no more.
+    members: Few<Member<'a>, 4>,
 }
 
 impl<'a> Object<'a> {
@@ -99,7 +102,7 @@ impl<'a> Object<'a> {
                 JsonError::Syntax(end)
             });
         }
-        let mut members: Vec<Member<'a>> = Vec::with_capacity(4);
+        let mut members = Few::new();
         let mut names = Names::default();
         at = skip_space(bytes, at + 1);
         if bytes.get(at) == Some(&b'}') {
@@ -114,7 +117,8 @@ impl<'a> Object<'a> {
                 }
                 let start = skip_space(bytes, at + 1);
                 let end = walk(bytes, start, MAX_DEPTH, visitor)?;
-                names.add(members.iter().map(|member| &member.name), name.clone())?;
+                let before = members.iter().map(|member: &Member<'_>| &member.name);
+                names.add(members.len(), before, name.clone())?;
                 members.push(Member {
                     name,
                     range: start..end,
@@ -177,7 +181,7 @@ impl<'a> Object<'a> {
     pub(crate) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
         let text = self.text;
         self.members
-            .into_iter()
+            .into_elements()
             .map(move |member| (member.name, &text[member.range]))
     }
 
@@ -278,6 +282,11 @@ pub(crate) fn push_member(out: &mut Vec<u8>, name: &str, value: &str) {
     push_string(out, name);
     out.push(b':');
     out.extend_from_slice(value.as_bytes());
+}
+
+/// How long a member is in an object that is being written, with the comma or the brace before it, where nothing in its name is escaped.
+pub(crate) const fn member_len(name: &str, value_len: usize) -> usize {
+    name.len() + value_len + r#","":"#.len()
 }
 
 /// Appends members, as [`push_member`].

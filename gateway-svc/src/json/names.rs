@@ -17,20 +17,21 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Adds a name to those `before` it.
+    /// Adds a name to those `before` it, which are `count`.
     pub(super) fn add<'b>(
         &mut self,
-        before: impl ExactSizeIterator<Item = &'b Cow<'a, str>>,
+        count: usize,
+        before: impl Iterator<Item = &'b Cow<'a, str>>,
         name: Cow<'a, str>,
     ) -> Result<(), JsonError>
     where
         'a: 'b,
     {
         let mut before = before;
-        if before.len() >= MAX_MEMBERS {
+        if count >= MAX_MEMBERS {
             return Err(JsonError::TooMany);
         }
-        let is_new = if before.len() < FEW {
+        let is_new = if count < FEW {
             before.all(|other| *other != name)
         } else {
             let many = self.many.get_or_insert_with(|| before.cloned().collect());

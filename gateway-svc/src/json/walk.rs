@@ -218,33 +218,51 @@ pub(super) fn skip_string(bytes: &[u8], start: usize) -> Result<usize, JsonError
 
 /// The first quotation mark, backslash or control character at or after `at`.
 fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // Long texts by blocks, of which the compiler makes vector instructions; the rest eight bytes at a time.
+    // Names, and most values, end within a few words. Long texts go by blocks, of which the compiler makes vector instructions.
+    for _ in 0..3 {
+        match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            Some(word) => match special_in(*word) {
+                Some(place) => return at + place,
+                None => at += word.len(),
+            },
+            None => return skip_plain_end(bytes, at),
+        }
+    }
     while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<64>) {
-        let special = |byte: &u8| u8::from(*byte == b'"') | u8::from(*byte == b'\\') | u8::from(*byte < 0x20);
-        if block.iter().fold(0, |found, byte| found | special(byte)) != 0 {
+        if block.iter().fold(false, |found, byte| found | is_special(*byte)) {
             break;
         }
         at += block.len();
     }
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        match special_in(*word) {
+            Some(place) => return at + place,
+            None => at += word.len(),
+        }
+    }
+    skip_plain_end(bytes, at)
+}
+
+/// The same, where less than a word is left.
+fn skip_plain_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+fn is_special(byte: u8) -> bool {
+    // Without branches.
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+/// Where the first of these is in eight bytes.
+fn special_in(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(word);
     let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    while let Some(chunk) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
-        let special = zero(word ^ (ONES * u64::from(b'"')))
-            | zero(word ^ (ONES * u64::from(b'\\')))
-            | (word.wrapping_sub(ONES * 0x20) & !word & HIGHS);
-        if special != 0 {
-            // Borrows can only reach upwards, so the lowest mark is always true.
-            return at + (special.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(byte) = bytes.get(at) {
-        if matches!(byte, b'"' | b'\\' | 0..0x20) {
-            break;
-        }
-        at += 1;
-    }
-    at
+    let special = zero(word ^ (ONES * u64::from(b'"')))
+        | zero(word ^ (ONES * u64::from(b'\\')))
+        | (word.wrapping_sub(ONES * 0x20) & !word & HIGHS);
+    // Borrows can only reach upwards, so the lowest mark is always true.
+    (special != 0).then(|| (special.trailing_zeros() / 8) as usize)
 }

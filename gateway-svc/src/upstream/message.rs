@@ -24,6 +24,40 @@ const TOO_LONG: &str = "[its error is too long to be quoted]";
 /// The method of most requests, which takes no memory.
 const TOOLS_CALL: &str = "tools/call";
 
+/// The `params` of a request: a JSON object, or nothing.
+pub(crate) trait Params {
+    /// How many bytes they are under this id, where nothing in them is escaped; 0: there are none.
+    fn len(&self, id: u64) -> usize;
+
+    /// Appends them.
+    fn write(&self, id: u64, to: &mut Vec<u8>);
+}
+
+impl Params for &[u8] {
+    fn len(&self, _: u64) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn write(&self, _: u64, to: &mut Vec<u8>) {
+        to.extend_from_slice(self);
+    }
+}
+
+impl<const LENGTH: usize> Params for &[u8; LENGTH] {
+    fn len(&self, _: u64) -> usize {
+        LENGTH
+    }
+
+    fn write(&self, _: u64, to: &mut Vec<u8>) {
+        to.extend_from_slice(*self);
+    }
+}
+
+/// How many digits a number has.
+pub(crate) fn digits(number: u64) -> usize {
+    number.checked_ilog10().unwrap_or_default() as usize + 1
+}
+
 /// A request to an upstream, under an id of the gateway's.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
@@ -52,20 +86,28 @@ impl Outgoing {
     pub(super) fn new(
         id: u64,
         method: &str,
-        params: &[u8],
+        params: impl Params,
         extra: &[(Cow<'_, str>, &str)],
         progress_token: Option<Bytes>,
     ) -> Self {
-        let mut body = Vec::with_capacity(params.len() + 96);
-        body.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+        const BEGINNING: &str = r#"{"jsonrpc":"2.0","id":"#;
+        let length = params.len(id);
+        let members = [("method", method.len() + 2)].into_iter();
+        let members = members.chain((length > 0).then_some(("params", length)));
+        let members = members.chain(extra.iter().map(|(name, value)| (&**name, value.len())));
+        let members: usize = members.map(|(name, value)| json::member_len(name, value)).sum();
+        // As a rule exactly what is written: with room left, it would have another allocation beside it.
+        let mut body = Vec::with_capacity(BEGINNING.len() + digits(id) + members + 1);
+        body.extend_from_slice(BEGINNING.as_bytes());
         write!(body, "{id}").expect("a Vec takes every byte");
         body.extend_from_slice(b",\"method\":");
         json::push_string(&mut body, method);
-        if !params.is_empty() {
+        if length > 0 {
             body.extend_from_slice(b",\"params\":");
-            body.extend_from_slice(params);
         }
-        let params = body.len() - params.len()..body.len();
+        let start = body.len();
+        params.write(id, &mut body);
+        let params = start..body.len();
         json::push_members(&mut body, extra.iter().map(|(name, value)| (&**name, *value)));
         body.push(b'}');
         Self {
@@ -366,10 +408,10 @@ impl Message {
             return Err(UpstreamError::invalid("its answer has neither a result nor an error"));
         }
         Ok(Self::Reply(Reply {
-            text: text.clone(),
             id,
             result,
             error,
+            text,
         }))
     }
 

@@ -58,7 +58,7 @@ pub(crate) use error::{Away, UpstreamError};
 pub(crate) use heard::{Heard, Updated, is_part_of};
 pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
-pub(crate) use message::{List, Outgoing, RELATED_TASK, Reply};
+pub(crate) use message::{List, Outgoing, Params, RELATED_TASK, Reply, digits};
 pub(crate) use messages::{Answer, Messages};
 pub(crate) use modern::{header::text as header_text, mirrored::Mirrored, names as modern_names};
 pub(crate) use open_session::OpenSession;

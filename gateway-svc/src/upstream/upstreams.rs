@@ -21,7 +21,7 @@ use super::{
     client::{Client, Era, Profile},
     door::Doors,
     limits::Limits,
-    message::Outgoing,
+    message::{Outgoing, Params},
     open_session::OpenSession,
     pool::Pool,
     progress_tokens::ProgressTokens,
@@ -160,17 +160,15 @@ impl Upstreams {
         Outgoing::new(self.next_id(), method, params, extra, None)
     }
 
-    /// A request whose progress the client follows under `token`: `params` makes the parameters out of the token that the
-    /// upstream gets in its place.
-    pub(crate) fn request_with_progress(
+    /// A request for a client, who follows its progress under `token`, if that is given: the upstream gets the request's id in its place.
+    pub(crate) fn request_for(
         &self,
         method: &str,
-        token: Bytes,
-        params: impl FnOnce(u64) -> Vec<u8>,
+        token: Option<Bytes>,
+        params: impl Params,
         extra: &[(Cow<'_, str>, &str)],
     ) -> Outgoing {
-        let id = self.next_id();
-        Outgoing::new(id, method, &params(id), extra, Some(token))
+        Outgoing::new(self.next_id(), method, params, extra, token)
     }
 
     /// The same request under a fresh id, with what a modern server has asked for.

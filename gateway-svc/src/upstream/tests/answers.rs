@@ -98,10 +98,11 @@ async fn errors_of_the_upstream_arrive_as_they_are() {
 #[tokio::test]
 async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
     let (url, mut seen) = server(|message, _| {
-        let (id, token) = (&message["id"], &message["params"]["_meta"]["progressToken"]);
+        // The id is its progress token, too.
+        let id = &message["id"];
         events(vec![
             "id: 1\ndata:\n\n".to_owned(),
-            format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{token},\"progress\":1}}}}\n\n"),
+            format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{id},\"progress\":1}}}}\n\n"),
             "data: {\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"ping\"}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"roots/list\"}\n\n".to_owned(),
             "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n".to_owned(),
             format!("event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{id},\ndata: \"result\":{{}}}}\n\n"),
@@ -109,12 +110,8 @@ async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
     })
     .await;
     let (upstreams, target) = (upstreams(short()), target(&url));
-    let request = upstreams.request_with_progress(
-        "tools/call",
-        Bytes::from_static(b"\"p\""),
-        |id| format!(r#"{{"name":"t","_meta":{{"progressToken":{id}}}}}"#).into_bytes(),
-        &[],
-    );
+    let token = Some(Bytes::from_static(b"\"p\""));
+    let request = upstreams.request_for("tools/call", token, br#"{"name":"t"}"#, &[]);
     let Answer::Stream(mut answers) = upstreams.call(&target, request, Cancel::default()).await.unwrap() else {
         panic!()
     };
