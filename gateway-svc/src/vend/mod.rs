@@ -90,7 +90,16 @@ impl Vended {
 
     /// Whether a further call may be sent with them at this moment.
     pub(crate) fn is_good(&self, now: tokio::time::Instant) -> bool {
-        self.until > now && !self.refused.load(Relaxed)
+        self.until > now && !self.is_refused()
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
+    /// Whether others take their place. What has no generation cannot be replaced, and its server may change its mind.
+    fn is_being_replaced(&self) -> bool {
+        self.is_refused() && self.generations != Generations::default()
     }
 
     /// An upstream has refused them, and others are to be had: none of the calls that keep them is sent with them again, of whatever client.
@@ -187,9 +196,13 @@ impl Vendor {
             destination: destination(running),
             caller: caller.map(CallerToken::digest),
         };
-        let Some(refused) = refused else {
+        let kept = self.kept.get(&key).await;
+        // What another call was refused, and is about to replace, is not sent once more: the replacement is for all.
+        let replacing = kept.as_ref().filter(|kept| kept.is_being_replaced());
+        let replacing = replacing.map(|kept| Refused::Credential(kept.generations));
+        let Some(refused) = replacing.or(refused) else {
             // The usual case first: it allocates no future.
-            if let Some(kept) = self.kept.get(&key).await {
+            if let Some(kept) = kept {
                 return Ok(kept);
             }
             // By itself: each call has room for what it waits for, and this is large.
@@ -204,19 +217,26 @@ impl Vendor {
             Refused::Credential(generations) => (generations, ""),
             Refused::Scopes(generations, scopes) => (generations, scopes),
         };
-        if let Some(kept) = self.kept.get(&key).await
+        if let Some(kept) = kept
             && kept.generations != generations
         {
             return Ok(kept);
         }
-        self.kept.invalidate(&key).await;
         let replaced = Box::pin(self.replaced.try_get_with(
             (key.clone(), generations, scopes.into()),
             self.vend(running, caller, Some(refused)),
         ));
-        let replaced = replaced.await.map_err(|error| (*error).clone())?;
-        self.kept.insert(key, Arc::clone(&replaced)).await;
-        Ok(replaced)
+        match replaced.await {
+            Ok(replaced) => {
+                self.kept.insert(key, Arc::clone(&replaced)).await;
+                Ok(replaced)
+            }
+            Err(error) => {
+                // It may have been refused by mistake: the next call finds out.
+                self.kept.invalidate(&key).await;
+                Err((*error).clone())
+            }
+        }
     }
 
     async fn vend(

@@ -256,6 +256,44 @@ async fn a_refused_credential_is_replaced_once_for_all() {
     );
 }
 
+/// From the refusal on, not only once the replacement has come; and whoever was refused an older one gets the replacement, too.
+#[tokio::test]
+async fn what_was_refused_is_given_to_nobody_while_it_is_replaced() {
+    let (vendor, credentials) = vendor([vended(1, "one", 300), vended(2, "two", 300), vended(3, "three", 300)]);
+    let installation = with_secret();
+    let mut current = vendor.headers(&installation, None, None).await.unwrap();
+    let first = current.generations;
+    for next in ["two", "three"] {
+        current.set_refused();
+        let older = Some(Refused::Credential(first));
+        let (new, to_older) = futures::join!(
+            vendor.headers(&installation, None, None),
+            vendor.headers(&installation, None, older)
+        );
+        current = new.unwrap();
+        for given in [&current, &to_older.unwrap()] {
+            assert_eq!(header(given, "authorization"), Some(next));
+        }
+    }
+    assert_eq!(credentials.times.load(Ordering::SeqCst), 3);
+}
+
+/// It may have been refused by mistake: whoever comes next finds out.
+#[tokio::test]
+async fn what_could_not_be_replaced_is_asked_for_again() {
+    let (vendor, credentials) = vendor([
+        vended(1, "one", 300),
+        Err(Status::unavailable("")),
+        vended(1, "one", 300),
+    ]);
+    let installation = with_secret();
+    vendor.headers(&installation, None, None).await.unwrap().set_refused();
+    assert!(vendor.headers(&installation, None, None).await.is_err());
+    let again = vendor.headers(&installation, None, None).await.unwrap();
+    assert_eq!(header(&again, "authorization"), Some("one"));
+    assert_eq!(credentials.times.load(Ordering::SeqCst), 3);
+}
+
 fn told(error: VendError, running: &Running) -> (&'static str, String) {
     let links = Links::new("https://tools.example.com".parse().unwrap());
     let gateway = ConsumerRef::new(ConsumerKind::Gateway, "default");

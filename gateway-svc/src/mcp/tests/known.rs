@@ -1,6 +1,9 @@
 //! Clients that are known: what holds for the first of their requests holds for each.
 
+use std::thread;
+
 use pretty_assertions::assert_eq;
+use tokio::sync::RwLock;
 
 use super::*;
 
@@ -185,6 +188,111 @@ async fn a_credential_that_one_client_was_refused_is_sent_for_no_other() {
         .collect();
     let numbers: Vec<&str> = sent.iter().map(|sent| &sent["Bearer secret-".len()..]).collect();
     assert_eq!(numbers, ["1", "1", "1", "2", "2", "3", "3"]);
+}
+
+/// Threads that each serve connections, as lanes do.
+const THREADS: usize = 4;
+
+fn on_threads<F: Future<Output = ()>>(serve: impl Fn(usize) -> F + Sync) {
+    let run = |number| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(serve(number));
+    };
+    let run = &run;
+    thread::scope(|scope| (0..THREADS).for_each(|number| drop(scope.spawn(move || run(number)))));
+}
+
+/// Each thread knows clients by itself. What is refused, ended or revoked, it is on all of them, from the next call on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_over_on_one_thread_is_over_on_all() {
+    const LAST: i64 = 12;
+    let (oldest_good, refused) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
+    let (limit, count) = (Arc::clone(&oldest_good), Arc::clone(&refused));
+    let mut world = world(move |message, headers| {
+        let number = headers["authorization"]
+            .to_str()
+            .unwrap()
+            .strip_prefix("Bearer secret-");
+        if message["method"] == "tools/call" && number.unwrap().parse::<usize>().unwrap() < limit.load(Ordering::SeqCst)
+        {
+            count.fetch_add(1, Ordering::SeqCst);
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        answers("{}")(message, headers)
+    })
+    .await;
+    let registry = with_direct(&world);
+    fill(&mut world.feed, 2, registry.objects.clone()).await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(session(&world, "alice").await);
+    }
+    // A credential is revoked between two calls: one that is refused twice would fail rightly.
+    let between = RwLock::new(());
+    let (made, has_ended, stops) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+    let failed = Mutex::new(Vec::new());
+    let calls_more = async || {
+        let before = made.load(Ordering::SeqCst);
+        while made.load(Ordering::SeqCst) < before + 3 * THREADS && !stops.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (shared, sessions) = (&world, &sessions);
+    let serve = async |thread: usize| {
+        if thread == 0 {
+            for best in 2..=LAST {
+                calls_more().await;
+                let _nobody_calls = between.write().await;
+                *shared.credentials.0.lock().unwrap() = Some(best);
+                oldest_good.store(best.try_into().unwrap(), Ordering::SeqCst);
+            }
+            let ended = method("DELETE").at(DIRECT).by("alice").session(&sessions[0]);
+            assert_eq!(shared.send(ended).await.status(), 204);
+            has_ended.store(true, Ordering::SeqCst);
+            calls_more().await;
+            stops.store(true, Ordering::SeqCst);
+            return;
+        }
+        for session in sessions.iter().cycle() {
+            if stops.load(Ordering::SeqCst) {
+                return;
+            }
+            let _calls = between.read().await;
+            let is_over = session == &sessions[0] && has_ended.load(Ordering::SeqCst);
+            // Each under an id of its own.
+            let body = CALL.replacen("c1", &made.fetch_add(1, Ordering::SeqCst).to_string(), 1);
+            let response = shared.send(post(body).at(DIRECT).by("alice").session(session)).await;
+            let (status, answer) = (response.status().as_u16(), text(response).await);
+            let is_right = match status {
+                200 => !is_over && answer.contains("result"),
+                // One that is under way ends with its session.
+                202 => !is_over && *session == sessions[0],
+                404 => *session == sessions[0],
+                _ => false,
+            };
+            if !is_right {
+                failed.lock().unwrap().push((status, is_over, answer));
+                stops.store(true, Ordering::SeqCst);
+            }
+        }
+    };
+    tokio::task::block_in_place(|| on_threads(serve));
+    assert_eq!(failed.into_inner().unwrap(), []);
+    // Each was refused to those alone that were under way with it.
+    let most = usize::try_from(LAST - 1).unwrap() * (THREADS - 1);
+    assert!((1..=most).contains(&refused.load(Ordering::SeqCst)), "{refused:?}");
+    calls(&mut world);
+    let others = registry.objects.into_iter().filter(|object| object.key != "alice");
+    fill(&mut world.feed, 3, others.collect()).await;
+    let shared = &world;
+    tokio::task::block_in_place(|| {
+        on_threads(async |_| {
+            for session in sessions {
+                assert_eq!(shared.directly("alice", session).await.0, 401);
+            }
+        });
+    });
+    assert_eq!(calls(&mut world).len(), 0);
 }
 
 /// The entry leads to another server by now, and the credential is for that one.
